@@ -1,0 +1,38 @@
+# Every command sets up what it needs: a virtual environment in .venv with pinned versions.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/ready
+export PATH := $(BIN):$(PATH)
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## Make .venv with everything that a study needs
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+repro: $(READY)  ## Run the default study: only what changed reruns
+	dvc repro
+
+ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port 5000
+
+lint: $(READY)  ## Check format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+test: lint  ## Lint, type check and tests
+	python -m pytest
+
+format: $(READY)  ## Format the code and mend what the linter can
+	ruff format .
+	ruff check --fix .
+
+.PHONY: help setup repro ui lint test format

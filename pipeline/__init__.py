@@ -1,0 +1,1 @@
+"""Versus: image classifiers compared under one controlled protocol."""

@@ -1,0 +1,104 @@
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 RGB images of ten classes, 32 x 32.
+
+Sources: the official binary or Python version, or class folders of images. Lossless ones give the same bytes: the
+binary version names no images, so the canonical order is by split, class and pixels. A copy in JPEG, whose pixels
+differ, is a variant; its images keep the names of their files.
+"""
+
+import io
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+
+from pipeline.datasets.collection import About, Collection, Download, Image, by_content, in_order
+from pipeline.datasets.layouts import class_folders, from_file, held, in_memory
+from pipeline.datasets.tree import Tree
+from pipeline.stage import StageError
+
+SIDE = 32
+VALUES = 3 * SIDE * SIDE
+
+ABOUT = About(
+    title="CIFAR-10",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    flip=True,
+    licence="none stated; cite Krizhevsky 2009",
+    homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+    published={"train": 50_000, "test": 10_000},
+    official=(
+        Download(
+            "cifar-10-binary.tar.gz",
+            ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        ),
+    ),
+    layouts="the official binary version (data_batch_1.bin ... test_batch.bin), the official Python version"
+    " (data_batch_1 ... test_batch), or train/<class>/ and test/<class>/",
+)
+
+BATCH = re.compile(r"(?:data_batch_([1-5])|test_batch)(\.bin)?")
+
+
+def read(tree: Tree) -> Collection:
+    """The images in canonical order; raises StageError if the source holds no whole CIFAR-10 layout."""
+    batches = {}
+    for path in tree.paths:
+        if match := BATCH.fullmatch(path.rsplit("/", 1)[-1]):
+            batches[match[1] or "test"] = path
+    if batches:
+        missing = [batch for batch in ("1", "2", "3", "4", "5", "test") if batch not in batches]
+        if missing:
+            raise StageError(f"{tree.label}: batch {missing[0]} is missing; expected {ABOUT.layouts}")
+        images = [image for batch, path in batches.items() for image in _from_batch(tree, batch, path)]
+        return Collection(ABOUT.classes, by_content(images, ABOUT.classes))
+    found = class_folders(tree, {name: name for name in ABOUT.classes}, ("train", "test"), ABOUT.layouts)
+    files = [
+        Image(f"{file.split}/{file.label}/{file.stem}", file.label, file.split, from_file(tree, file.path, "RGB", SIDE))
+        for file in found
+    ]
+    if any(file.jpeg for file in found):
+        return Collection(ABOUT.classes, in_order(files, ABOUT.classes), "JPEG copy")
+    return Collection(ABOUT.classes, by_content(in_memory(files), ABOUT.classes))
+
+
+def _from_batch(tree: Tree, batch: str, path: str) -> list[Image]:
+    content = tree.read(path)
+    labels, pixels = _binary(content) if path.endswith(".bin") else _pickled(content, f"{tree.label}: {path}")
+    if not len(labels) or len(labels) != len(pixels) or labels.max() > 9:
+        raise StageError(f"{tree.label}: {path}: damaged or truncated CIFAR-10 batch; fetch it again")
+    images = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)  # (N, 32, 32, 3)
+    split = "test" if batch == "test" else "train"
+    return [held("", ABOUT.classes[label], split, image) for label, image in zip(labels, images, strict=True)]
+
+
+def _binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and pixels (N, 3072): records of one byte of label and 3,072 of red, green and blue."""
+    if len(content) % (1 + VALUES):
+        return np.empty(0, np.uint8), np.empty((0, VALUES), np.uint8)
+    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + VALUES)
+    return records[:, 0], records[:, 1:]
+
+
+def _pickled(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and pixels (N, 3072) of the Python version, read without letting it run code."""
+    try:
+        batch = _Arrays(io.BytesIO(content), encoding="bytes").load()
+        pixels = np.asarray(batch[b"data"], dtype=np.uint8).reshape(-1, VALUES)
+        return np.asarray(batch[b"labels"], dtype=np.uint8), pixels
+    except Exception as error:  # a damaged pickle raises whatever comes along
+        raise StageError(f"{name}: damaged or truncated CIFAR-10 batch ({error}); fetch it again") from None
+
+
+class _Arrays(pickle.Unpickler):
+    """An unpickler that knows numpy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return lambda *_: np.empty(0, np.uint8)
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"holds {module}.{name}, which has no business there")

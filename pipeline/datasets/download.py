@@ -1,0 +1,75 @@
+"""Downloads that are whole and checked, or not there at all."""
+
+import hashlib
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.datasets.collection import Download
+from pipeline.stage import StageError, checkout, original, whole
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `.versus/downloads` in the original checkout; without one, the user's cache."""
+    copy = checkout()
+    if copy:
+        return original(copy) / ".versus" / "downloads"
+    import pooch
+
+    return Path(pooch.os_cache("versus"))
+
+
+def official_file(download: Download, folder: Path) -> Path:
+    """The file, from `folder` if it is there and sound, else from the first of its URLs that answers.
+
+    Raises StageError if no URL gives the whole file, or if its SHA-256 is not the published one.
+    """
+    path = folder / download.filename
+    if path.is_file() and sha256_of(path) == download.sha256:
+        return path
+    faults = []
+    for url in download.urls:
+        try:
+            with whole(path) as partial:
+                _transfer(url, partial)
+                found = sha256_of(partial)
+                if found != download.sha256:
+                    raise StageError(f"SHA-256 is {found}, not the published {download.sha256}")
+            return path
+        except StageError as error:
+            faults.append(f"{url}: {error}")
+    raise StageError("; ".join(faults))
+
+
+def url_file(url: str, folder: Path) -> tuple[Path, str]:
+    """The file behind a URL and its SHA-256; kept in `folder`, so that a URL is downloaded once.
+
+    Raises StageError if the whole file does not arrive.
+    """
+    name = Path(unquote(urlsplit(url).path)).name or "download"
+    path = folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    if not path.is_file():
+        try:
+            with whole(path) as partial:
+                _transfer(url, partial)
+        except StageError as error:
+            raise StageError(f"{url}: {error}; check dataset.source and the network, then run fetch again") from None
+    return path, sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    import pooch
+
+    return pooch.file_hash(str(path), alg="sha256")
+
+
+def _transfer(url: str, path: Path) -> None:
+    """Write the content of `url` to `path`, with a progress bar on a terminal; raises StageError if it breaks off."""
+    import pooch
+    import requests
+
+    try:
+        pooch.HTTPDownloader(progressbar=os.isatty(2), timeout=30)(url, str(path), None)
+    except (OSError, ValueError, requests.RequestException) as error:
+        reason = "no connection" if isinstance(error, requests.ConnectionError) else str(error)
+        raise StageError(f"download failed or broke off ({reason})") from None

@@ -1,0 +1,225 @@
+"""The training loop: one model, one seed, the checkpoint that validation chooses.
+
+Scores are computed in float32 whatever the precision of training; losses and predictions stay on the device until the
+epoch is over.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline import loader, metrics
+from pipeline.losses.focal import focal_loss
+from pipeline.losses.weights import inverse_frequency
+from pipeline.optim.schedule import learning_rate
+from pipeline.stage import StageError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One row of a history; scores are fractions, the validation's in float32."""
+
+    epoch: int  # from 1
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_macro_f1: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    history: list[Epoch]
+    selected: Epoch
+    weights: dict[str, Tensor]  # of the selected epoch, on the CPU
+    seconds: float  # of training and validation, loading and saving apart
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+    if not available[device]:
+        have = ", ".join(name for name in available if available[name])
+        raise StageError(f"params.yaml: train.device: {device!r} is not to be had on this machine ({have}); try auto")
+    return torch.device(device)
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the processor computes it, else fp16 with gradient scaling on a GPU, else fp32."""
+    if precision == "fp16" and device.type == "cpu":
+        raise StageError("params.yaml: train.precision: fp16 needs a GPU; choose bf16 or fp32 on a CPU")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+        return "bf16"
+    return "fp32"
+
+
+def fit(
+    network: nn.Module,
+    train: loader.Images,
+    val: loader.Images,
+    recipe: loader.Recipe,
+    protocol: dict[str, Any],
+    *,
+    classes: int,
+    seed: int,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Fit:
+    """Train `network` by `protocol` (the keys of `train` in params.yaml).
+
+    Returns the weights of the epoch with the highest validation macro-F1, the earliest of equals, or of the last one
+    (`select`). Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
+    """
+    started = time.perf_counter()
+    network = network.to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, protocol, device)
+    loss_of = make_loss(train.labels, protocol, classes, device)
+    dtype = PRECISIONS[pick_precision(protocol["precision"], device)]
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    train, val = loader.resident(train, device), loader.resident(val, device)
+
+    history: list[Epoch] = []
+    selected, weights = None, {}
+    for index in range(protocol["epochs"]):
+        torch.manual_seed(seed_of(seed, index))  # dropout and drop path
+        rate = learning_rate(index, **{key: protocol[key] for key in ("epochs", "lr", "schedule", "warmup_epochs")})
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batches = loader.train_batches(
+            train,
+            recipe,
+            sampler=protocol["sampler"],
+            batch_size=protocol["batch_size"],
+            seed=seed,
+            epoch=index,
+            device=device,
+        )
+        with memory_remedy(protocol["batch_size"]):
+            losses, hits = train_epoch(
+                network, batches, loss_of, optimizer, scaler, dtype=dtype, clip_norm=protocol["clip_norm"]
+            )
+            check_finite(losses, index + 1)
+            logits = predict(network, val, recipe.size, device)
+        confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
+        scores = metrics.scores(confusion)
+        epoch = Epoch(
+            epoch=index + 1,
+            lr=rate,
+            train_loss=losses.mean().item(),
+            train_accuracy=hits,
+            val_loss=F.cross_entropy(logits, val.labels).item(),
+            val_accuracy=scores["accuracy"],
+            val_macro_f1=scores["macro_f1"],
+        )
+        history.append(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if selected is None or protocol["select"] == "last" or epoch.val_macro_f1 > selected.val_macro_f1:
+            selected = epoch
+            weights = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+    assert selected is not None
+    return Fit(history, selected, weights, time.perf_counter() - started)
+
+
+def train_epoch(
+    network: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    dtype: torch.dtype,
+    clip_norm: float | None,
+) -> tuple[Tensor, float]:
+    """One pass over the batches. Returns the losses (steps,) and the share of right answers on augmented images."""
+    network.train()
+    losses, hits, seen = [], [], 0
+    for images, labels in batches:
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits = network(images)
+        loss = loss_of(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        if clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.detach())
+        hits.append((logits.detach().argmax(1) == labels).sum())
+        seen += len(labels)
+    return torch.stack(losses).cpu(), torch.stack(hits).sum().item() / seen
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module, images: loader.Images, size: int, device: torch.device, batch_size: int = 256
+) -> Tensor:
+    """Logits (N, K) in float32, on the CPU."""
+    network.eval()
+    batches = loader.test_batches(images, size, batch_size, device)
+    return torch.cat([network(batch).float() for batch, _ in batches]).cpu()
+
+
+def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.device) -> torch.optim.Optimizer:
+    shared = {"lr": protocol["lr"], "weight_decay": protocol["weight_decay"]}
+    if protocol["optimizer"] == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **shared)
+    return torch.optim.AdamW(network.parameters(), fused=device.type in ("cpu", "cuda"), **shared)
+
+
+def make_loss(
+    labels: Tensor, protocol: dict[str, Any], classes: int, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(logits (N, K), labels (N,)) -> scalar, with the weights that the training labels (M,) give."""
+    weight = inverse_frequency(labels, classes).to(device) if protocol["class_weights"] == "inverse" else None
+    smoothing = protocol["label_smoothing"]
+    if protocol["loss"] == "focal":
+        gamma = protocol["focal_gamma"]
+        return lambda logits, labels: focal_loss(logits, labels, gamma, weight, smoothing)
+    return lambda logits, labels: F.cross_entropy(logits, labels, weight, label_smoothing=smoothing)
+
+
+def check_finite(losses: Tensor, epoch: int) -> None:
+    """losses (steps,) of one epoch; raises StageError naming the first step whose loss is not finite."""
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        step = int(bad[0]) + 1
+        raise StageError(
+            f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; lower train.lr, clip with"
+            " train.clip_norm: 1.0 or set train.precision: fp32"
+        )
+
+
+@contextlib.contextmanager
+def memory_remedy(batch_size: int) -> Iterator[None]:
+    """Turn an out-of-memory error into a StageError with the remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no name
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise StageError(
+            f"out of memory at train.batch_size {batch_size}; halve train.batch_size (or choose a smaller"
+            " dataset.image_size) and run again"
+        ) from None
+
+
+def seed_of(seed: int, epoch: int) -> int:
+    """The seed of what the network itself draws in an epoch."""
+    return (seed * 1_000_003 + epoch) % 2**63

@@ -1,0 +1,101 @@
+"""fetch: the data set's images and labels in canonical form, checked.
+
+Leaves in data/raw: `pixels.bin` (all images' uint8 pixels, H x W x C, one after another), `index.csv` (one line per
+image, `offset` in bytes) and `info.json`. The same images give the same bytes, wherever they come from.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pipeline import datasets, params
+from pipeline.datasets.collection import About, Collection, variant
+from pipeline.datasets.decode import decoded
+from pipeline.stage import StageError, run, whole
+
+RAW = Path("data/raw")
+COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset")
+
+
+def main() -> None:
+    dataset = params.load().dataset
+    with datasets.opened(dataset.name, dataset.source) as (about, collection), whole(RAW) as folder:
+        check(collection, dataset.name)
+        info = describe(dataset.name, about, collection)
+        digest = write(folder, collection, info)
+    counts = Counter(image.split for image in collection.images)
+    log(info, digest, counts, dataset.source)
+    caption = f"{info['title']} ({info['variant']})" if info["variant"] else info["title"]
+    sizes = ", ".join(f"{n:,} {split}".strip() for split, n in counts.items())
+    print(f"fetch: {caption}: {sizes} images of {len(collection.classes)} classes")
+
+
+def check(collection: Collection, name: str) -> None:
+    """Raise StageError if a class has no training images, or two images share a name."""
+    trained = {image.label for image in collection.images if image.split in ("", "train")}
+    present = Counter((image.label, image.split) for image in collection.images)
+    for label in collection.classes:
+        if label not in trained:
+            elsewhere = [f"{n:,} in {split}" for (found, split), n in present.items() if found == label]
+            raise StageError(
+                f"{name}: class {label!r} has no training images ({', '.join(elsewhere) or 'none anywhere'});"
+                " every class needs some"
+            )
+    names = Counter(image.name for image in collection.images)
+    twice = next((image for image, n in names.items() if n > 1), None)
+    if twice:
+        raise StageError(f"{name}: two images are called {twice}; remove one of them")
+
+
+def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:
+    """info.json. `fit_variant` is the variant of the training and validation images alone."""
+    found = Counter(image.split for image in collection.images)
+    return {
+        "dataset": name,
+        "title": collection.title or about.title,
+        "variant": variant(collection.copy, found, about.published),
+        "fit_variant": variant(collection.copy, found, about.published, splits=("train", "val")),
+        "classes": list(collection.classes),
+        "flip": about.flip,
+        "licence": about.licence,
+        "homepage": about.homepage,
+        "published": dict(about.published),
+    }
+
+
+def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
+    """Write the three files into the new `folder`; the SHA-256 over the index and all pixels is returned."""
+    folder.mkdir()
+    digest = hashlib.sha256()
+    offset = 0
+    with (
+        (folder / "pixels.bin").open("wb") as pixel_file,
+        (folder / "index.csv").open("w", encoding="utf-8", newline="") as index_file,
+    ):
+        index = csv.writer(index_file, lineterminator="\n")
+        index.writerow(COLUMNS)
+        for image, pixels in decoded(collection.images):  # (H, W, C)
+            content = pixels.tobytes()
+            pixel_file.write(content)
+            digest.update(content)
+            index.writerow((image.name, image.label, image.split, *pixels.shape, offset))
+            offset += len(content)
+    digest.update((folder / "index.csv").read_bytes())
+    (folder / "info.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return digest.hexdigest()
+
+
+def log(info: dict[str, Any], digest: str, counts: Counter[str], source: str) -> None:
+    from pipeline import tracking
+
+    with tracking.data_run("fetch") as tracked:
+        tracked.params({"variant": info["variant"] or "official", "raw_digest": digest})
+        tracked.metrics({f"fetched_{split}_images" if split else "fetched_images": n for split, n in counts.items()})
+        tracked.dataset(info["title"], digest, source or "official source", "raw")
+
+
+if __name__ == "__main__":
+    run(main)

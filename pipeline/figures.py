@@ -1,0 +1,270 @@
+"""The report's figures: arrays in, matplotlib figures out; `save` writes PNG and SVG whose bytes a rerun reproduces.
+
+Shapes: K classes, R replicates. One colour per model in every figure (`colours`), all of them told apart by
+colour-blind readers (Okabe and Ito 2008). INK to PAPER are the only colours of text, lines and ground: a page may put
+its own in their place. The SVGs keep text as text, so that it can be searched and read aloud.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+INK, SOFT, GHOST, FAINT, PAPER = "#1f2933", "#5f6b7a", "#c2cad3", "#dde2e8", "#ffffff"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d91")
+MAJORITY, MINORITY = "#5b88b0", "#e08e45"  # differ in lightness too
+SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"])
+DPI = 150
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": SOFT,
+    "axes.grid": True,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "axes.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+    "font.size": 10,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "versus",
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called $5
+    "xtick.color": SOFT,
+    "xtick.labelsize": 9.5,
+    "xtick.major.size": 0,
+    "ytick.color": SOFT,
+    "ytick.labelsize": 9.5,
+    "ytick.major.size": 0,
+}
+
+
+def colours(models: Sequence[str]) -> dict[str, str]:
+    """A colour for each model, by its place in params.yaml; the palette repeats after eight."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(models)}
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write `name`.png and `name`.svg into `folder`; the same figure gives the same bytes."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
+        undated = {"Date": None, "Creator": None}
+        figure.savefig(folder / f"{name}.svg", metadata=undated, transparent=True, bbox_inches="tight")
+
+
+def confusion_matrices(counts: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]) -> Figure:
+    """Confusion matrices (K, K) of all models side by side, coloured by share of the actual class, counts in the cells.
+
+    A count is left out where it is 0, and everywhere where there are too many classes for it to be read.
+    """
+    k, longest = len(classes), max(map(len, classes))
+    columns = min(len(counts), 3)
+    rows = math.ceil(len(counts) / columns)
+    side = float(np.clip(0.42 * k, 2.6, 4.6))  # inches
+    labels = 0.07 * longest  # inches that class names take
+    with mpl.rc_context(STYLE | {"axes.grid": False, "axes.linewidth": 0}):
+        size = (columns * (side + 0.2) + labels + 1.2, rows * (side + 0.7 + (0.8 * labels if longest > 3 else 0)))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        mesh = None
+        for index, (model, matrix) in enumerate(counts.items()):
+            mesh = _confusion_matrix(axes[index], matrix, classes, side)
+            axes[index].set_title(model)
+            axes[index].set_xlabel("predicted")
+            if index % columns == 0:
+                axes[index].set_ylabel("actual")
+        for unused in axes[len(counts) :]:
+            unused.set_visible(False)
+        if mesh is not None:
+            bar = figure.colorbar(
+                mesh, ax=axes, shrink=0.85 / rows, anchor=(0, 0.5 if rows == 1 else 0.97), aspect=26, pad=0.015
+            )
+            bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+            bar.set_label("share of the actual class", size=9.5)
+            bar.outline.set_visible(False)
+    return figure
+
+
+def _confusion_matrix(axes: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str], side: float) -> QuadMesh:
+    k = len(classes)
+    support = counts.sum(1, keepdims=True)  # (K, 1)
+    shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)  # (K, K)
+    edge = PAPER if k <= 40 else "face"
+    mesh = axes.pcolormesh(shares, cmap=SHARES, vmin=0, vmax=1, edgecolors=edge, linewidth=1.0, rasterized=k > 40)
+    axes.set(aspect="equal", xlim=(0, k), ylim=(k, 0))
+    if k <= 40:
+        long = max(map(len, classes)) > 3
+        axes.set_xticks(np.arange(k) + 0.5, classes, rotation=45 if long else 0, ha="right" if long else "center")
+        axes.set_yticks(np.arange(k) + 0.5, classes)
+        axes.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k), rotation_mode="anchor", axis="x")
+        axes.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k), axis="y")
+    else:
+        axes.set(xticks=[], yticks=[])
+    digits = len(str(counts.max()))
+    size = min(9.0, 72 * side / k / (0.75 * max(digits, 2)))  # points: the widest count fills its cell at most
+    if size >= 4.5:
+        for row, column in np.argwhere(counts):
+            tone = "#fefefe" if shares[row, column] > 0.45 else "#12324d"
+            text = str(counts[row, column])
+            axes.text(column + 0.5, row + 0.53, text, ha="center", va="center", size=size, color=tone)
+    return mesh
+
+
+def validation_macro_f1(
+    histories: Mapping[str, Sequence[pd.DataFrame]], selected: Mapping[str, Sequence[int]]
+) -> Figure:
+    """Validation macro-F1 over epochs, a panel per model: replicates thin, their mean bold, evaluated epochs marked.
+
+    Other models' means stand behind in grey. Histories have columns epoch and val_macro_f1; `selected` gives each
+    replicate's evaluated epoch.
+    """
+    tones = colours(list(histories))
+    columns = min(len(histories), 4)
+    rows = math.ceil(len(histories) / columns)
+    width = {1: 6.4, 2: 4.6, 3: 3.7}.get(columns, 3.1)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, 3.2 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        means = {model: _mean(runs, "val_macro_f1") for model, runs in histories.items()}
+        for index, (model, runs) in enumerate(histories.items()):
+            panel = axes[index]
+            for other, mean in means.items():
+                if other != model:
+                    panel.plot(mean.index, mean, color=GHOST, linewidth=1.6, zorder=1)
+            for history, epoch in zip(runs, selected[model], strict=True):
+                curve = history.set_index("epoch")["val_macro_f1"]
+                panel.plot(curve.index, curve, color=tones[model], linewidth=0.8, alpha=0.55)
+                panel.plot(
+                    epoch,
+                    curve[epoch],
+                    "o",
+                    markersize=6,
+                    mfc=PAPER,
+                    mec=tones[model],
+                    mew=1.5,
+                    zorder=5,
+                    clip_on=False,
+                )
+            panel.plot(means[model].index, means[model], color=tones[model], linewidth=2.2, zorder=4)
+            panel.set_title(model, color=tones[model])
+            if index % columns == 0:
+                panel.set_ylabel("validation macro-F1")
+            if index + columns >= len(histories):
+                panel.set_xlabel("epoch")
+                panel.tick_params(labelbottom=True)
+            _epochs(panel)
+        for unused in axes[len(histories) :]:
+            unused.set_visible(False)
+        _score_limits(axes[0], [run["val_macro_f1"] for runs in histories.values() for run in runs])
+        several = any(len(runs) > 1 for runs in histories.values())
+        keys = [Line2D([], [], color=SOFT, linewidth=2.2, label="mean" if several else "the model")]
+        keys += [Line2D([], [], color=SOFT, linewidth=0.8, alpha=0.7, label="replicate")] * several
+        keys += [Line2D([], [], color=SOFT, marker="o", ls="", mfc=PAPER, mew=1.5, label="epoch evaluated")]
+        keys += [
+            Line2D([], [], color=GHOST, linewidth=1.6, label="means of the others" if several else "other models")
+        ] * (len(histories) > 1)
+        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=9.5)
+    return figure
+
+
+def training_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Training loss and validation accuracy over epochs: replicates thin, their mean bold, a colour per model."""
+    tones = colours(list(histories))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.7), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for panel, column, title in zip(
+            panels, ("train_loss", "val_accuracy"), ("Training loss", "Validation accuracy"), strict=True
+        ):
+            for model, runs in histories.items():
+                for history in runs if len(runs) > 1 else ():
+                    panel.plot(history["epoch"], history[column], color=tones[model], linewidth=0.7, alpha=0.45)
+                mean = _mean(runs, column)
+                panel.plot(mean.index, mean, color=tones[model], linewidth=2.2, zorder=4)
+            panel.set(title=title, xlabel="epoch")
+            _epochs(panel)
+        panels[0].set_ylim(bottom=0)
+        _score_limits(panels[1], [run["val_accuracy"] for runs in histories.values() for run in runs])
+        keys = [Line2D([], [], color=tones[model], linewidth=2.2, label=model) for model in histories]
+        figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6))
+    return figure
+
+
+def class_distribution(
+    classes: Sequence[str], splits: Mapping[str, Sequence[int]], minority: Sequence[str] = ()
+) -> Figure:
+    """Images per class, a panel for each split with its own scale; minority classes in a second colour.
+
+    `splits` maps a split's name to its counts (K,). With more than 40 classes they are sorted by the first split's
+    counts and go unnamed.
+    """
+    counts = {name: np.asarray(values) for name, values in splits.items()}
+    many = len(classes) > 40
+    order = np.argsort(-next(iter(counts.values())), kind="stable") if many else np.arange(len(classes))
+    tones = [MINORITY if classes[index] in minority else MAJORITY for index in order]
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        height = 4.5 if many else 0.27 * len(classes) + 1.25
+        figure = Figure(figsize=(10.4, height), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(1, len(counts), sharey=True))
+        for panel, (split, values) in zip(panels, counts.items(), strict=True):
+            bars = panel.barh(np.arange(len(order)), values[order], height=1.0 if many else 0.74, color=tones)
+            panel.set_title(f"{split}: {values.sum():,} images")
+            panel.spines[["left", "bottom"]].set_visible(False)
+            if many:
+                panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            else:
+                panel.bar_label(bars, [f"{value:,}" for value in values[order]], padding=3, fontsize=9, color=SOFT)
+                panel.set_xticks([])
+                panel.margins(x=0.16)
+        panels[0].set_ylim(len(order) - 0.4, -0.6)
+        panels[0].set_yticks([] if many else np.arange(len(order)), [] if many else [classes[index] for index in order])
+        panels[0].tick_params(axis="y", labelcolor=INK)
+        if minority:
+            keys = [
+                Line2D([], [], marker="s", ls="", markersize=9, color=MINORITY, label="minority class"),
+                Line2D([], [], marker="s", ls="", markersize=9, color=MAJORITY, label="other class"),
+            ]
+            figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9.5, handletextpad=0.2)
+    return figure
+
+
+def _mean(runs: Sequence[pd.DataFrame], column: str) -> pd.Series:
+    """The mean over replicates of a history's column, at the epochs that all of them have."""
+    return pd.concat([run.set_index("epoch")[column] for run in runs], axis=1).dropna().mean(axis=1)
+
+
+def _epochs(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(left=0.6)  # epochs count from 1
+
+
+def _score_limits(axes: Axes, curves: Sequence[pd.Series]) -> None:
+    """From a little below the lowest score to a little above the highest; never beyond what a score can be."""
+    values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    room = 0.04 * max(high - low, 0.02)
+    axes.set_ylim(max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0)

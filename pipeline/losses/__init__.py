@@ -1,0 +1,1 @@
+"""Losses over class logits; one file per technique."""

@@ -1,0 +1,229 @@
+"""params.yaml as typed, frozen values: the one place where configuration enters.
+
+Unknown keys, wrong types and values out of range are refused here, with the choices named; below this module
+functions take plain values.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.stage import StageError
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Dataset(Frozen):
+    name: Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
+    source: str = ""
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    resize: Literal["crop", "squash"] = "crop"
+    imbalance: Annotated[float, Field(ge=1)] = 1.0
+
+
+class Split(Frozen):
+    seed: Seed = 0
+    val_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+
+
+class Pipeline(Frozen):
+    """Largest changes of one augmentation pipeline, at `augment.strength` 1."""
+
+    crop: Rate  # up to this share of the area is cut off
+    aspect: Rate  # the crop's sides differ by up to this share
+    rotate: Annotated[float, Field(ge=0, le=180)]  # degrees
+    jitter: Rate  # brightness, contrast and saturation change by up to this factor
+    erase: Probability  # that a rectangle is erased
+
+
+class Augment(Frozen):
+    strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    flip: bool = True
+    minority: Literal["strong", "light"] = "strong"
+    light: Pipeline
+    strong: Pipeline
+
+
+class Train(Frozen):
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    sampler: Literal["weighted", "shuffle"] = "shuffle"
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    class_weights: Literal["inverse", "none"] = "none"
+    label_smoothing: Rate = 0.0
+    select: Literal["best", "last"] = "best"
+
+
+class _Model(Frozen):
+    backbone: str
+    pretrained: bool | str = False
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+    args: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+
+
+class TimmModel(_Model):
+    """Any timm backbone by name, pooled features, dropout and a linear head."""
+
+    family: Literal["timm"]
+
+
+class HybridModel(_Model):
+    """A timm backbone's feature map as tokens of a transformer encoder."""
+
+    family: Literal["hybrid"]
+    feature_level: Annotated[int, Field(ge=0)] = 4
+    token_grid: Positive | None = None
+    dim: Positive = 256
+    depth: Positive = 4
+    heads: Positive = 8
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    pool: Literal["attention", "mean", "max", "class_token"] = "attention"
+
+
+FAMILIES = {"timm": TimmModel, "hybrid": HybridModel}  # the members of Model
+Model = Annotated[TimmModel | HybridModel, Field(discriminator="family")]
+
+
+class Published(Frozen):
+    """A number from a paper, for the data set and model that it is about."""
+
+    table: str
+    row: str
+    metric: str
+    value: float
+    dataset: str
+    model: str
+
+
+class Params(Frozen):
+    dataset: Dataset
+    split: Split
+    replicates: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    augment: Augment
+    train: Train
+    models: Annotated[dict[str, Model], Field(min_length=1)]
+    published: tuple[Published, ...] = ()
+
+    def model_train(self, name: str) -> Train:
+        """The protocol as model `name` is trained: `train` with the model's own overrides."""
+        return _validate(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml; raises StageError with one line per fault."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; run from a study's folder, where dvc.yaml and params.yaml lie") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    return parse(content)
+
+
+def parse(content: object) -> Params:
+    """Check the content of a params.yaml; raises StageError with one line per fault."""
+    params = _validate(Params, content, "")
+    faults = []
+    if len(set(params.replicates)) != len(params.replicates):
+        faults.append(f"params.yaml: replicates: {list(params.replicates)} names a seed twice; give each once")
+    for name, model in params.models.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            faults.append(f"params.yaml: models.{name}: use letters, digits and underscores, a letter first")
+        if isinstance(model, HybridModel) and model.dim % model.heads:
+            faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
+        try:
+            train = params.model_train(name)
+            if train.warmup_epochs >= train.epochs:
+                faults.append(
+                    f"params.yaml: models.{name}: train.warmup_epochs {train.warmup_epochs} leaves nothing"
+                    f" of {train.epochs} epochs"
+                )
+        except StageError as error:
+            faults.append(str(error))
+    if params.dataset.name == "folder" and not params.dataset.source:
+        faults.append("params.yaml: dataset.source: the data set 'folder' needs a folder, an archive or a URL")
+    if faults:
+        raise StageError("\n".join(dict.fromkeys(faults)))
+    return params
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
+    try:
+        return kind.model_validate(content)
+    except pydantic.ValidationError as error:
+        lines = [_explain(kind, fault, prefix) for fault in error.errors()]
+        raise StageError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> str:
+    """One line: where, what was found, what is wanted."""
+    path, fields = _walk(kind, fault["loc"])
+    where = ".".join([prefix] * bool(prefix) + path)
+    got, context = fault["input"], fault.get("ctx", {})
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(path[-1], fields, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        return f"params.yaml: {where}: unknown key; {hint}choose from {', '.join(fields)}"
+    if fault["type"] == "missing":
+        return f"params.yaml: {where}: missing; it is needed"
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        found = got.get("family") if isinstance(got, Mapping) else got
+        return f"params.yaml: {where}.family: got {found!r}; choose from {', '.join(FAMILIES)}"
+    if fault["type"] == "literal_error":
+        choices = re.findall("'([^']*)'", context["expected"])
+        return f"params.yaml: {where}: got {got!r}; choose from {', '.join(choices)}"
+    wanted = fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"params.yaml: {where or 'top level'}: got {got!r}; wanted {wanted[:1].lower() + wanted[1:]}"
+
+
+def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str]]:
+    """The keys of a fault as a user wrote them (tags of unions left out), and the choices at its last key."""
+    path: list[str] = []
+    fields: list[str] = []
+    for key in location:
+        if kind is not None and get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
+            fields = list(kind.model_fields)
+            path.append(str(key))
+            field = kind.model_fields.get(str(key))
+            kind = field.annotation if field else None
+        elif get_origin(kind) is dict:
+            path.append(str(key))
+            kind = get_args(kind)[1]
+            fields = []
+        elif key in FAMILIES and kind is not None:
+            kind = FAMILIES[str(key)]
+        elif isinstance(key, int):
+            path.append(str(key))
+            kind = next(iter(get_args(kind)), None)
+        # other keys name a member of a union such as `bool | str`: nothing that a user wrote
+    return path, fields

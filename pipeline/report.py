@@ -1,0 +1,456 @@
+"""Tables, figures, metrics.json and the report page, from what the other stages left in reports/.
+
+Only models and replicates in params.yaml are reported: files of removed ones are left alone. Nothing is computed from
+images or weights here, so that a report can be rendered anew wherever reports/ is.
+"""
+
+import base64
+import contextlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from markupsafe import Markup
+
+from pipeline import figures, metrics, params, stats, tables
+from pipeline.stage import StageError, run, study, whole, write_json
+
+REPORTS = Path("reports")
+TEMPLATES = Path(__file__).parent / "templates"
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the stages left of one model: one entry per replicate."""
+
+    name: str
+    evaluations: tuple[dict[str, Any], ...]
+    histories: tuple[pd.DataFrame, ...]
+    confusions: npt.NDArray[np.int64]  # (R, K, K)
+    scores: Mapping[str, stats.Interval]
+
+    @property
+    def train_seconds(self) -> list[float]:
+        return [evaluation["cost"]["train_seconds"] for evaluation in self.evaluations]
+
+
+def main() -> None:
+    settings = params.load()
+    data = read_json(REPORTS / "data.json", "split")
+    picture = REPORTS / "augmentation.png"
+    if not picture.exists():
+        raise _missing(picture, "preview")
+    models = [read_model(name, settings.replicates, data) for name in settings.models]
+    summary = {"study": study(), "models": {model.name: headline(model) for model in models}}
+    overview = tables.comparison([line(model) for model in models], comparison_caption(models, data))
+    reports = [classification(model, data) for model in models]
+
+    with contextlib.ExitStack() as stack:  # all outputs appear when the block ends, or none
+        outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables")]
+        page, numbers = (stack.enter_context(whole(REPORTS / name)) for name in ("report.html", "metrics.json"))
+        for folder in outputs:
+            folder.mkdir()
+        drawn = draw(models, data, outputs[0])
+        for table in (overview, *reports):
+            tables.write(table, outputs[1])
+        page.write_text(render(settings, data, models, overview, reports, drawn, picture), encoding="utf-8")
+        write_json(numbers, summary)
+
+    from pipeline import tracking  # late: it imports mlflow, and a fault above should not wait for that
+
+    with tracking.report_run() as tracked:
+        tracked.metrics(
+            {
+                f"{model.name}/{name}{suffix}": getattr(interval, field)
+                for model in models
+                for name, interval in model.scores.items()
+                for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
+            }
+        )
+        for name in ("tables", "figures"):
+            tracked.artifact(REPORTS / name, name)
+        tracked.artifact(REPORTS / "report.html")
+    print(terminal(models))
+    print(f"report: {REPORTS / 'report.html'}")
+
+
+# what the other stages left
+
+
+def read_json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path, stage) from None
+    except ValueError:
+        raise StageError(
+            f"report: {path}: not readable as JSON; run `dvc repro -f {stage}` in the study's folder"
+        ) from None
+
+
+def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
+    texts = {name: str for name in columns if name in ("actual", "predicted")}
+    try:
+        return pd.read_csv(path, usecols=list(columns), dtype=texts, keep_default_na=not texts)
+    except FileNotFoundError:
+        raise _missing(path, stage) from None
+    except ValueError:
+        raise StageError(
+            f"report: {path}: not readable as a table with columns {', '.join(columns)};"
+            f" run `dvc repro -f {stage}` in the study's folder"
+        ) from None
+
+
+def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) -> Trained:
+    """One model's evaluations and histories; raises StageError if one is missing or does not fit the others."""
+    classes = [each["class"] for each in data["classes"]]
+    evaluations, histories = [], []
+    for replicate in replicates:
+        run_name = f"{name}-{replicate}"
+        path = REPORTS / "evaluations" / f"{run_name}.json"
+        evaluation = read_json(path, f"evaluate@{run_name}")
+        predictions = read_csv(
+            REPORTS / "predictions" / f"{run_name}.csv", f"evaluate@{run_name}", ("actual", "predicted")
+        )
+        columns = ("epoch", "train_loss", "val_accuracy", "val_macro_f1")
+        histories.append(read_csv(REPORTS / "histories" / f"{run_name}.csv", f"train@{run_name}", columns))
+        if [each["class"] for each in evaluation["classes"]] != classes:
+            raise StageError(f"report: {path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
+        if not np.array_equal(_count(predictions, classes), np.array(evaluation["confusion"]["counts"])):
+            raise StageError(
+                f"report: {path}: its confusion matrix is not that of reports/predictions/{run_name}.csv;"
+                f" run `dvc repro -f evaluate@{run_name}`"
+            )
+        evaluations.append(evaluation)
+    confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
+    return Trained(name, tuple(evaluations), tuple(histories), confusions, stats.intervals(confusions))
+
+
+def _count(predictions: pd.DataFrame, classes: list[str]) -> npt.NDArray[np.int64]:
+    """The confusion matrix of predictions by name; empty if a name is no class's."""
+    actual, predicted = (pd.Index(classes).get_indexer(pd.Index(predictions[key])) for key in ("actual", "predicted"))
+    if (actual < 0).any() or (predicted < 0).any():
+        return np.zeros((0, 0), dtype=np.int64)
+    return metrics.confusion_matrix(actual, predicted, len(classes))
+
+
+def _missing(path: Path, stage: str) -> StageError:
+    return StageError(f"report: {path}: not found; run `dvc repro {stage}` in the study's folder")
+
+
+# numbers, tables, figures
+
+
+def headline(model: Trained) -> dict[str, Any]:
+    """One model's entry in metrics.json."""
+    intervals = {
+        name: {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
+        for name, each in model.scores.items()
+    }
+    first = model.evaluations[0]
+    return {
+        **intervals,
+        **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
+        "train_seconds": float(np.mean(model.train_seconds)),
+        "images": first["images"],
+    }
+
+
+def line(model: Trained) -> tables.Line:
+    first = model.evaluations[0]
+    return tables.Line(
+        model=model.name,
+        scores=model.scores,
+        parameters=first["cost"]["parameters"],
+        flops=first["cost"]["flops"],
+        weight_bytes=first["cost"]["weight_bytes"],
+        train_seconds=float(np.mean(model.train_seconds)),
+        initialisation=first["initialisation"],
+        overrides=setting(first["overrides"]) if first["overrides"] else "",
+    )
+
+
+def comparison_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+    interval = models[0].scores["accuracy"]
+    over = (
+        f"95% intervals over n = {interval.n} replicates (Student t)"
+        if interval.n > 1
+        else "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+    )
+    images = models[0].evaluations[0]["images"]
+    return f"{caption_name(data)}, {images:,} test images: {'mean ' * (interval.n > 1)}scores with {over}."
+
+
+def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
+    n = len(model.evaluations)
+    over = f"mean ± standard deviation over n = {n} replicates" if n > 1 else "n = 1 replicate"
+    caption = f"{model.name} on {caption_name(data)}, {model.evaluations[0]['images']:,} test images: {over}."
+    classes = [each["class"] for each in data["classes"]]
+    return tables.classification(f"classification_{model.name}", model.confusions, classes, caption)
+
+
+def caption_name(data: Mapping[str, Any]) -> str:
+    """The data set as captions name it: a variant always says so."""
+    return f"{data['title']} ({data['variant']})" if data["variant"] else data["title"]
+
+
+def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Every figure into `folder`, as PNG and SVG; returns the SVGs by name."""
+    classes = [each["class"] for each in data["classes"]]
+    counts = {title: [each[split] for each in data["classes"]] for split, title in SPLITS.items()}
+    histories = {model.name: model.histories for model in models}
+    selected = {model.name: [each["selected"]["epoch"] for each in model.evaluations] for model in models}
+    drawn = {
+        "class_distribution": figures.class_distribution(classes, counts, data["minority"]),
+        "confusion_matrices": figures.confusion_matrices(
+            {model.name: model.confusions.sum(0) for model in models}, classes
+        ),
+        "validation_macro_f1": figures.validation_macro_f1(histories, selected),
+        "training_curves": figures.training_curves(histories),
+    }
+    for name, figure in drawn.items():
+        figures.save(figure, folder, name)
+    return {name: folder / f"{name}.svg" for name in drawn}
+
+
+def terminal(models: Sequence[Trained]) -> str:
+    """The comparison for a terminal: intervals of the two scores that lead, means of the others."""
+    header = ("", "accuracy", "macro-F1", "weighted F1", "balanced acc.", "n", "parameters", "FLOPs", "training")
+    cells = [
+        (
+            model.name,
+            *(tables.score_interval(model.scores[name]) for name in ("accuracy", "macro_f1")),
+            *(tables.score(model.scores[name].mean) for name in ("weighted_f1", "balanced_accuracy")),
+            str(len(model.evaluations)),
+            tables.quantity(model.evaluations[0]["cost"]["parameters"]),
+            tables.quantity(model.evaluations[0]["cost"]["flops"]),
+            tables.duration(float(np.mean(model.train_seconds))),
+        )
+        for model in models
+    ]
+    return tables.text(header, cells) + f"\n[95% interval over {models[0].scores['accuracy'].basis}]"
+
+
+# the page
+
+
+def render(
+    settings: params.Params,
+    data: Mapping[str, Any],
+    models: Sequence[Trained],
+    overview: tables.Table,
+    reports: Sequence[tables.Table],
+    drawn: Mapping[str, Path],
+    picture: Path,
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    tones = figures.colours([model.name for model in models])
+    best = {
+        column: max(models, key=lambda model, name=name: model.scores[name].mean).name  # type: ignore[misc]
+        for column, name in enumerate(metrics.SCORES, start=1)
+    }
+    return environment.get_template("report.html").render(
+        study=study(),
+        at_root=Path.cwd().parent.name != "studies",
+        data=data,
+        name=caption_name(data),
+        splits=split_counts(data),
+        lead=lead(models),
+        overview=overview,
+        highest=best if len(models) > 1 else {},
+        reports=list(zip([model.name for model in models], reports, strict=True)),
+        colours=tones,
+        figures={key: inline_svg(path, key) for key, path in drawn.items()},
+        augmentation="data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode(),
+        protocol=protocol(settings, data, models),
+        overrides={model.name: line(model).overrides for model in models},
+        networks=networks(models),
+        caveats=caveats(data, models),
+        effort=effort(models),
+        replicates=len(settings.replicates),
+    )
+
+
+def lead(models: Sequence[Trained]) -> str:
+    """One sentence: which model's macro-F1 is highest (in the mean), how sure that is, and what comes next."""
+    ranked = sorted(models, key=lambda model: -model.scores["macro_f1"].mean)
+    top = ranked[0].scores["macro_f1"]
+    over = f"over {top.n} replicates" if top.n > 1 else "over the test images, from one replicate"
+    score = "mean test macro-F1" if top.n > 1 else "test macro-F1"
+    value = f"{tables.score(top.mean)} (95% interval {tables.score(top.low)} to {tables.score(top.high)} {over})"
+    if len(models) == 1:
+        return f"{ranked[0].name} reaches a {score} of {value}."
+    tied = [model.name for model in ranked if model.scores["macro_f1"].mean == top.mean]
+    if len(tied) > 1:
+        return f"{_enumerate(tied)} share the highest {score}, {value}."
+    second = ranked[1].scores["macro_f1"]
+    return (
+        f"{ranked[0].name} has the highest {score}, {value}; next is {ranked[1].name} with"
+        f" {tables.score(second.mean)} ({tables.score(second.low)} to {tables.score(second.high)})."
+    )
+
+
+def split_counts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Per split: images as published and as found in the data set, and those used (None where there is no number)."""
+    return [
+        {
+            "split": title,
+            "published": data["published"].get(split) or None,
+            "found": data["found"].get(split) or None,
+            "used": sum(each[split] for each in data["classes"]),
+        }
+        for split, title in SPLITS.items()
+    ]
+
+
+def protocol(
+    settings: params.Params, data: Mapping[str, Any], models: Sequence[Trained]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Sections of resolved settings; one that differs between models names the models."""
+    sections = []
+    for name, part in (("dataset", settings.dataset), ("split", settings.split)):
+        content = part.model_dump(exclude={"source"})  # a source may be a place on somebody's disk
+        sections.append((name, [(key, setting(value)) for key, value in content.items()]))
+    for name in ("augment", "train"):
+        rows = []
+        for key in models[0].evaluations[0]["config"][name]:
+            found: dict[str, list[str]] = {}
+            for model in models:
+                found.setdefault(resolved(model, name, key, data), []).append(model.name)
+            alike = len(found) == 1
+            values = [value if alike else f"{value} ({', '.join(names)})" for value, names in found.items()]
+            rows.append((key, "; ".join(values)))
+        sections.append((name, rows))
+    return sections
+
+
+def resolved(model: Trained, section: str, key: str, data: Mapping[str, Any]) -> str:
+    """A setting as it took effect: `auto` and a flip that the data set forbids say what came of them."""
+    if section == "train" and key in ("device", "precision"):
+        return ", ".join(dict.fromkeys(evaluation["machine"][key] for evaluation in model.evaluations))
+    if section == "augment" and key == "flip" and data.get("flip") is False:
+        return "no, it would change classes of this data set"
+    return setting(model.evaluations[0]["config"][section].get(key))
+
+
+def networks(models: Sequence[Trained]) -> list[tuple[str, list[str]]]:
+    """Every model setting with its value for each model, a dash where a model has no such setting."""
+    configs = [model.evaluations[0]["config"]["model"] for model in models]
+    keys = dict.fromkeys(key for config in configs for key in config if key != "train")
+    return [(key, [setting(config[key]) if key in config else tables.DASH for config in configs]) for key in keys]
+
+
+def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    images = models[0].evaluations[0]["images"]
+    n = len(models[0].evaluations)
+    notes = []
+    if n > 1:
+        notes.append(
+            f"Every interval is a Student t interval over n = {n} replicates. It covers the luck of initialisation,"
+            f" order and augmentation; it does not cover another draw of the {images:,} test images or another split."
+        )
+    else:
+        notes.append(
+            f"Each model was trained once. Every interval is a percentile bootstrap over the {images:,} test images"
+            f" ({stats.RESAMPLES:,} resamples): it covers another draw of test images and says nothing of another seed."
+        )
+    if data["variant"]:
+        notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")
+    starts: dict[str, list[str]] = {}
+    for model in models:
+        starts.setdefault(model.evaluations[0]["initialisation"], []).append(model.name)
+    if len(starts) == 1:
+        notes.append(f"Initialisation of all models: {next(iter(starts))}.")
+    else:
+        each = "; ".join(f"{', '.join(names)}: {start}" for start, names in starts.items())
+        notes.append(f"The models do not start alike ({each}): part of their difference may be due to that.")
+    machines = [evaluation["machine"] for model in models for evaluation in model.evaluations]
+    places = list(dict.fromkeys(f"{machine['device']} in {machine['precision']}" for machine in machines))
+    notes.append(
+        f"Trained on {_enumerate(places)}. Training times are wall-clock times"
+        + (" and compare only within one device." if len(places) > 1 else ", with whatever else the machine was doing.")
+    )
+    if any(model.evaluations[0]["overrides"] for model in models):
+        notes.append("Not every model was trained under the shared protocol: own settings are named in the tables.")
+    notes.append("A dash marks what is undefined, such as the precision of a class that was never predicted.")
+    return notes
+
+
+def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
+    """What was run, on what, for how long."""
+    evaluations = [evaluation for model in models for evaluation in model.evaluations]
+    machines = [evaluation["machine"] for evaluation in evaluations]
+    replicates = len(models[0].evaluations)
+    epochs = list(dict.fromkeys(str(evaluation["cost"]["epochs"]) for evaluation in evaluations))
+
+    def named(key: str, unit: str = "") -> str:
+        return _enumerate(list(dict.fromkeys(f"{machine[key]}{unit}" for machine in machines)))
+
+    versions = [
+        f"{title} {named(key)}" for key, title in (("torch", "PyTorch"), ("timm", "timm"), ("python", "Python"))
+    ]
+    return [
+        (
+            "Trainings",
+            f"{len(evaluations)} ({len(models)} models × {replicates} replicate{'s' * (replicates > 1)}),"
+            f" {_enumerate(epochs)} epochs each",
+        ),
+        ("Training time", tables.duration(sum(evaluation["cost"]["train_seconds"] for evaluation in evaluations))),
+        ("Device", named("device")),
+        ("Processor", f"{named('processor')}; {named('threads')} threads"),
+        ("Precision", named("precision")),
+        ("Software", ", ".join(versions)),
+    ]
+
+
+def setting(value: Any) -> str:
+    """A setting's value as a reader writes it: {"crop": 0.2, "rotate": 15} -> crop 0.2, rotate 15."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {setting(each)}" for key, each in value.items()) or tables.DASH
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(setting, value)) or tables.DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return tables.DASH if value is None or value == "" else str(value)
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def inline_svg(path: Path, name: str) -> Markup:
+    """A figure to stand in the page: ids of its own, colours and font those of the page, width as the page has room."""
+    svg = path.read_text(encoding="utf-8")
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)  # its style would be the whole page's
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for tone in ("INK", "SOFT", "GHOST", "FAINT", "PAPER"):
+        svg = svg.replace(getattr(figures, tone), f"var(--{tone.lower()})")
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
+    points = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    style = f"min-width:{0.85 * points:.0f}px;max-width:{1.5 * points:.0f}px"  # a point is 4/3 px
+    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
+    return Markup(
+        svg.replace("<svg ", f'<svg aria-hidden="true" style="{style}" ', 1).strip()
+    )  # the figure has the text
+
+
+if __name__ == "__main__":
+    run(main)

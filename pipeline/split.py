@@ -1,0 +1,283 @@
+"""split: stratified training, validation and test images, thinned and packed.
+
+Reads data/raw. Leaves `data/fit/` (training and validation), apart from it `data/test/`, and `reports/data.json`.
+Nothing in data/fit depends on what a test image looks like. Official splits are kept; where there is none, test
+images are drawn first, then validation images, each stratified and from the split's own seed.
+
+Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline import params
+from pipeline.stage import StageError, run, study, whole, write_json
+
+RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
+DRAWN = {"test": "split.test_fraction", "val": "split.val_fraction"}  # split -> the key that says how much is drawn
+
+
+def main() -> None:
+    config = params.load()
+    raw = Raw.open(RAW)
+    found = assign(raw, config.split.val_fraction, config.split.test_fraction, config.split.seed)
+    rows = {**found, "train": thin(found["train"], raw.labels, config.dataset.imbalance, config.split.seed)}
+    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    minority = minority_classes(raw.classes, counts["train"])
+
+    with whole(FIT) as fit, whole(TEST) as test, whole(REPORT) as report:
+        digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
+        per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
+        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"]))
+        write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
+        write_json(report, summary(raw, config.dataset.imbalance, minority, found, per_class, digests))
+    log(raw, config.dataset.source, counts, minority, digests)
+    sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
+    thinned = f" (thinned from {len(found['train']):,})" if len(rows["train"]) < len(found["train"]) else ""
+    print(f"split: {sizes} images{thinned}; minority classes: {', '.join(minority) or 'none'}")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What fetch left in data/raw; pixels stay on disk."""
+
+    info: dict[str, Any]
+    names: list[str]
+    splits: np.ndarray  # (N,) train, val, test or empty
+    labels: np.ndarray  # int64 (N,)
+    shapes: np.ndarray  # int64 (N, 3): H, W, C
+    offsets: np.ndarray  # int64 (N,)
+    pixels: np.ndarray  # uint8, all images one after another
+
+    @classmethod
+    def open(cls, folder: Path) -> "Raw":
+        try:
+            info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+            with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
+                index = list(csv.DictReader(file))
+            pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        except FileNotFoundError as error:
+            raise StageError(f"{error.filename}: not found; run the stage fetch first (dvc repro fetch)") from None
+        label = {name: number for number, name in enumerate(info["classes"])}
+        return cls(
+            info=info,
+            names=[row["name"] for row in index],
+            splits=np.array([row["split"] for row in index]),
+            labels=np.array([label[row["label"]] for row in index], dtype=np.int64),
+            shapes=np.array([[row["height"], row["width"], row["channels"]] for row in index], dtype=np.int64),
+            offsets=np.array([row["offset"] for row in index], dtype=np.int64),
+            pixels=pixels,
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        return self.info["classes"]
+
+    def image(self, row: int) -> np.ndarray:
+        """uint8 (H, W, C)"""
+        start = self.offsets[row]
+        return self.pixels[start : start + self.shapes[row].prod()].reshape(self.shapes[row])
+
+
+def assign(raw: Raw, val_fraction: float, test_fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Rows of data/raw per split, ascending. Raises StageError if a class is too small to be split."""
+    rows = {split: np.flatnonzero(raw.splits == split) for split in ("train", "val", "test")}
+    rows["train"] = np.flatnonzero((raw.splits == "train") | (raw.splits == ""))
+    for split, fraction in (("test", test_fraction), ("val", val_fraction)):
+        if not len(rows[split]):
+            rows["train"], rows[split] = draw(rows["train"], raw.labels, raw.classes, split, fraction, seed)
+    return rows
+
+
+def draw(
+    rows: np.ndarray, labels: np.ndarray, classes: list[str], split: str, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What stays of `rows` and what is drawn from them, stratified, both ascending.
+
+    Raises StageError unless every class has an image in both.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(labels[rows], minlength=len(classes))  # (K,)
+    drawn = math.ceil(fraction * len(rows))
+    needed = math.ceil(1 / min(fraction, 1 - fraction))
+    smallest = int(counts.argmin())
+    if counts[smallest] >= 2 and min(drawn, len(rows) - drawn) >= len(classes):
+        kept, taken = train_test_split(rows, test_size=fraction, random_state=seed, stratify=labels[rows])
+        parts = np.minimum(*(np.bincount(labels[part], minlength=len(classes)) for part in (kept, taken)))
+        if parts.all():
+            return np.sort(kept), np.sort(taken)
+        smallest = int(parts.argmin())
+    raise StageError(
+        f"class {classes[smallest]!r} has {counts[smallest]:,} images, too few to draw {fraction:.0%} of them for"
+        f" {split} and keep some for training: {needed} or more are needed; add images of it, leave the class out, or"
+        f" change {DRAWN[split]}"
+    )
+
+
+def thin(rows: np.ndarray, labels: np.ndarray, imbalance: float, seed: int) -> np.ndarray:
+    """Training rows thinned to an exponential long tail (Cui et al. 2019, arXiv:1901.05555, sec. 5.1), ascending.
+
+    Class c of K in label order keeps n_max * imbalance^(-c / (K-1)) images, at least 1 and never more than it has;
+    n_max is the largest class. What a larger imbalance keeps, a smaller one keeps too.
+    """
+    counts = np.bincount(labels[rows])  # (K,)
+    kept = []
+    for label, wanted in enumerate(tail(counts, imbalance)):
+        own = rows[labels[rows] == label]
+        order = np.random.default_rng([seed, label]).permutation(len(own))
+        kept.append(own[order[:wanted]])
+    return np.sort(np.concatenate(kept))
+
+
+def tail(counts: np.ndarray, imbalance: float) -> np.ndarray:
+    """Images that each class keeps, (K,) from (K,)."""
+    if imbalance == 1:
+        return counts
+    profile = counts.max() * imbalance ** (-np.arange(len(counts)) / (len(counts) - 1))
+    return np.minimum(counts, np.maximum(1, np.floor(profile + 1e-9).astype(np.int64)))
+
+
+def minority_classes(classes: list[str], counts: np.ndarray) -> list[str]:
+    """Classes with fewer training images than the median class."""
+    return [name for name, n in zip(classes, counts, strict=True) if n < np.median(counts)]
+
+
+def pack(raw: Raw, rows: dict[str, np.ndarray], image_size: int, resize: str, fit: Path, test: Path) -> dict[str, str]:
+    """Write the images, labels and manifests into the new folders `fit` and `test`; returns their digests.
+
+    Square images of one size not above `image_size` keep it; all others become `image_size`. The training and
+    validation images decide size and channels, and the test images are brought into the same form.
+    """
+    shapes = raw.shapes[np.concatenate([rows["train"], rows["val"]])]  # (N, 3)
+    native = (shapes[:, :2] == shapes[0, 0]).all() and shapes[0, 0] <= image_size
+    side = int(shapes[0, 0]) if native else image_size
+    channels = int(shapes[:, 2].max())
+
+    digests = {}
+    for name, folder, splits in (("fit", fit, ("train", "val")), ("test", test, ("test",))):
+        folder.mkdir()
+        digest = hashlib.sha256(json.dumps([raw.classes, side, channels]).encode())
+        for split in splits:
+            prefix = "" if split == "test" else f"{split}_"
+            labels = raw.labels[rows[split]]
+            np.save(folder / f"{prefix}labels.npy", labels)
+            digest.update(json.dumps([split, len(labels)]).encode() + labels.tobytes())
+            images = np.lib.format.open_memmap(
+                folder / f"{prefix}images.npy", mode="w+", dtype=np.uint8, shape=(len(labels), side, side, channels)
+            )
+            for start, chunk in resized(raw, rows[split], side, channels, resize):
+                images[start : start + len(chunk)] = chunk
+                digest.update(chunk.tobytes())
+            images.flush()
+        write_manifest(folder / "manifest.csv", raw, rows, splits)
+        digests[name] = digest.hexdigest()
+    return digests
+
+
+def resized(
+    raw: Raw, rows: np.ndarray, side: int, channels: int, resize: str, chunk: int = 512
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The images in chunks, each with its place: uint8 (N, S, S, C)."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(rows), chunk):
+            images = pool.map(lambda row: fitted(raw.image(row), side, channels, resize), rows[start : start + chunk])
+            yield start, np.stack(list(images))
+
+
+def fitted(image: np.ndarray, side: int, channels: int, resize: str) -> np.ndarray:
+    """One image, uint8 (H, W, C), as (S, S, channels): resized with antialiasing, bilinear.
+
+    `resize` "crop" keeps the largest square at the centre, "squash" everything.
+    """
+    height, width, found = image.shape
+    if found != channels:
+        image = np.repeat(image, 3, axis=2) if found == 1 else grey(image)
+    if (height, width) == (side, side):
+        return image
+    square = min(height, width)
+    left, top = ((width - square) / 2, (height - square) / 2) if resize == "crop" else (0, 0)
+    box = (left, top, left + square, top + square) if resize == "crop" else (0, 0, width, height)
+    pillow = Image.fromarray(image[..., 0] if channels == 1 else image)
+    return np.asarray(pillow.resize((side, side), Image.Resampling.BILINEAR, box=box)).reshape(side, side, channels)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1) from (H, W, 3)"""
+    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
+
+
+def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tuple[str, ...]) -> None:
+    """One line per packed image: split (left out for test), row in its array, name and label."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        manifest = csv.writer(file, lineterminator="\n")
+        columns = ["split", "row", "name", "label"]
+        skipped = 1 if splits == ("test",) else 0
+        manifest.writerow(columns[skipped:])
+        for split in splits:
+            for place, row in enumerate(rows[split]):
+                line = [split, place, raw.names[row], raw.classes[raw.labels[row]]]
+                manifest.writerow(line[skipped:])
+
+
+def fit_info(raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]], digest: str) -> dict[str, Any]:
+    """data/fit/info.json; the variant is that of the training and validation images alone."""
+    return {
+        "dataset": raw.info["dataset"],
+        "title": raw.info["title"],
+        "variant": raw.info["fit_variant"],
+        "classes": raw.classes,
+        "flip": raw.info["flip"],
+        "minority": minority,
+        "train": per_class["train"],
+        "val": per_class["val"],
+        "digest": digest,
+    }
+
+
+def summary(
+    raw: Raw,
+    imbalance: float,
+    minority: list[str],
+    found: dict[str, np.ndarray],
+    per_class: dict[str, dict[str, int]],
+    digests: dict[str, str],
+) -> dict[str, Any]:
+    """reports/data.json; `found` counts images before thinning, `classes` after."""
+    return {
+        "study": study(),
+        **{key: raw.info[key] for key in ("dataset", "title", "variant", "flip", "licence", "homepage", "published")},
+        "found": {split: len(rows) for split, rows in found.items()},
+        "imbalance": imbalance,
+        "minority": minority,
+        "digests": digests,
+        "classes": [{"class": name, **{split: n[name] for split, n in per_class.items()}} for name in raw.classes],
+    }
+
+
+def log(raw: Raw, source: str, counts: dict[str, np.ndarray], minority: list[str], digests: dict[str, str]) -> None:
+    from pipeline import tracking
+
+    with tracking.data_run("split") as tracked:
+        tracked.params({"minority": ", ".join(minority)})
+        for split, numbers in counts.items():
+            per_class = {f"{split}_images/{name}": int(n) for name, n in zip(raw.classes, numbers, strict=True)}
+            tracked.metrics({f"{split}_images": int(numbers.sum()), **per_class})
+        for name, digest in digests.items():
+            tracked.dataset(raw.info["title"], digest, source or "official source", name)
+        tracked.artifact(REPORT)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,267 @@
+"""The report's tables: data frames, and one table as CSV (full precision), Markdown and LaTeX (for reading).
+
+A frame holds numbers, one row a line; `Table.cells` are the same lines as text. What is undefined is empty in the CSV
+and a dash in the text, never 0.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.metrics import SCORES, averages, per_class, score_arrays
+from pipeline.stats import Interval
+
+DASH = "–"
+SCORE_TITLES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "weighted_f1": "Weighted F1",
+    "balanced_accuracy": "Balanced accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """`frame` has the numbers, `header` and `cells` the text; the first column names the line, the others are values.
+
+    `rules` are the lines before which a horizontal rule is drawn.
+    """
+
+    name: str
+    caption: str
+    frame: pd.DataFrame
+    header: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    rules: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model's line of the comparison; sizes and seconds are means over replicates."""
+
+    model: str
+    scores: Mapping[str, Interval]
+    parameters: int
+    flops: float  # of one image's forward pass, a multiplication and an addition counted apart
+    weight_bytes: int
+    train_seconds: float
+    initialisation: str
+    overrides: str = ""  # protocol settings of this model's own, as text
+
+
+def comparison(lines: Sequence[Line], caption: str) -> Table:
+    """All models' scores as means with 95% intervals, and what each model costs."""
+    rows = [
+        {"model": line.model}
+        | {
+            name + suffix: getattr(line.scores[name], field)
+            for name in SCORES
+            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+        | {
+            "n": line.scores[SCORES[0]].n,
+            "interval_over": line.scores[SCORES[0]].basis,
+            "parameters": line.parameters,
+            "flops": line.flops,
+            "weight_bytes": line.weight_bytes,
+            "train_seconds": line.train_seconds,
+            "initialisation": line.initialisation,
+            "overrides": line.overrides,
+        }
+        for line in lines
+    ]
+    overridden = any(line.overrides for line in lines)
+    cells = [
+        (
+            line.model,
+            *(score_interval(line.scores[name]) for name in SCORES),
+            str(line.scores[SCORES[0]].n),
+            quantity(line.parameters),
+            quantity(line.flops),
+            size(line.weight_bytes),
+            duration(line.train_seconds),
+            line.initialisation,
+            *([line.overrides or DASH] * overridden),
+        )
+        for line in lines
+    ]
+    header = ("Model", *(SCORE_TITLES[name] for name in SCORES), "n", "Parameters", "FLOPs", "Weights", "Training")
+    header += ("Initialisation", *(["Own settings"] * overridden))
+    return Table("comparison", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
+def classification(name: str, confusions: npt.ArrayLike, classes: Sequence[str], caption: str) -> Table:
+    """One model's classification report over its replicates' confusion matrices (R, K, K).
+
+    Precision, recall, F1 and support of each class, then accuracy, macro and weighted averages: means over replicates,
+    with their standard deviation where R > 1. A value undefined in some replicates is the mean of the others and says
+    of how many.
+    """
+    counts = np.asarray(confusions)  # (R, K, K)
+    each, means, overall = per_class(counts), averages(counts), score_arrays(counts)
+    images = counts.sum((1, 2))  # (R,)
+    measures = ("precision", "recall", "f1")
+    undefined = np.full(len(counts), np.nan)
+    lines = [
+        (label, [each[measure][:, index] for measure in measures], each["support"][:, index])
+        for index, label in enumerate(classes)
+    ]
+    lines.append(("accuracy", [undefined, undefined, overall["accuracy"]], images))
+    lines += [(f"{kind} avg", [means[kind][measure] for measure in measures], images) for kind in ("macro", "weighted")]
+    rows, cells = [], []
+    for label, values, support in lines:  # values: three arrays (R,)
+        row: dict[str, Any] = {"class": label}
+        for measure, value in zip(measures, values, strict=True):
+            row |= _summary(measure, value)
+        rows.append(row | {"support": round(float(support.mean()))})
+        texts = [spread(value) for value in values]
+        cells.append((label, *texts, f"{support.mean():,.0f}"))
+    header = ("Class", "Precision", "Recall", "F1", "Support")
+    return Table(name, caption, pd.DataFrame(rows), header, tuple(cells), rules=(len(classes),))
+
+
+def _summary(measure: str, values: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Mean, and with several replicates standard deviation and number, of the values (R,) that are defined."""
+    defined = values[~np.isnan(values)]
+    row = {measure: float(defined.mean()) if len(defined) else math.nan}
+    if len(values) > 1:
+        row[f"{measure}_sd"] = float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+        row[f"{measure}_n"] = len(defined)
+    return row
+
+
+# text for reading
+
+
+def score(value: float) -> str:
+    """0.93125 -> 0.9313; a dash where undefined."""
+    return DASH if math.isnan(value) else f"{value:.4f}"
+
+
+def score_interval(interval: Interval) -> str:
+    """0.9313 [0.9201, 0.9424]"""
+    return f"{score(interval.mean)} [{score(interval.low)}, {score(interval.high)}]"
+
+
+def spread(values: npt.NDArray[np.float64]) -> str:
+    """The mean of a score's defined values (R,), ± their standard deviation where there are several."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return DASH
+    text = score(float(defined.mean()))
+    if len(defined) > 1:
+        text += f" ± {score(float(defined.std(ddof=1)))}"
+    return text if len(defined) == len(values) else f"{text} ({len(defined)} of {len(values)})"
+
+
+def quantity(value: float) -> str:
+    """11181642 -> 11.2 M; decimal prefixes, three figures."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * limit:
+            scaled = value / limit
+            return f"{scaled:.{max(0, 2 - int(math.log10(max(scaled, 1))))}f} {unit}"
+    return f"{value:.0f}"
+
+
+def size(value: float) -> str:
+    """44746568 -> 44.7 MB (a megabyte is 10^6 bytes)"""
+    text = quantity(value)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> 3.2 s; 192 -> 3 min 12 s; 7260 -> 2 h 1 min"""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+# files
+
+
+def write(table: Table, folder: Path) -> None:
+    """Write `name`.csv, .md and .tex into `folder`."""
+    table.frame.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+    (folder / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
+    (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
+
+
+def markdown(table: Table) -> str:
+    rows = [[_markdown(cell) for cell in row] for row in (table.header, *table.cells)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(_pad(row, widths)) + " |" for row in rows]
+    rule = [
+        ":" + "-" * (width - 1 or 1) if not place else "-" * (width - 1 or 1) + ":"
+        for place, width in enumerate(widths)
+    ]
+    lines.insert(1, "| " + " | ".join(rule) + " |")
+    return f"{_markdown(table.caption)}\n\n" + "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A floating table; wants the package booktabs."""
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in table.cells]
+    for place in reversed(table.rules):
+        lines.insert(place, r"\midrule")
+    columns = "l" + "r" * (len(table.header) - 1)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", table.name).strip("-")
+    head = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(map(_latex, table.header)) + r" \\",
+        r"\midrule",
+    ]
+    return "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def text(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Aligned columns for a terminal."""
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    lines = [_pad(header, widths), ["─" * width for width in widths], *(_pad(row, widths) for row in cells)]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    return [
+        cell.rjust(width) if place else cell.ljust(width)
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+
+
+def _markdown(cell: str) -> str:
+    return re.sub(r"([\\`*_<|])", r"\\\1", " ".join(cell.split()))
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{symbol: "\\" + symbol for symbol in "&%$#_{}"},
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _latex(cell: str) -> str:
+    escaped = "".join(LATEX.get(symbol, symbol) for symbol in " ".join(cell.split()))
+    return f"{{{escaped}}}" if escaped.startswith("[") else escaped  # a bracket after \\ would be its argument

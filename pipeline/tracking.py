@@ -1,0 +1,264 @@
+"""MLflow: the only importer of mlflow.
+
+An MLflow experiment is a study. Data (fetch, split, preview) is one run, every training one, every evaluation a child
+of its training's run, every report one. A training's run is found by the tag `versus.key`, which hashes what determines
+the training. MLFLOW_TRACKING_URI is honoured; else the store is `mlflow.db` with `mlartifacts/` at the root of the
+checkout, the original one also where DVC works in a copy of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pipeline.stage import checkout, commit, original, study
+
+GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
+SERVING = ("numpy", "pandas", "safetensors", "timm", "torch")  # what a logged model needs
+SYSTEM_METRICS_INTERVAL = 5.0  # seconds between samples of processor, memory and GPU
+
+
+class Run:
+    """An open MLflow run; what it already knows is not logged again, so that a reopened run gets no double points."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client, self.id = client, run_id
+        data = client.get_run(run_id).data
+        self._params, self._metrics = dict(data.params), set(data.metrics)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log nested settings under dotted names."""
+        from mlflow.entities import Param
+
+        fresh = {key: str(value)[:6000] for key, value in flatten(values).items() if key not in self._params}
+        self._params.update(fresh)
+        for chunk in _chunks(list(fresh.items()), 100):
+            self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log finite values of one step in one call."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(metric_name(key), float(value), now, step)
+            for key, value in values.items()
+            if np.isfinite(value) and not (step == 0 and metric_name(key) in self._metrics)
+        ]
+        self._metrics |= {point.key for point in points if step == 0}
+        self.client.log_batch(self.id, metrics=points)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Log a file, or a folder with what is in it."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), folder or path.name)
+        else:
+            self.client.log_artifact(self.id, str(path), folder or None)
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """Log which images were used: `digest` is a SHA-256 of their contents, of which MLflow shows 36 characters."""
+        import mlflow
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+
+        origin = CodeDatasetSource({"source": source})
+        entry = MetaDataset(origin, name=name, digest=digest[:36])  # type: ignore[abstract]
+        mlflow.log_input(entry, context, {"sha256": digest})
+
+    def confusion(self, counts: np.ndarray, classes: list[str]) -> None:
+        """Log a confusion matrix (K, K), rows actual, as a figure."""
+        from pipeline import figures
+
+        figure = figures.confusion_matrices({"": counts}, classes)
+        self.client.log_figure(self.id, figure, "confusion_matrix.png")
+
+    def model(self, folder: Path, example: np.ndarray, classes: list[str]) -> None:
+        """Log the trained model in `folder`, loadable with mlflow.pyfunc on images (N, H, W, C) uint8; no pickle."""
+        import logging
+
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema, TensorSpec
+
+        logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+            outputs=Schema([ColSpec("string", "class"), *(ColSpec("double", f"p({name})") for name in classes)]),
+        )
+        mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="pipeline.serving",
+            data_path=str(folder),
+            code_paths=[str(Path(__file__).parent)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name)}" for name in SERVING],
+        )
+
+
+@contextlib.contextmanager
+def data_run(stage: str) -> Iterator[Run]:
+    """The run of this study's data, shared by the stages that make it: one for each state of params.yaml's data."""
+    from pipeline import params
+
+    settings = params.load()
+    values = {"dataset": settings.dataset.model_dump(), "split": settings.split.model_dump()}
+    key = hashlib.sha256(json.dumps([study(), values], sort_keys=True).encode()).hexdigest()
+    with _open("data", stage, {"versus.key": key}, reopen=True) as run:
+        run.params(values)
+        yield run
+
+
+@contextlib.contextmanager
+def training_run(name: str, key: str, values: Mapping[str, Any]) -> Iterator[Run]:
+    """A run for one training, with system metrics; `key` hashes what determines it."""
+    tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
+    with _open(name, "train", tags, system_metrics=True) as run:
+        run.params(values)
+        yield run
+
+
+@contextlib.contextmanager
+def evaluation_run(name: str, key: str, config: Mapping[str, Any]) -> Iterator[Run]:
+    """A child of the training's run; where this store has none (another machine, a fresh clone), of a fresh parent."""
+    tags = {"versus.model": config["model"], "versus.replicate": str(config["replicate"])}
+    client, experiment = _connect()
+    parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
+    if parent is None:
+        with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
+            run.params(config)
+            parent = run.id
+    with _open(f"{name} test", "evaluate", {**tags, "mlflow.parentRunId": parent}) as run:
+        run.params(config)
+        yield run
+
+
+@contextlib.contextmanager
+def report_run() -> Iterator[Run]:
+    with _open("report", "report", {}) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def _open(
+    name: str, stage: str, tags: Mapping[str, str], *, reopen: bool = False, system_metrics: bool = False
+) -> Iterator[Run]:
+    """Start a run, or go on with the one of the same key; runs whose process is gone are closed first."""
+    import mlflow
+
+    client, experiment = _connect()
+    _close_orphans(client, experiment)
+    known = _find(client, experiment, f"tags.`versus.key` = '{tags['versus.key']}'") if reopen else None
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    started = (
+        mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
+        if known
+        else mlflow.start_run(
+            experiment_id=experiment,
+            run_name=name,
+            tags={"versus.stage": stage, **tags, **provenance()},
+            log_system_metrics=system_metrics,
+        )
+    )
+    with started as active:
+        for key, value in owner().items():
+            client.set_tag(active.info.run_id, key, value)
+        yield Run(client, active.info.run_id)
+
+
+def _connect() -> tuple[Any, str]:
+    """A client of the store and the id of this study's experiment, both made if need be, by one process at a time."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import logging
+
+    import mlflow
+    from filelock import FileLock
+
+    for logger in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    home = original(checkout() or Path.cwd())
+    uri = GIVEN or f"sqlite:///{home / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    with FileLock(home / ".versus.lock") if uri.startswith("sqlite") else contextlib.nullcontext():
+        client = mlflow.MlflowClient(uri)
+        found = client.get_experiment_by_name(study())
+        if found is not None and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        if found is not None:
+            return client, found.experiment_id
+        local = None if GIVEN else (home / "mlartifacts" / study()).as_uri()
+        return client, client.create_experiment(study(), artifact_location=local)
+
+
+def _find(client: Any, experiment: str, query: str) -> str | None:
+    """The id of the newest run that a query finds."""
+    runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return runs[0].info.run_id if runs else None
+
+
+def _close_orphans(client: Any, experiment: str) -> None:
+    """Mark as KILLED the runs of this machine that say RUNNING while their process is gone."""
+    query = f"attributes.status = 'RUNNING' and tags.`versus.host` = '{socket.gethostname()}'"
+    for run in client.search_runs([experiment], query):
+        if not _alive(run.data.tags.get("versus.process", "")):
+            client.set_terminated(run.info.run_id, status="KILLED")
+
+
+def _alive(process: str) -> bool:
+    """Whether a process, named by id and start time as in `owner`, still runs."""
+    pid, _, started = process.partition("@")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except (psutil.Error, ValueError):
+        return False
+
+
+def owner() -> dict[str, str]:
+    """Which process of which machine has a run open."""
+    process = psutil.Process()
+    return {"versus.host": socket.gethostname(), "versus.process": f"{process.pid}@{process.create_time():.2f}"}
+
+
+def provenance() -> dict[str, str]:
+    """Code and DVC experiment behind a run, as tags."""
+    sha, _, dirty = commit().partition("-")
+    tags = {
+        "mlflow.source.git.commit": sha,
+        "versus.commit": sha,
+        "versus.dirty": str(bool(dirty)).lower(),
+        "versus.study": study(),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def metric_name(key: str) -> str:
+    """MLflow allows letters, digits and `_-. :/` in a metric's name; the rest becomes `_`."""
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-. :/" else "_" for c in key)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,171 @@
+"""A study's folder as the stages before report leave it, with made-up results: no data, no training, no torch."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipeline.metrics import confusion_matrix, per_class, scores
+
+ROOT = Path(__file__).parent.parent
+FACES = ["Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"]
+QUALITY = {"cnn": 0.96, "vit": 0.86, "hybrid": 0.94}  # how often a made-up model is right
+
+
+def write(
+    folder: Path,
+    models: Sequence[str] = ("cnn", "vit", "hybrid"),
+    replicates: Sequence[int] = (0, 1, 2),
+    classes: Sequence[str] = tuple("0123456789"),
+    epochs: int = 25,
+    images: int = 360,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write params.yaml and reports/ of a made-up study into `folder`; models are any of cnn, vit, hybrid."""
+    rng = np.random.default_rng(seed)
+    overrides = overrides or {}
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["replicates"] = list(replicates)
+    params["train"]["epochs"] = epochs
+    params["models"] = {name: params["models"][name] for name in models}
+    for name, values in overrides.items():
+        params["models"][name]["train"] = dict(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    reports = folder / "reports"
+    for name in ("histories", "evaluations", "predictions"):
+        (reports / name).mkdir(parents=True, exist_ok=True)
+
+    test = rng.multinomial(images, np.full(len(classes), 1 / len(classes)))  # (K,)
+    _data(reports / "data.json", classes, test)
+    Image.fromarray(rng.integers(0, 256, (200, 480, 3), dtype=np.uint8)).save(reports / "augmentation.png")
+    for name in models:
+        for replicate in replicates:
+            config = {key: _plain(params[key]) for key in ("dataset", "augment", "train")}
+            config["model"] = _plain(params["models"][name])
+            config["train"].update(overrides.get(name, {}))
+            _replicate(reports, name, replicate, classes, test, config, overrides.get(name, {}), rng)
+    return folder
+
+
+def _data(path: Path, classes: Sequence[str], test: np.ndarray) -> None:
+    counts = np.round(120 * 10 ** (-np.arange(len(classes)) / max(len(classes) - 1, 1))).astype(int)
+    median = np.median(counts)
+    data = {
+        "study": "digits",
+        "dataset": "digits",
+        "title": "Optical recognition of handwritten digits",
+        "variant": "",
+        "licence": "CC BY 4.0",
+        "homepage": "https://archive.ics.uci.edu/dataset/80",
+        "published": {},
+        "found": {"train": 1437, "val": 0, "test": int(test.sum())},
+        "imbalance": 10.0,
+        "minority": [name for name, count in zip(classes, counts, strict=True) if count < median],
+        "digests": {"fit": "3f" * 32, "test": "a7" * 32},
+        "classes": [
+            {"class": name, "train": int(count), "val": 29, "test": int(tested)}
+            for name, count, tested in zip(classes, counts, test, strict=True)
+        ],
+    }
+    path.write_text(json.dumps(data, indent=2), encoding="utf-8")
+
+
+def _replicate(
+    reports: Path,
+    model: str,
+    replicate: int,
+    classes: Sequence[str],
+    test: np.ndarray,
+    config: dict[str, Any],
+    overrides: dict[str, Any],
+    rng: np.random.Generator,
+) -> None:
+    name, k = f"{model}-{replicate}", len(classes)
+    quality = QUALITY[model] + rng.normal(0, 0.008)
+    ranks = np.linspace(0.04, -0.08, k)  # the rarer a class in training, the harder
+    actual = np.repeat(np.arange(k), test)  # (N,)
+    right = rng.random(len(actual)) < np.clip(quality + ranks[actual], 0, 1)
+    predicted = np.where(right, actual, (actual + rng.integers(1, 4, len(actual))) % k)
+
+    epochs = np.arange(1, config["train"]["epochs"] + 1)
+    rise = 1 - np.exp(-epochs / (3 if model == "cnn" else 6)) * 0.85
+    accuracy = np.clip(quality * rise + rng.normal(0, 0.012, len(epochs)), 0, 1)
+    macro = np.clip(accuracy - 0.01 + rng.normal(0, 0.006, len(epochs)), 0, 1)
+    best = int(macro.argmax())
+    with (reports / "histories" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1"])
+        for row, epoch in enumerate(epochs):
+            loss = 2.2 * np.exp(-epoch / 6) + 0.03 + abs(rng.normal(0, 0.02))
+            table.writerow(
+                [epoch, 3e-4, loss, min(1, accuracy[row] + 0.01), 1.2 * loss + 0.1, accuracy[row], macro[row]]
+            )
+
+    with (reports / "predictions" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "actual", "predicted", *(f"p({each})" for each in classes)])
+        for row, (truth, guess) in enumerate(zip(actual, predicted, strict=True)):
+            shares = np.full(k, 0.1 / (k - 1))
+            shares[guess] = 0.9
+            table.writerow([row, classes[truth], classes[guess], *(f"{share:.5f}" for share in shares)])
+
+    confusion = confusion_matrix(actual, predicted, k)
+    each = per_class(confusion)
+    parameters = {"cnn": 11_181_642, "vit": 466_378, "hybrid": 3_019_466}[model]
+    evaluation = {
+        "model": model,
+        "replicate": replicate,
+        "classes": [
+            {"class": label, **{key: _number(each[key][index]) for key in ("precision", "recall", "f1")}}
+            | {"support": int(each["support"][index])}
+            for index, label in enumerate(classes)
+        ],
+        "scores": scores(confusion),
+        "images": len(actual),
+        "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
+        "selected": {"epoch": best + 1, "val_macro_f1": macro[best], "val_accuracy": accuracy[best]},
+        "cost": {
+            "parameters": parameters,
+            "flops": 31 * parameters,
+            "weight_bytes": 4 * parameters + 20_000,
+            "train_seconds": 30 + 2e-6 * parameters + rng.random(),
+            "epochs": len(epochs),
+        },
+        "machine": {
+            "device": "cpu",
+            "processor": "A laptop's processor",
+            "threads": 2,
+            "precision": "fp32",
+            "torch": "2.11.0",
+            "timm": "1.0.20",
+            "python": "3.11.9",
+        },
+        "config": config,
+        "overrides": overrides,
+        "initialisation": "from scratch",
+    }
+    (reports / "evaluations" / f"{name}.json").write_text(json.dumps(evaluation, indent=1), encoding="utf-8")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """The mapping without the YAML reader's own types."""
+    return json.loads(json.dumps(value))
+
+
+if __name__ == "__main__":
+    import sys
+
+    write(Path(sys.argv[1]))

@@ -1,0 +1,486 @@
+"""The report says what the evaluations say, in files that a reader can use, or names the stage to run."""
+
+import contextlib
+import csv
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as oracle
+
+from pipeline import figures, report, tables, tracking
+from pipeline.stage import StageError
+from pipeline.stats import Interval
+from tests import fake_study
+
+LOGGED: list[tuple] = []
+
+
+@pytest.fixture(autouse=True)
+def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    LOGGED.clear()
+    names = ("params", "metrics", "artifact", "dataset")
+    run = SimpleNamespace(**{name: lambda *values, name=name: LOGGED.append((name, *values)) for name in names})
+
+    @contextlib.contextmanager
+    def report_run() -> Iterator[SimpleNamespace]:
+        yield run
+
+    monkeypatch.setattr(tracking, "report_run", report_run)
+    monkeypatch.setattr(figures, "DPI", 30)  # pixels take most of a report's time
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_study.write(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def reported(made: Path) -> Path:
+    """The made-up study with its report, in a process of its own: what it imports is looked at in a test."""
+    code = (
+        "import contextlib, sys, pipeline.tracking as tracking\n"
+        "class Run:\n"
+        "    def metrics(self, *_): pass\n"
+        "    def artifact(self, *_): pass\n"
+        "tracking.report_run = lambda: contextlib.nullcontext(Run())\n"
+        "from pipeline import report\n"
+        "report.main()\n"
+        "print('imported:', *sys.modules)\n"
+    )
+    environment = {"PYTHONPATH": str(fake_study.ROOT), "PATH": "", "HOME": str(made)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=made, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (made / "stdout").write_text(done.stdout, encoding="utf-8")
+    return made
+
+
+def small(folder: Path, **options: object) -> Path:
+    """A study that is reported in a second or so."""
+    return fake_study.write(folder, **{"models": ("cnn", "vit"), "replicates": (0, 1), "epochs": 3, **options})  # type: ignore[arg-type]
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, the text that it would show, and which elements were left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.unnamed: list[str] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+        self.addresses += [values[key] or "" for key in ("src", "href", "xlink:href") if key in values and tag != "a"]
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.unnamed += [tag] if tag == "img" and not values.get("alt") else []
+        self.unnamed += [tag] if values.get("role") == "img" and not values.get("aria-label") else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in ("meta", "link", "img"):
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "svg"} & set(self.open):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+# numbers
+
+
+def test_metrics_json_has_scikit_learns_scores_over_the_predictions(reported: Path) -> None:
+    found = json.loads((reported / "reports" / "metrics.json").read_text())
+    assert found["study"] == "digits"
+    assert list(found["models"]) == ["cnn", "vit", "hybrid"]
+    for model, values in found["models"].items():
+        scores = []
+        for replicate in range(3):
+            with (reported / "reports" / "predictions" / f"{model}-{replicate}.csv").open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            scores.append(
+                oracle.f1_score(*([row[key] for row in rows] for key in ("actual", "predicted")), average="macro")
+            )
+        assert values["macro_f1"]["mean"] == pytest.approx(np.mean(scores))
+        half = 4.302653 * np.std(scores, ddof=1) / np.sqrt(3)  # t(0.975) with 2 degrees of freedom
+        assert values["macro_f1"]["high"] - values["macro_f1"]["mean"] == pytest.approx(half, abs=1e-6)
+        assert values["macro_f1"]["n"] == 3
+        assert values["images"] == 360
+        seconds = [
+            json.loads((reported / f"reports/evaluations/{model}-{replicate}.json").read_text())["cost"][
+                "train_seconds"
+            ]
+            for replicate in range(3)
+        ]
+        assert values["train_seconds"] == pytest.approx(np.mean(seconds))
+        assert set(values) == {
+            *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy"),
+            *("parameters", "flops", "weight_bytes", "train_seconds", "images"),
+        }
+
+
+def test_one_replicate_reports_intervals_over_test_images_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small(tmp_path, replicates=(7,)))
+    report.main()
+    accuracy = json.loads(Path("reports/metrics.json").read_text())["models"]["cnn"]["accuracy"]
+    assert accuracy["n"] == 1
+    spread = np.sqrt(accuracy["mean"] * (1 - accuracy["mean"]) / 360)
+    assert (accuracy["high"] - accuracy["low"]) / 2 == pytest.approx(1.96 * spread, rel=0.15)
+    assert "95% interval over test images" in capsys.readouterr().out
+    page = Page(Path("reports/report.html").read_text())
+    assert "Each model was trained once" in page.text
+    assert "percentile bootstrap" in Path("reports/tables/comparison.md").read_text()
+    assert " ± " not in Path("reports/tables/classification_cnn.md").read_text()
+
+
+def test_only_models_and_replicates_in_params_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(tmp_path, models=("cnn", "vit", "hybrid"), replicates=(0, 1, 2))
+    monkeypatch.chdir(small(tmp_path, models=("vit", "cnn"), replicates=(0, 1)))
+    report.main()
+    found = json.loads(Path("reports/metrics.json").read_text())["models"]
+    assert list(found) == ["vit", "cnn"]  # in the order of params.yaml
+    assert found["cnn"]["accuracy"]["n"] == 2
+    assert not Path("reports/tables/classification_hybrid.csv").exists()
+    assert Path("reports/evaluations/hybrid-2.json").exists()
+    assert "hybrid" not in Path("reports/report.html").read_text()
+
+
+# tables
+
+
+def test_comparison_csv_keeps_full_precision_and_the_others_are_for_reading(reported: Path) -> None:
+    folder = reported / "reports" / "tables"
+    frame = pd.read_csv(folder / "comparison.csv").set_index("model")
+    wanted = json.loads((reported / "reports" / "metrics.json").read_text())["models"]
+    for model, values in wanted.items():
+        assert frame.loc[model, "accuracy"] == values["accuracy"]["mean"]
+        assert frame.loc[model, "macro_f1_low"] == values["macro_f1"]["low"]
+        assert frame.loc[model, "parameters"] == values["parameters"]
+    mean = wanted["cnn"]["accuracy"]
+    text = f"{mean['mean']:.4f} [{mean['low']:.4f}, {mean['high']:.4f}]"
+    for name in ("comparison.md", "comparison.tex"):
+        assert text in (folder / name).read_text(encoding="utf-8")
+    assert "11.2 M" in (folder / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_classification_report_is_scikit_learns(reported: Path) -> None:
+    frame = pd.read_csv(reported / "reports/tables/classification_vit.csv", dtype={"class": str}).set_index("class")
+    replicates = [pd.read_csv(reported / f"reports/predictions/vit-{r}.csv", dtype=str) for r in range(3)]
+    wanted = [
+        oracle.classification_report(each["actual"], each["predicted"], output_dict=True, zero_division=np.nan)
+        for each in replicates
+    ]
+    for row in [*map(str, range(10)), "macro avg", "weighted avg"]:
+        for column, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            values = [each[row][key] for each in wanted]
+            assert frame.loc[row, column] == pytest.approx(np.mean(values))
+            assert frame.loc[row, f"{column}_sd"] == pytest.approx(np.std(values, ddof=1))
+        assert frame.loc[row, "support"] == wanted[0][row]["support"]
+    assert frame.loc["accuracy", "f1"] == pytest.approx(np.mean([each["accuracy"] for each in wanted]))
+    assert np.isnan(frame.loc["accuracy", "precision"])
+
+
+def test_undefined_is_a_dash_and_an_empty_cell_never_0(tmp_path: Path) -> None:
+    never = np.array([[[4, 0, 0], [2, 0, 0], [0, 0, 0]], [[3, 1, 0], [1, 1, 0], [0, 0, 0]]])
+    table = tables.classification("one", never, ["a", "b", "c"], "caption")
+    assert table.cells[1][1] == "0.5000 (1 of 2)"  # b is predicted in one of two replicates
+    assert table.cells[2][1:4] == ("–", "–", "–")
+    assert table.cells[1][3].startswith("0.2500 ± ")  # F1 of 0 and 1/2: b occurs, so it is defined in both
+    tables.write(table, tmp_path)
+    assert "c,,,0,,,0,,,0,0\n" in (tmp_path / "one.csv").read_text()
+    assert "c & -- & -- & -- & 0 \\\\" in (tmp_path / "one.tex").read_text()
+    assert tables.score_interval(Interval(0.5, float("nan"), 0.75, 2, "replicates")) == "0.5000 [–, 0.7500]"
+
+
+def test_latex_and_markdown_escape_names(tmp_path: Path) -> None:
+    table = tables.classification("x_1", np.eye(2, dtype=int)[None] * 3, ["50%_{a}&b\\", "[c] | *d*"], "A_B ± 1 #2")
+    tables.write(table, tmp_path)
+    tex, md = ((tmp_path / f"x_1.{ending}").read_text() for ending in ("tex", "md"))
+    assert r"50\%\_\{a\}\&b\textbackslash{} & 1.0000" in tex
+    assert r"{[c] | *d*} & 1.0000" in tex  # without braces \\[c] would be a length
+    assert r"\caption{A\_B $\pm$ 1 \#2}" in tex
+    assert all(command in tex for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\label{tab:x-1}"))
+    assert r"| [c] \| \*d\* " in md
+    assert len({len(re.split(r"(?<!\\)\|", line)) for line in md.splitlines()[2:]}) == 1  # as many cells in each line
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (tables.quantity(0), "0"),
+        (tables.quantity(999), "999"),
+        (tables.quantity(1234), "1.23 k"),
+        (tables.quantity(999_999), "1.00 M"),
+        (tables.quantity(11_181_642), "11.2 M"),
+        (tables.quantity(347e9), "347 G"),
+        (tables.size(44_746_568), "44.7 MB"),
+        (tables.size(12), "12 B"),
+        (tables.duration(3.21), "3.2 s"),
+        (tables.duration(59.97), "1 min 0 s"),
+        (tables.duration(192), "3 min 12 s"),
+        (tables.duration(7260), "2 h 1 min"),
+        (tables.score(1 / 3), "0.3333"),
+    ],
+)
+def test_quantities_read_well(found: str, wanted: str) -> None:
+    assert found == wanted
+
+
+# figures
+
+
+def test_every_figure_is_a_png_and_an_svg_with_the_same_bytes_again(tmp_path: Path) -> None:
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "train_loss": [2, 1], "val_accuracy": [0.2, 0.6], "val_macro_f1": [0.1, 0.5]}
+    )
+    counts = np.array([[5, 1], [0, 3]])
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        figures.save(figures.confusion_matrices({"m": counts}, ["x", "y"]), folder, "confusion")
+        figures.save(figures.validation_macro_f1({"m": [history]}, {"m": [2]}), folder, "validation")
+        figures.save(figures.training_curves({"m": [history, history]}), folder, "training")
+        figures.save(figures.class_distribution(["x", "y"], {"train": [5, 2]}, ["y"]), folder, "classes")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(names) == 8
+    for name in names:
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in "ab")
+        assert first == second, name
+        assert b"<dc:date>" not in first
+
+
+def test_confusion_figure_shows_row_shares_and_counts() -> None:
+    counts = np.array([[30, 10, 0], [0, 5, 0], [0, 0, 0]])
+    figure = figures.confusion_matrices({"a": counts, "b": counts.T}, ["x", "y", "z"])
+    first, second = figure.axes[:2]
+    np.testing.assert_allclose(first.collections[0].get_array().ravel(), [0.75, 0.25, 0, 0, 1, 0, 0, 0, 0])
+    assert {text.get_text() for text in first.texts} == {"30", "10", "5"}
+    assert [first.get_title(loc="left"), second.get_title(loc="left")] == ["a", "b"]
+    assert first.get_ylim() == (3, 0)  # the first class on top
+    many = figures.confusion_matrices({"a": np.eye(200, dtype=int)}, [f"class {index}" for index in range(200)])
+    assert not many.axes[0].texts
+
+
+def test_a_model_has_one_colour_in_every_figure_and_on_the_page(reported: Path) -> None:
+    tones = figures.colours(["cnn", "vit", "hybrid"])
+    assert len(set(tones.values())) == 3
+    page = (reported / "reports/report.html").read_text()
+    for model, tone in tones.items():
+        assert f'style="background:{tone}"></i>{model}' in page
+        for name in ("validation_macro_f1", "training_curves"):
+            assert tone in (reported / f"reports/figures/{name}.svg").read_text()
+
+
+def test_evaluated_epochs_are_marked_and_means_end_with_the_shortest_replicate() -> None:
+    runs = [
+        pd.DataFrame({"epoch": range(1, n + 1), "val_macro_f1": np.linspace(0.1, top, n)})
+        for n, top in ((4, 0.5), (3, 0.7))
+    ]
+    panel = figures.validation_macro_f1({"m": runs}, {"m": [4, 2]}).axes[0]
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "o"]
+    assert marks == [(4, 0.5), (2, pytest.approx(0.4))]
+    bold = max(panel.lines, key=lambda line: (line.get_linewidth(), line.get_marker() == "None"))
+    assert list(bold.get_xdata()) == [1, 2, 3]
+
+
+# the page
+
+
+def test_the_page_stands_alone_and_is_well_formed(reported: Path) -> None:
+    html = (reported / "reports/report.html").read_text()
+    page = Page(html)
+    assert not page.open
+    assert not page.unnamed
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(page.ids)
+    assert not re.search(r"@import|<script|<link|url\(['\"]?http", html)
+    assert "prefers-color-scheme: dark" in html
+    assert len(re.findall("<svg ", html)) == 4
+
+
+def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported: Path) -> None:
+    page = Page((reported / "reports/report.html").read_text()).text
+    scores = json.loads((reported / "reports/metrics.json").read_text())["models"]
+    best = max(scores, key=lambda model: scores[model]["macro_f1"]["mean"])
+    top = scores[best]["macro_f1"]
+    assert (
+        f"{best} has the highest mean test macro-F1, {top['mean']:.4f} (95% interval {top['low']:.4f} to"
+        f" {top['high']:.4f} over 3 replicates)"
+    ) in page
+    for phrase in (
+        "not a verdict",
+        "All models share every one of these settings.",
+        "Initialisation of all models: from scratch.",
+        "Student t interval over n = 3 replicates",
+        "Trained on cpu in fp32",
+        "9 (3 models × 3 replicates), 25 epochs each",
+        "PyTorch 2.11.0, timm 1.0.20, Python 3.11.9",
+        "5, 6, 7, 8, 9",
+        "1,437",
+        "dvc repro",
+    ):
+        assert phrase in page
+
+
+def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small(tmp_path / "studies" / "faces", classes=fake_study.FACES, overrides={"vit": {"lr": 0.001}})
+    monkeypatch.chdir(folder)
+    edit(Path("reports/data.json"), variant="JPEG copy", published={"train": 12271, "test": 3068}, flip=False)
+    for replicate in (0, 1):
+        edit(Path(f"reports/evaluations/vit-{replicate}.json"), initialisation="ImageNet (augreg_in21k)")
+    report.main()
+    page = Page(Path("reports/report.html").read_text()).text
+    for phrase in (
+        "Variant of the data set: JPEG copy",
+        "The images are not the official data set but a variant of it: JPEG copy.",
+        "vit: lr 0.001",
+        "0.0003 (cnn); 0.001 (vit)",
+        "The models do not start alike (cnn: from scratch; vit: ImageNet (augreg_in21k))",
+        "no, it would change classes of this data set",
+        "12,271",
+        "cd studies/faces && dvc repro",
+    ):
+        assert phrase in page
+    assert "(JPEG copy)" in Path("reports/tables/comparison.md").read_text()
+    assert "(JPEG copy)" in Path("reports/tables/classification_vit.tex").read_text()
+    assert json.loads(Path("reports/metrics.json").read_text())["study"] == "faces"
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nasty = ["<b>&amp;", "$x_1$", 'quote"s']
+    monkeypatch.chdir(small(tmp_path, models=("cnn",), classes=nasty))
+    report.main()
+    html = Path("reports/report.html").read_text()
+    page = Page(html)
+    assert not page.open
+    assert "&lt;b&gt;&amp;amp;" in html
+    assert all(name in page.text for name in nasty)
+    for path in Path("reports/figures").glob("*.svg"):
+        ET.parse(path)
+    words = ET.parse("reports/figures/class_distribution.svg").getroot().itertext()
+    assert set(nasty) <= {word.strip() for word in words}  # `$` starts no formula
+
+
+def test_one_model_is_reported_without_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path, models=("cnn",)))
+    report.main()
+    page = Page(Path("reports/report.html").read_text()).text
+    assert "cnn reaches a mean test macro-F1 of" in page
+    assert "verdict" not in page
+    assert "highest" not in page
+
+
+# the stage
+
+
+def test_the_comparison_is_printed_and_neither_torch_nor_mlflow_is_imported(reported: Path) -> None:
+    *lines, imported = (reported / "stdout").read_text().splitlines()
+    accuracy = json.loads((reported / "reports/metrics.json").read_text())["models"]["hybrid"]["accuracy"]
+    line = next(line for line in lines if line.startswith("hybrid "))
+    assert f"{accuracy['mean']:.4f} [{accuracy['low']:.4f}, {accuracy['high']:.4f}]" in line
+    assert max(map(len, lines)) <= 120
+    assert not {"torch", "timm", "mlflow"} & set(imported.split())
+
+
+def test_metrics_tables_figures_and_page_are_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    report.main()
+    values = next(entry[1] for entry in LOGGED if entry[0] == "metrics")
+    wanted = json.loads(Path("reports/metrics.json").read_text())["models"]["vit"]["macro_f1"]
+    assert (values["vit/macro_f1"], values["vit/macro_f1_low"]) == (wanted["mean"], wanted["low"])
+    assert {str(entry[1]) for entry in LOGGED if entry[0] == "artifact"} == {
+        "reports/tables",
+        "reports/figures",
+        "reports/report.html",
+    }
+
+
+def test_a_second_report_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path, models=("cnn",)))
+    contents = []
+    for _ in range(2):
+        report.main()
+        made = [*Path("reports").glob("*.*"), *Path("reports/tables").iterdir(), *Path("reports/figures").iterdir()]
+        contents.append({path: path.read_bytes() for path in made})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("lost", "stage"),
+    [
+        ("data.json", "split"),
+        ("augmentation.png", "preview"),
+        ("evaluations/vit-1.json", "evaluate@vit-1"),
+        ("predictions/cnn-0.csv", "evaluate@cnn-0"),
+        ("histories/vit-0.csv", "train@vit-0"),
+    ],
+)
+def test_a_missing_file_names_the_stage_to_run_and_nothing_is_written(
+    lost: str, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    (Path("reports") / lost).unlink()
+    with pytest.raises(StageError, match=f"reports/{lost}: not found; run `dvc repro {stage}` in the study's folder"):
+        report.main()
+    assert not any((Path("reports") / name).exists() for name in ("metrics.json", "tables", "figures", "report.html"))
+
+
+def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    path = Path("reports/evaluations/cnn-1.json")
+    whole = path.read_text()
+    counts = np.array(json.loads(whole)["confusion"]["counts"])
+    edit(path, confusion={"counts": counts[::-1].tolist()})
+    with pytest.raises(StageError, match=r"its confusion matrix is not that of reports/predictions/cnn-1.csv"):
+        report.main()
+    edit(path, classes=[{"class": "another"}])
+    with pytest.raises(StageError, match=r"its classes are not those of reports/data.json"):
+        report.main()
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(StageError, match=r"not readable as JSON; run `dvc repro -f evaluate@cnn-1`"):
+        report.main()
+    path.write_text(whole)
+    Path("reports/histories/cnn-0.csv").write_text("epoch,lr\n1,0.1\n")
+    with pytest.raises(
+        StageError, match=r"histories/cnn-0.csv: not readable as a table with columns epoch, train_loss"
+    ):
+        report.main()
+
+
+def test_a_fault_while_drawing_leaves_no_output_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    before = sorted(Path("reports").rglob("*"))
+    monkeypatch.setattr(figures, "training_curves", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.main()
+    assert sorted(Path("reports").rglob("*")) == before

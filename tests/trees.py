@@ -1,0 +1,169 @@
+"""Small generated data sets in the published layouts, for tests: `from tests.trees import rafdb_folders`.
+
+The images are noise over stripes whose number is the class's, so that a network can learn them.
+"""
+
+import contextlib
+import csv
+import io
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
+FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+USAGES = {"train": ("Training",), "test": ("PublicTest", "PrivateTest")}
+
+
+def striped(label: int, height: int, width: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """One image of class `label`: uint8 (H, W, C)."""
+    wave = np.sin(2 * np.pi * (label + 1) * np.arange(width) / width + rng.uniform(0, 0.5))  # (W,)
+    image = 128 + 80 * wave[None, :, None] + rng.normal(0, 15, (height, width, channels))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "png", **options: Any) -> bytes:
+    """An image file of pixels (H, W, C)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def class_tree(
+    root: Path,
+    counts: Mapping[str, Mapping[str, int]],
+    size: tuple[int, int] = (16, 16),
+    channels: int = 3,
+    suffix: str = "png",
+    seed: int = 0,
+) -> Path:
+    """`<split>/<class>/<n>.<suffix>` for split -> class -> count; an empty split leaves `<class>/` alone."""
+    rng = np.random.default_rng(seed)
+    classes = sorted({name for per_class in counts.values() for name in per_class})
+    for split, per_class in counts.items():
+        for name, count in per_class.items():
+            for number in range(count):
+                pixels = striped(classes.index(name), *size, channels, rng)
+                kind = "jpeg" if suffix == "jpg" else suffix
+                put(root / split / name / f"{number:04d}.{suffix}", encoded(pixels, kind))
+    return root
+
+
+def rafdb_images(train: int, test: int, side: int, seed: int) -> Iterable[tuple[str, int, bytes]]:
+    """Name in the official list, label 1 to 7, JPEG; `train` and `test` images a class."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", train), ("test", test)):
+        for number in range(7 * count):
+            label = number % 7
+            yield f"{split}_{number + 1:05d}", label + 1, encoded(striped(label, side, side, 3, rng), "jpeg")
+
+
+def rafdb_folders(root: Path, train: int = 10, test: int = 3, side: int = 100, seed: int = 0) -> Path:
+    """RAF-DB as class folders `train/1..7`, `test/1..7`."""
+    for name, label, content in rafdb_images(train, test, side, seed):
+        put(root / name.split("_")[0] / str(label) / f"{name}_aligned.jpg", content)
+    return root
+
+
+def rafdb_official(root: Path, train: int = 10, test: int = 3, side: int = 100, seed: int = 0) -> Path:
+    """RAF-DB as its authors give it out: `basic/EmoLabel/list_patition_label.txt`, `basic/Image/aligned/`."""
+    lines = []
+    for name, label, content in rafdb_images(train, test, side, seed):
+        put(root / "basic" / "Image" / "aligned" / f"{name}_aligned.jpg", content)
+        lines.append(f"{name}.jpg {label}\n")
+    put(root / "basic" / "EmoLabel" / "list_patition_label.txt", "".join(lines).encode())
+    return root
+
+
+def fer2013_rows(train: int, val: int, test: int, seed: int) -> list[tuple[int, str, np.ndarray]]:
+    """Emotion code, Usage and pixels (48, 48, 1) by row; so many images a class in each split."""
+    rng = np.random.default_rng(seed)
+    return [
+        (number % 7, usage, striped(number % 7, 48, 48, 1, rng))
+        for usage, count in (("Training", train), ("PublicTest", val), ("PrivateTest", test))
+        for number in range(7 * count)
+    ]
+
+
+def fer2013_folders(root: Path, train: int = 10, val: int = 3, test: int = 3, seed: int = 0) -> Path:
+    """FER2013 as Kaggle's folders."""
+    for row, (code, usage, pixels) in enumerate(fer2013_rows(train, val, test, seed)):
+        split = "train" if usage == "Training" else "test"
+        put(root / split / FER2013[code] / f"{usage}_{row}.png", encoded(pixels))
+    return root
+
+
+def fer2013_csv(path: Path, train: int = 10, val: int = 3, test: int = 3, seed: int = 0, icml: bool = False) -> Path:
+    """FER2013 as the challenge's table; `icml` has the columns of icml_face_data.csv, blanks and all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["emotion", " Usage", " pixels"] if icml else ["emotion", "pixels", "Usage"])
+        for code, usage, pixels in fer2013_rows(train, val, test, seed):
+            text = " ".join(map(str, pixels.ravel()))
+            table.writerow([code, usage, text] if icml else [code, text, usage])
+    return path
+
+
+def archived(folder: Path, kind: str = "zip") -> Path:
+    """An archive of `folder` beside it; `kind` is zip, tar or gztar."""
+    return Path(shutil.make_archive(str(folder), kind, folder))
+
+
+def study(folder: Path, settings: Mapping[str, Any], without: Sequence[str] = ()) -> Path:
+    """Write the repository's params.yaml into `folder` with dotted keys set: {"dataset.name": "rafdb"}."""
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        section = params
+        for name in path:
+            section = section[name]
+        section[last] = value
+    for name in without:
+        del params["models"][name]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    return folder
+
+
+class Recorded:
+    """Stands in for a tracked run and keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Any] = {"params": {}, "metrics": {}, "artifacts": [], "datasets": []}
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.logged["params"] |= values
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:  # noqa: ARG002
+        self.logged["metrics"] |= values
+
+    def artifact(self, path: Path, folder: str = "") -> None:  # noqa: ARG002
+        assert path.exists()
+        self.logged["artifacts"].append(path.as_posix())
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        self.logged["datasets"].append((name, digest, source, context))
+
+
+def recorded(monkeypatch: Any) -> dict[str, Any]:
+    """Keep what fetch and split log, instead of opening an MLflow store."""
+    from pipeline import tracking
+
+    run = Recorded()
+    monkeypatch.setattr(tracking, "data_run", lambda stage: contextlib.nullcontext(run))  # noqa: ARG005
+    return run.logged
