@@ -4,7 +4,6 @@ Scores are computed in float32 whatever the precision of training; losses and pr
 epoch is over.
 """
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline import loader, metrics
+from pipeline.inference import memory_remedy, predict
 from pipeline.losses.focal import focal_loss
 from pipeline.losses.weights import inverse_frequency
 from pipeline.optim.schedule import learning_rate
@@ -42,17 +42,6 @@ class Fit:
     selected: Epoch
     weights: dict[str, Tensor]  # of the selected epoch, on the CPU
     seconds: float  # of training and validation, loading and saving apart
-
-
-def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if not available[device]:
-        have = ", ".join(name for name in available if available[name])
-        raise StageError(f"params.yaml: train.device: {device!r} is not to be had on this machine ({have}); try auto")
-    return torch.device(device)
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
@@ -166,16 +155,6 @@ def train_epoch(
     return torch.stack(losses).cpu(), torch.stack(hits).sum().item() / seen
 
 
-@torch.inference_mode()
-def predict(
-    network: nn.Module, images: loader.Images, size: int, device: torch.device, batch_size: int = 256
-) -> Tensor:
-    """Logits (N, K) in float32, on the CPU."""
-    network.eval()
-    batches = loader.test_batches(images, size, batch_size, device)
-    return torch.cat([network(batch).float() for batch, _ in batches]).cpu()
-
-
 def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.device) -> torch.optim.Optimizer:
     shared = {"lr": protocol["lr"], "weight_decay": protocol["weight_decay"]}
     if protocol["optimizer"] == "sgd":
@@ -204,20 +183,6 @@ def check_finite(losses: Tensor, epoch: int) -> None:
             f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; lower train.lr, clip with"
             " train.clip_norm: 1.0 or set train.precision: fp32"
         )
-
-
-@contextlib.contextmanager
-def memory_remedy(batch_size: int) -> Iterator[None]:
-    """Turn an out-of-memory error into a StageError with the remedy."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no name
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
-            raise
-        raise StageError(
-            f"out of memory at train.batch_size {batch_size}; halve train.batch_size (or choose a smaller"
-            " dataset.image_size) and run again"
-        ) from None
 
 
 def seed_of(seed: int, epoch: int) -> int:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import engine, loader, metrics, networks, tracking
+from pipeline import inference, loader, metrics, networks, tracking
 from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
@@ -40,10 +40,10 @@ def evaluate(name: str) -> None:
     if info["classes"] != classes:
         raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")
 
-    device = engine.pick_device(config["train"]["device"])
+    device = inference.pick_device(config["train"]["device"])
     cost = measure_cost(network, config["image_size"], folder / "weights.safetensors")
-    with engine.memory_remedy(256):
-        logits = engine.predict(network.to(device), images, config["image_size"], device)
+    with inference.memory_remedy(256):
+        logits = inference.predict(network.to(device), images, config["image_size"], device)
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))

@@ -112,14 +112,12 @@ Model = Annotated[TimmModel | HybridModel, Field(discriminator="family")]
 
 
 class Published(Frozen):
-    """A number from a paper, for the data set and model that it is about."""
+    """What a table of a paper says of one model on one data set: row -> metric -> fraction."""
 
     table: str
-    row: str
-    metric: str
-    value: float
     dataset: str
     model: str
+    rows: dict[str, dict[str, float]]
 
 
 class Params(Frozen):

@@ -21,11 +21,11 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pipeline import engine, loader, networks, params, tracking
+from pipeline import engine, inference, loader, networks, params, tracking
 from pipeline.stage import StageError, commit, run, whole, write_json
 
 FIT = Path("data/fit")
-CODE = ("augment", "engine.py", "loader.py", "losses", "metrics.py", "networks", "optim", "train.py")
+CODE = ("augment", "engine.py", "inference.py", "loader.py", "losses", "metrics.py", "networks", "optim", "train.py")
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def train(name: str, replicate: int) -> None:
     info = loader.read_info(FIT)
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
-    device = engine.pick_device(protocol["device"])
+    device = inference.pick_device(protocol["device"])
     machine = describe_machine(device, engine.pick_precision(protocol["precision"], device))
     network = networks.build(
         name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
@@ -75,7 +75,7 @@ def train(name: str, replicate: int) -> None:
                 on_epoch=on_epoch,
             )
         network.load_state_dict(fit.weights)
-        logits = engine.predict(network, val_images, config["image_size"], device)
+        logits = inference.predict(network, val_images, config["image_size"], device)
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,

@@ -1,7 +1,11 @@
 """timm networks by name, from scratch, with ImageNet weights from the hub, or with weights from a local file."""
 
+import contextlib
 import difflib
+import logging
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,15 @@ def create(backbone: str, *, image_size: int, pretrained: bool | str, **argument
         path = Path(pretrained).expanduser()
         if not path.is_file():
             raise StageError(f"pretrained: no file {pretrained!r}; give a path from the study's folder, true or false")
+        _check_readable(path)
         arguments["pretrained_cfg_overlay"] = {"file": str(path)}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _loading_log() as log:
             warnings.simplefilter("ignore")
-            return timm.create_model(backbone, pretrained=bool(pretrained), **arguments)
+            network = timm.create_model(backbone, pretrained=bool(pretrained), **arguments)
     except Exception as error:
+        if pretrained is True and "No pretrained weights exist" in str(error):
+            raise StageError(f"pretrained: timm has no weights of {backbone}; give a file's path or false") from None
         if pretrained is True and _unreachable(error):
             source = f"https://huggingface.co/{config.hf_hub_id or 'timm'}" if config is not None else "timm's pages"
             raise StageError(
@@ -40,6 +47,53 @@ def create(backbone: str, *, image_size: int, pretrained: bool | str, **argument
         if isinstance(pretrained, str) and isinstance(error, (RuntimeError, KeyError, OSError, ValueError)):
             raise StageError(f"pretrained: {pretrained} does not fit {backbone}: {_reason(error)}") from None
         raise
+    if isinstance(pretrained, str):
+        _check_loaded(log, f"pretrained: {pretrained} does not fit {backbone}", arguments, config)
+    return network
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        timm.models.load_state_dict(str(path))
+    except Exception as error:  # whatever safetensors and pickle raise on bytes that are not theirs
+        raise StageError(
+            f"pretrained: {path} cannot be read as weights ({type(error).__name__}: {_reason(error)}); give a"
+            " .safetensors file or a state dict saved by torch.save"
+        ) from None
+
+
+@contextlib.contextmanager
+def _loading_log() -> Iterator[list[str]]:
+    """What timm logs of weights that it did not find or could not use; it raises nothing of it where classes differ."""
+    log: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: log.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("timm.models._builder")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield log
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _check_loaded(log: list[str], fault: str, arguments: dict[str, Any], config: Any) -> None:
+    """Raise StageError where the file lacked a tensor of the network, or held one of another; the head is replaced."""
+    heads = config.classifier if config is not None else None
+    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads or ()))
+
+    def keys(kind: str) -> list[str]:
+        found = re.search(rf"{kind} keys \((.*?)\)", "\n".join(log))
+        return [key for key in found[1].split(", ") if not key.startswith(prefixes)] if found else []
+
+    if lacking := keys("Missing"):
+        raise StageError(f"{fault}: it lacks {len(lacking)} of the network's tensors, {lacking[0]} first")
+    if (foreign := keys("Unexpected")) and not arguments.get("features_only"):  # which leaves out what it does not need
+        raise StageError(f"{fault}: it has {len(foreign)} tensors that the network has not, {foreign[0]} first")
 
 
 def _unreachable(error: BaseException) -> bool:

@@ -1,0 +1,87 @@
+"""A copy of the working tree as a repository of its own, for tests that run the real DVC and the real MLflow."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+SMALL = {  # a study of seconds: the networks and the protocol of the default study, made small
+    "dataset.image_size": 16,
+    "replicates": [0],
+    "train.epochs": 2,
+    "models.cnn.args.channels": [8, 8, 16, 16],
+    "models.vit.args": {"patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2},
+    "models.hybrid.args.channels": [8, 8, 16, 16],
+    "models.hybrid.dim": 24,
+    "models.hybrid.depth": 2,
+    "models.hybrid.heads": 2,
+}
+
+
+def copy(folder: Path) -> Path:
+    """The tracked and new files of the working tree in `folder`, committed; no results, no data."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in listed.splitlines():
+        results = name.endswith("dvc.lock") or "reports" in Path(name).parts
+        if (ROOT / name).is_file() and not results:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    call(folder, "git", "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", "--allow-empty", "--message", "A study")
+
+
+def change(study: Path, settings: dict[str, Any]) -> None:
+    """Set keys of a study's params.yaml: dotted name -> value."""
+    yaml = YAML()
+    path = study / "params.yaml"
+    content = yaml.load(path.read_text())
+    for name, value in settings.items():
+        *folders, key = name.split(".")
+        place = content
+        for folder in folders:
+            place = place[folder]
+        place[key] = value
+    with path.open("w") as file:
+        yaml.dump(content, file)
+
+
+def call(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
+    """Run a command in `folder` as a user would; its output, or an AssertionError that shows it."""
+    names = ("AUTHOR", "COMMITTER")
+    identity = {f"GIT_{name}_{key}": value for name in names for key, value in (("NAME", "T"), ("EMAIL", "t@t"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**inherited, **identity, "PATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran, in order."""
+    marker = "Running stage '"
+    return [line[len(marker) :].split("'")[0] for line in output.splitlines() if line.startswith(marker)]

@@ -1,0 +1,101 @@
+"""What holds the repository together: stages name their code, studies share one pipeline, texts keep to the rules."""
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
+# Modules that change no result: params only refuses (values are DVC's params), stage writes and fails, tracking logs.
+NEUTRAL = {"__init__", "params", "stage", "tracking"}
+
+
+def stages() -> dict[str, dict]:
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def imported(module: str) -> set[str]:
+    """Project modules that a module imports, as dotted names below `pipeline`, its imports' imports included."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name in seen or name in NEUTRAL:
+            continue
+        seen.add(name)
+        path = ROOT / "pipeline" / name.replace(".", "/")
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
+                base = node.module.removeprefix("pipeline").lstrip(".")
+                names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+                todo += [base] * bool(base) + [name for name in names if is_module(name)]
+    return seen
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / "pipeline" / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("stage", [name for name in stages() if name != "check"])
+def test_a_stage_depends_on_every_module_that_can_change_its_result(stage: str) -> None:
+    prefix = "${root}/pipeline/"
+    declared = {dep.removeprefix(prefix).removesuffix(".py") for dep in stages()[stage]["deps"] if prefix in dep}
+    needed = {name.split(".")[0] for name in imported(stage)}
+    assert {name for name in declared if name != "templates"} == needed
+
+
+def test_train_reads_no_test_images() -> None:
+    assert not [dep for dep in stages()["train"]["deps"] if "data/test" in dep or "data/raw" in dep]
+
+
+@pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
+def test_a_study_has_the_pipeline_of_the_root(study: Path) -> None:
+    ours = (study / "dvc.yaml").read_text()
+    assert ours.replace("- root: ../..\n", "- root: .\n") == (ROOT / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_an_experiment_leaves_the_text_of_params_yaml_as_it_is(study: Path, tmp_path: Path) -> None:
+    """DVC writes params.yaml anew for an experiment: ours are as it writes them, so a diff shows the change alone."""
+    from dvc.utils.serialize import modify_yaml
+
+    copy = Path(shutil.copy(study / "params.yaml", tmp_path))
+    with modify_yaml(str(copy)):
+        pass
+    assert copy.read_text() == (study / "params.yaml").read_text()
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    pattern = re.compile(r"^\s*(import|from) mlflow", re.MULTILINE)
+    found = [path.name for path in (ROOT / "pipeline").rglob("*.py") if pattern.search(path.read_text())]
+    assert found == ["tracking.py"]
+
+
+@pytest.mark.parametrize("stage", ["check", "fetch", "split", "report"])
+def test_stages_without_networks_import_no_torch(stage: str) -> None:
+    code = f"import sys, pipeline.{stage}; sys.exit(bool({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
+    python = ROOT / ".venv/bin/python"
+    executable = str(python) if python.exists() else "python"
+    assert subprocess.run([executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_constraints_pin_every_dependency_by_version_alone() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in pins)
+    named = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in pins}
+    listed = re.findall(r'^    "([A-Za-z0-9._-]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert {name.replace("_", "-").replace(".", "-").lower() for name in listed} <= named
+
+
+def test_the_readme_shows_the_committed_results() -> None:
+    """Its table is the report's own: nobody types a result."""
+    table = (ROOT / "reports/tables/comparison.md").read_text().strip()
+    assert table in (ROOT / "README.md").read_text()
