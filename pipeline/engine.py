@@ -20,6 +20,7 @@ from pipeline.losses.weights import inverse_frequency
 from pipeline.optim.schedule import learning_rate
 from pipeline.stage import StageError
 
+DIVERGED = "lower train.lr, clip with train.clip_norm: 1.0 or set train.precision: fp32"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,6 +58,36 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return "fp32"
 
 
+def refuse_unsound_bf16(network: nn.Module, size: int) -> None:
+    """Raise StageError for a network that has a strided convolution of 1x1 maps with a larger kernel.
+
+    There torch 2.15's bf16 convolutions on a CPU leave garbage (1e35, inf) in the weight's gradient: the kernel's outer
+    taps see padding alone, and their gradient is not set to zero.
+    """
+    unsound = []
+
+    def note(name: str, kernel: tuple[int, ...], stride: tuple[int, ...], images: Tensor) -> None:
+        if max(images.shape[-2:]) == 1 and max(kernel) > 1 and max(stride) > 1:
+            unsound.append(name)
+
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, inputs, name=name: note(name, module.kernel_size, module.stride, inputs[0])
+        )
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, size, size))
+    for hook in hooks:
+        hook.remove()
+    if unsound:
+        raise StageError(
+            f"train.precision: bf16 gives wrong gradients on this processor where a convolution strides over 1x1 maps"
+            f" ({unsound[0]}); set train.precision: fp32 or a larger dataset.image_size"
+        )
+
+
 def fit(
     network: nn.Module,
     train: loader.Images,
@@ -75,12 +106,16 @@ def fit(
     (`select`). Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
     """
     started = time.perf_counter()
-    network = network.to(device).to(memory_format=torch.channels_last)
+    dtype = PRECISIONS[pick_precision(protocol["precision"], device)]
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        refuse_unsound_bf16(network, recipe.size)
+    remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
+    with memory_remedy(remedy):
+        network = network.to(device).to(memory_format=torch.channels_last)
+        train, val = loader.resident(train, device), loader.resident(val, device)
     optimizer = make_optimizer(network, protocol, device)
     loss_of = make_loss(train.labels, protocol, classes, device)
-    dtype = PRECISIONS[pick_precision(protocol["precision"], device)]
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    train, val = loader.resident(train, device), loader.resident(val, device)
 
     history: list[Epoch] = []
     selected, weights = None, {}
@@ -98,12 +133,14 @@ def fit(
             epoch=index,
             device=device,
         )
-        with memory_remedy(protocol["batch_size"]):
+        with memory_remedy(remedy):
             losses, hits = train_epoch(
                 network, batches, loss_of, optimizer, scaler, dtype=dtype, clip_norm=protocol["clip_norm"]
             )
             check_finite(losses, index + 1)
             logits = predict(network, val, recipe.size, device)
+        if not torch.isfinite(logits).all():
+            raise StageError(f"the validation logits are not finite after epoch {index + 1}; {DIVERGED}")
         confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
         scores = metrics.scores(confusion)
         epoch = Epoch(
@@ -179,10 +216,7 @@ def check_finite(losses: Tensor, epoch: int) -> None:
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         step = int(bad[0]) + 1
-        raise StageError(
-            f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; lower train.lr, clip with"
-            " train.clip_norm: 1.0 or set train.precision: fp32"
-        )
+        raise StageError(f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; {DIVERGED}")
 
 
 def seed_of(seed: int, epoch: int) -> int:

@@ -42,7 +42,7 @@ def evaluate(name: str) -> None:
 
     device = inference.pick_device(config["train"]["device"])
     cost = measure_cost(network, config["image_size"], folder / "weights.safetensors")
-    with inference.memory_remedy(256):
+    with inference.memory_remedy("free some, or set train.device: cpu"):
         logits = inference.predict(network.to(device), images, config["image_size"], device)
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()

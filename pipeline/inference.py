@@ -27,19 +27,18 @@ def predict(
 ) -> Tensor:
     """Logits (N, K) in float32, on the CPU."""
     network.eval()
+    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # float32 also in a GPU's convolutions
     batches = loader.test_batches(images, size, batch_size, device)
-    return torch.cat([network(batch).float() for batch, _ in batches]).cpu()
+    with precise:
+        return torch.cat([network(batch).float() for batch, _ in batches]).cpu()
 
 
 @contextlib.contextmanager
-def memory_remedy(batch_size: int) -> Iterator[None]:
+def memory_remedy(remedy: str) -> Iterator[None]:
     """Turn an out-of-memory error into a StageError with the remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no name
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
             raise
-        raise StageError(
-            f"out of memory at train.batch_size {batch_size}; halve train.batch_size (or choose a smaller"
-            " dataset.image_size) and run again"
-        ) from None
+        raise StageError(f"out of memory; {remedy}, and run again") from None

@@ -18,7 +18,7 @@ from pipeline.stage import StageError
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -123,11 +123,11 @@ class Published(Frozen):
 class Params(Frozen):
     dataset: Dataset
     split: Split
-    replicates: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    replicates: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
     augment: Augment
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1)]
-    published: tuple[Published, ...] = ()
+    published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
 
     def model_train(self, name: str) -> Train:
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
@@ -140,6 +140,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StageError(f"{path}: not found; run from a study's folder, where dvc.yaml and params.yaml lie") from None
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read: {error.strerror}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise StageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     return parse(content)
@@ -159,9 +161,9 @@ def parse(content: object) -> Params:
         try:
             train = params.model_train(name)
             if train.warmup_epochs >= train.epochs:
+                own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
-                    f"params.yaml: models.{name}: train.warmup_epochs {train.warmup_epochs} leaves nothing"
-                    f" of {train.epochs} epochs"
+                    f"params.yaml: {own}train.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs"
                 )
         except StageError as error:
             faults.append(str(error))
@@ -179,29 +181,47 @@ def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
-        lines = [_explain(kind, fault, prefix) for fault in error.errors()]
-        raise StageError("\n".join(dict.fromkeys(lines))) from None
+        lines: dict[str, str] = {}  # place -> what is wrong there
+        for fault in error.errors():
+            where, line = _explain(kind, fault, prefix)
+            if where in lines and " wanted " in line:  # neither this nor that member of a union
+                lines[where] += " or " + line.partition(" wanted ")[2]
+            elif fault["type"] != "too_short" or not any(place.startswith(f"{where}.") for place in lines):
+                lines.setdefault(where, line)
+        raise StageError("\n".join(f"params.yaml: {line}" for line in lines.values())) from None
 
 
-def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> str:
-    """One line: where, what was found, what is wanted."""
+WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "model_type": "keys and values",
+    "string_type": "text",
+    "too_short": "one or more",
+    "tuple_type": "a list",
+}
+
+
+def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tuple[str, str]:
+    """The place of a fault, and one line: where, what was found, what is wanted."""
     path, fields = _walk(kind, fault["loc"])
     where = ".".join([prefix] * bool(prefix) + path)
     got, context = fault["input"], fault.get("ctx", {})
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(path[-1], fields, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        return f"params.yaml: {where}: unknown key; {hint}choose from {', '.join(fields)}"
+        return where, f"{where}: unknown key; {hint}choose from {', '.join(fields)}"
     if fault["type"] == "missing":
-        return f"params.yaml: {where}: missing; it is needed"
+        return where, f"{where}: missing; it is needed"
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = got.get("family") if isinstance(got, Mapping) else got
-        return f"params.yaml: {where}.family: got {found!r}; choose from {', '.join(FAMILIES)}"
+        return where, f"{where}.family: got {found!r}; choose from {', '.join(FAMILIES)}"
     if fault["type"] == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
-        return f"params.yaml: {where}: got {got!r}; choose from {', '.join(choices)}"
-    wanted = fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"params.yaml: {where or 'top level'}: got {got!r}; wanted {wanted[:1].lower() + wanted[1:]}"
+        return where, f"{where}: got {got!r}; choose from {', '.join(choices)}"
+    wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return where, f"{where or 'top level'}: got {got!r}; wanted {wanted}"
 
 
 def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str]]:

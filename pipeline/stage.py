@@ -67,13 +67,19 @@ def study() -> str:
 
 
 def checkout() -> Path | None:
-    """The root of the checkout that the stage runs in: the nearest folder with a `.dvc`."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
+    """The root of the git checkout that the stage runs in; without git, the nearest folder with a `.dvc`."""
+    return _nearest(Path.cwd(), ".git") or _nearest(Path.cwd(), ".dvc")
 
 
 def original(copy: Path) -> Path:
     """The user's own checkout, also where `copy` is one that DVC made for an experiment, below `.dvc/tmp/exps`."""
-    if copy.parts[-4:-1] == (".dvc", "tmp", "exps"):
-        return copy.parents[3]
-    return Path(os.environ.get("DVC_ROOT") or copy)
+    parts = copy.parts
+    for index in range(len(parts)):
+        if parts[index : index + 3] == (".dvc", "tmp", "exps"):
+            home = Path(*parts[:index])  # the root, or a study's folder
+            return _nearest(home, ".git") or home
+    return copy
+
+
+def _nearest(folder: Path, marker: str) -> Path | None:
+    return next((place for place in (folder, *folder.parents) if (place / marker).exists()), None)

@@ -23,8 +23,13 @@ import psutil
 from pipeline.stage import checkout, commit, original, study
 
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
+SETTINGS = {  # of mlflow itself; what the user sets stays
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
+}
 SERVING = ("numpy", "pandas", "safetensors", "timm", "torch")  # what a logged model needs
-SYSTEM_METRICS_INTERVAL = 5.0  # seconds between samples of processor, memory and GPU
 
 
 class Run:
@@ -158,8 +163,6 @@ def _open(
     client, experiment = _connect()
     _close_orphans(client, experiment)
     known = _find(client, experiment, f"tags.`versus.key` = '{tags['versus.key']}'") if reopen else None
-    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL)
-    mlflow.set_system_metrics_samples_before_logging(1)
     started = (
         mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
         if known
@@ -178,8 +181,8 @@ def _open(
 
 def _connect() -> tuple[Any, str]:
     """A client of the store and the id of this study's experiment, both made if need be, by one process at a time."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
     import logging
 
     import mlflow

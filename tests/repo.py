@@ -14,6 +14,7 @@ SMALL = {  # a study of seconds: the networks and the protocol of the default st
     "dataset.image_size": 16,
     "replicates": [0],
     "train.epochs": 2,
+    "train.warmup_epochs": 0,
     "models.cnn.args.channels": [8, 8, 16, 16],
     "models.vit.args": {"patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2},
     "models.hybrid.args.channels": [8, 8, 16, 16],
@@ -71,7 +72,7 @@ def call(folder: Path, *command: str, fails: bool = False, **environment: str) -
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, **identity, "PATH": path, **environment},
+        env={**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

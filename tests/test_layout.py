@@ -51,6 +51,13 @@ def test_a_stage_depends_on_every_module_that_can_change_its_result(stage: str) 
     assert {name for name in declared if name != "templates"} == needed
 
 
+@pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
+def test_a_study_is_a_dvc_project_of_its_own_that_shares_the_roots_cache(study: Path) -> None:
+    """So a study that was never run, or that is broken, is in no other's way."""
+    shared = (study / ".dvc/config").read_text().replace("    dir = ../../../.dvc/cache\n", "")
+    assert shared == (ROOT / ".dvc/config").read_text()
+
+
 def test_train_reads_no_test_images() -> None:
     assert not [dep for dep in stages()["train"]["deps"] if "data/test" in dep or "data/raw" in dep]
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,16 @@ def store(checkout: Path) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
 
 
-def runs(store: mlflow.MlflowClient, query: str = "") -> list[Any]:
-    experiment = store.get_experiment_by_name("digits")
+def runs(store: mlflow.MlflowClient, query: str = "", study: str = "digits") -> list[Any]:
+    experiment = store.get_experiment_by_name(study)
     assert experiment is not None
     return list(store.search_runs([experiment.experiment_id], query))
+
+
+def restore(checkout: Path) -> None:
+    """The state of the last commit, its data and weights from the cache."""
+    repo.call(checkout, "git", "checkout", "--quiet", ".")
+    repo.call(checkout, "dvc", "checkout", "--force")
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -177,32 +182,12 @@ def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing
     assert "'train@hybrid-0' is cached" in output
     shown = repo.call(checkout, "dvc", "exp", "show", "--csv")
     assert "shallow" in shown
-    repo.call(checkout, "git", "checkout", "--quiet", ".")
-    repo.call(checkout, "dvc", "checkout")
+    restore(checkout)
 
 
 def test_an_experiment_is_found_in_mlflow_by_its_name(store: mlflow.MlflowClient) -> None:
     found = runs(store, "tags.`dvc.experiment` = 'shallow'")
     assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "report"}
-
-
-def test_a_queued_experiment_runs_the_code_and_settings_it_was_queued_with(
-    checkout: Path, store: mlflow.MlflowClient
-) -> None:
-    """Its code is queued with it; its runs land in the checkout's own store."""
-    source = checkout / "pipeline/evaluate.py"
-    original = source.read_text()
-    source.write_text(original.replace('"images": len(images),', '"images": len(images), "queued": True,'))
-    repo.call(checkout, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "models.hybrid.depth=1")
-    source.write_text(original)
-    repo.call(checkout, "dvc", "exp", "run", "--run-all")
-    repo.call(checkout, "dvc", "exp", "apply", "queued")
-    evaluation = json.loads((checkout / "reports/evaluations/hybrid-0.json").read_text())
-    assert evaluation["queued"] is True
-    assert evaluation["config"]["model"]["depth"] == 1
-    assert {run.data.tags["versus.stage"] for run in runs(store, "tags.`dvc.experiment` = 'queued'")} >= {"evaluate"}
-    repo.call(checkout, "git", "checkout", "--quiet", ".")
-    repo.call(checkout, "dvc", "checkout")
 
 
 def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout: Path) -> None:
@@ -219,6 +204,17 @@ def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout
     assert parent.data.tags["versus.from_cache"] == "true"
 
 
+def test_results_travel_through_a_remote(checkout: Path, tmp_path: Path) -> None:
+    """As the README says: push here, pull in another clone, and nothing is trained there."""
+    repo.call(checkout, "dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    repo.commit(checkout)
+    repo.call(checkout, "dvc", "push", "--run-cache")
+    repo.call(tmp_path, "git", "clone", "--quiet", str(checkout), "clone")
+    repo.call(tmp_path / "clone", "dvc", "pull", "--run-cache")
+    assert contents(tmp_path / "clone/models") == contents(checkout / "models")
+    assert repo.ran(repo.call(tmp_path / "clone", "dvc", "repro")) == []
+
+
 # Faults
 
 
@@ -232,7 +228,7 @@ def test_a_mistyped_key_stops_before_any_work_and_loses_nothing(checkout: Path) 
     assert "Traceback" not in output
     (checkout / "params.yaml").write_text(original)
     assert contents(checkout / "reports") == before
-    assert "up to date" in repo.call(checkout, "dvc", "repro")
+    assert repo.ran(repo.call(checkout, "dvc", "repro")) == []
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_epoch_and_step_and_no_outputs(checkout: Path) -> None:
@@ -244,30 +240,62 @@ def test_a_loss_that_is_not_finite_ends_training_with_epoch_and_step_and_no_outp
     assert not list(checkout.rglob("*.part"))
     store = mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
     assert runs(store, "attributes.status = 'FAILED'")[0].info.run_name == "cnn-0"
-    repo.call(checkout, "git", "checkout", "--quiet", ".")
-    repo.call(checkout, "dvc", "checkout")
+    restore(checkout)
 
 
 # The studies
 
 
-def test_rafdb_runs_from_the_layout_that_its_owners_send(checkout: Path) -> None:
-    """The paper's protocol on a generated tree: 224 pixels and the networks' size are all that is made small."""
+@pytest.fixture(scope="module")
+def rafdb(checkout: Path) -> Path:
+    """The study rafdb after `dvc repro` on a generated tree: image size and networks are all that is made small."""
     study = checkout / "studies/rafdb"
-    tree = trees.rafdb_official(checkout / "sent/RAF-DB", train=12, test=3, side=40)
-    small = {**repo.SMALL, "dataset.source": "../../sent/RAF-DB", "dataset.image_size": 32}
-    for name in ("cnn", "vit", "hybrid"):
-        small[f"models.{name}.pretrained"] = False
-    small["models.cnn.args"] = small["models.hybrid.args"] = {"channels": [8, 8, 16, 16]}
-    small = {key: value for key, value in small.items() if not key.endswith("args.channels")}
-    repo.change(study, small)
-    output = repo.call(study, "dvc", "repro")
-    assert "report" in repo.ran(output)
-    metrics = json.loads((study / "reports/metrics.json").read_text())
+    trees.rafdb_official(checkout / "sent/RAF-DB", train=12, test=3, side=40)
+    settings = {key: value for key, value in repo.SMALL.items() if not key.endswith("args.channels")}
+    for name in MODELS:
+        settings[f"models.{name}.pretrained"] = False
+    for name in ("cnn", "hybrid"):
+        settings[f"models.{name}.args"] = {"channels": [8, 8, 16, 16]}
+    small_maps = {"models.hybrid.feature_level": 2, "train.precision": "fp32"}
+    repo.change(study, {**settings, **small_maps, "dataset.source": "../../sent/RAF-DB"})
+    repo.call(study, "dvc", "repro")
+    repo.call(checkout, "git", "add", "--all", "--", "studies")
+    repo.call(checkout, "git", "commit", "--quiet", "--message", "Run rafdb")
+    return study
+
+
+def test_rafdb_runs_from_the_layout_that_its_owners_send(rafdb: Path) -> None:
+    metrics = json.loads((rafdb / "reports/metrics.json").read_text())
     assert metrics["study"] == "rafdb"
     assert [model["images"] for model in metrics["models"].values()] == [21, 21, 21]
-    data = json.loads((study / "reports/data.json").read_text())
+    data = json.loads((rafdb / "reports/data.json").read_text())
     assert [row["class"] for row in data["classes"]] == list(trees.RAFDB)
     assert data["found"]["train"] + data["found"]["val"] == 84
-    assert (checkout / "mlartifacts/rafdb").is_dir(), "all studies share one store"
-    shutil.rmtree(tree.parent)
+
+
+def test_a_study_shares_the_checkouts_store_and_cache(rafdb: Path, checkout: Path) -> None:
+    assert (checkout / "mlartifacts/rafdb").is_dir()
+    assert not (rafdb / "mlflow.db").exists()
+    assert not (rafdb / ".dvc/cache").exists()
+    digest = trees.YAML(typ="safe").load((rafdb / "dvc.lock").read_text())["stages"]["fetch"]["outs"][0]["md5"]
+    assert (checkout / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).is_file()
+
+
+def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued_with(
+    rafdb: Path, checkout: Path
+) -> None:
+    """DVC works in a copy of the checkout; the code of the queued state runs, and its runs land in the user's store."""
+    source = checkout / "pipeline/evaluate.py"
+    original = source.read_text()
+    source.write_text(original.replace('"images": len(images),', '"images": len(images), "queued": True,'))
+    repo.call(rafdb, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "models.hybrid.depth=1")
+    source.write_text(original)
+    repo.call(rafdb, "dvc", "exp", "run", "--run-all")
+    assert "queued" not in (rafdb / "reports/evaluations/hybrid-0.json").read_text()
+    repo.call(rafdb, "dvc", "exp", "apply", "queued")
+    evaluation = json.loads((rafdb / "reports/evaluations/hybrid-0.json").read_text())
+    assert evaluation["queued"] is True
+    assert evaluation["config"]["model"]["depth"] == 1
+    store = mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
+    found = runs(store, "tags.`dvc.experiment` = 'queued'", study="rafdb")
+    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "report"}

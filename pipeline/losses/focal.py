@@ -4,6 +4,7 @@ With class weights the mean is weighted as in torch's cross_entropy; gamma 0 is 
 mixes the focal losses of all classes, each focused by its own probability.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,7 +14,8 @@ def focal_loss(
 ) -> Tensor:
     """logits (N, K), labels (N,), weight (K,). Returns a scalar."""
     log_p = F.log_softmax(logits, dim=1)  # (N, K)
-    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    focus = (-torch.expm1(log_p)).clamp(min=1e-8) ** gamma  # 1 - p, kept off 0, where a root has no finite slope
+    loss = -focus * log_p
     if weight is None:
         weight = logits.new_ones(logits.shape[1])
     targets = F.one_hot(labels, logits.shape[1]).to(logits)

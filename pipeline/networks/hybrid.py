@@ -37,6 +37,8 @@ def build(
             **(args or {}),
         )
     except (IndexError, AssertionError) as error:
+        if isinstance(error, AssertionError) and "feature index" not in str(error):
+            raise
         raise StageError(f"feature_level: {backbone} has no level {feature_level}; choose a smaller one") from error
     info: Any = features.feature_info
     return Hybrid(features, info.channels()[-1], classes, **settings)

@@ -1,0 +1,273 @@
+"""A params.yaml that is wrong is refused with the key, what it holds, and what it may hold."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import params
+from pipeline.stage import StageError
+
+ROOT = Path(__file__).parents[1]
+GOOD = """
+dataset: {name: digits, source: "", image_size: 32, resize: crop, imbalance: 10}
+split: {seed: 0, val_fraction: 0.2, test_fraction: 0.2}
+replicates: [0, 1, 2]
+augment:
+  strength: 1.0
+  flip: true
+  minority: strong
+  light: {crop: 0.2, aspect: 0.1, rotate: 0, jitter: 0.2, erase: 0.0}
+  strong: {crop: 0.4, aspect: 0.2, rotate: 15, jitter: 0.4, erase: 0.5}
+train: {epochs: 25, batch_size: 64, lr: 0.0003, warmup_epochs: 2, clip_norm: 1.0}
+models:
+  cnn: {family: timm, backbone: resnet18, dropout: 0.2, train: {lr: 0.001, warmup_epochs: 0}}
+  hybrid: {family: hybrid, backbone: resnet18, dim: 96, heads: 3}
+"""
+GONE = object()  # in place of a value: the key is taken away
+
+TOP = "dataset, split, replicates, augment, train, models, published"
+PIPELINE = "crop, aspect, rotate, jitter, erase"
+TRAIN = (
+    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sampler,"
+    " loss, focal_gamma, class_weights, label_smoothing, select"
+)
+TIMM = "backbone, pretrained, dropout, drop_path, args, train, family"
+HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
+CNN = {"family": "timm", "backbone": "resnet18"}
+
+FAULTS = [  # key, value, what follows "params.yaml: "
+    # unknown and mistyped keys, at every level
+    ("datset", {}, f"datset: unknown key; did you mean 'dataset'? choose from {TOP}"),
+    ("zzz", 1, f"zzz: unknown key; choose from {TOP}"),
+    (
+        "dataset.imagesize",
+        32,
+        "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
+        " imbalance",
+    ),
+    ("split.seeds", 0, "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction"),
+    (
+        "augment.strenght",
+        1,
+        "augment.strenght: unknown key; did you mean 'strength'? choose from strength, flip, minority, light, strong",
+    ),
+    (
+        "augment.light.rotat",
+        1,
+        f"augment.light.rotat: unknown key; did you mean 'rotate'? choose from {PIPELINE}",
+    ),
+    ("augment.strong.hue", 0.1, f"augment.strong.hue: unknown key; choose from {PIPELINE}"),
+    ("train.epoch", 3, f"train.epoch: unknown key; did you mean 'epochs'? choose from {TRAIN}"),
+    ("models.cnn.dropot", 0.1, f"models.cnn.dropot: unknown key; did you mean 'dropout'? choose from {TIMM}"),
+    ("models.cnn.dim", 96, f"models.cnn.dim: unknown key; choose from {TIMM}"),
+    (
+        "models.hybrid.feature_levels",
+        3,
+        f"models.hybrid.feature_levels: unknown key; did you mean 'feature_level'? choose from {HYBRID}",
+    ),
+    ("models.cnn.train.lrr", 1, f"models.cnn.train.lrr: unknown key; did you mean 'lr'? choose from {TRAIN}"),
+    # missing keys
+    ("dataset", GONE, "dataset: missing; it is needed"),
+    ("dataset.image_size", GONE, "dataset.image_size: missing; it is needed"),
+    ("replicates", GONE, "replicates: missing; it is needed"),
+    ("augment.light", GONE, "augment.light: missing; it is needed"),
+    ("augment.strong.crop", GONE, "augment.strong.crop: missing; it is needed"),
+    ("train.epochs", GONE, "train.epochs: missing; it is needed"),
+    ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
+    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid"),
+    # not among the choices
+    ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
+    ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
+    ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
+    ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
+    ("train.precision", "half", "train.precision: got 'half'; choose from auto, fp32, bf16, fp16"),
+    ("train.optimizer", "adam", "train.optimizer: got 'adam'; choose from adamw, sgd"),
+    ("train.schedule", "step", "train.schedule: got 'step'; choose from cosine, constant"),
+    ("train.sampler", "balanced", "train.sampler: got 'balanced'; choose from weighted, shuffle"),
+    ("train.loss", "ce", "train.loss: got 'ce'; choose from cross_entropy, focal"),
+    ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
+    ("train.select", "first", "train.select: got 'first'; choose from best, last"),
+    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid"),
+    (
+        "models.hybrid.pool",
+        "avg",
+        "models.hybrid.pool: got 'avg'; choose from attention, mean, max, class_token",
+    ),
+    ("models.cnn.train.loss", "ce", "models.cnn.train.loss: got 'ce'; choose from cross_entropy, focal"),
+    # of the wrong type
+    ("dataset.source", 5, "dataset.source: got 5; wanted text"),
+    ("dataset.image_size", 32.5, "dataset.image_size: got 32.5; wanted a whole number"),
+    ("augment.flip", None, "augment.flip: got None; wanted true or false"),
+    ("train.lr", "fast", "train.lr: got 'fast'; wanted a number"),
+    ("models.cnn.backbone", 5, "models.cnn.backbone: got 5; wanted text"),
+    ("split.seed", True, "split.seed: got True; wanted a whole number"),
+    ("dataset.imbalance", True, "dataset.imbalance: got True; wanted a number"),
+    ("dataset.image_size", "32", "dataset.image_size: got '32'; wanted a whole number"),
+    ("augment.flip", "yes", "augment.flip: got 'yes'; wanted true or false"),
+    ("models.cnn.pretrained", 1, "models.cnn.pretrained: got 1; wanted true or false or text"),
+    ("models.cnn.args", None, "models.cnn.args: got None; wanted keys and values"),
+    ("replicates", 3, "replicates: got 3; wanted a list"),
+    ("replicates", [], "replicates: got []; wanted one or more"),
+    ("replicates", ["0"], "replicates.0: got '0'; wanted a whole number"),
+    ("dataset", "digits", "dataset: got 'digits'; wanted keys and values"),
+    ("models", {}, "models: got {}; wanted one or more"),
+    # out of range
+    ("dataset.image_size", 4, "dataset.image_size: got 4; wanted greater than or equal to 8"),
+    ("dataset.image_size", 2000, "dataset.image_size: got 2000; wanted less than or equal to 1024"),
+    ("dataset.imbalance", 0.5, "dataset.imbalance: got 0.5; wanted greater than or equal to 1"),
+    ("dataset.imbalance", float("nan"), "dataset.imbalance: got nan; wanted a finite number"),
+    ("dataset.imbalance", float("inf"), "dataset.imbalance: got inf; wanted a finite number"),
+    ("split.seed", -1, "split.seed: got -1; wanted greater than or equal to 0"),
+    ("split.val_fraction", 0, "split.val_fraction: got 0; wanted greater than 0"),
+    ("split.test_fraction", 1, "split.test_fraction: got 1; wanted less than 1"),
+    ("augment.strength", 3, "augment.strength: got 3; wanted less than or equal to 2"),
+    ("augment.light.crop", 1.0, "augment.light.crop: got 1.0; wanted less than 1"),
+    ("augment.light.erase", 1.1, "augment.light.erase: got 1.1; wanted less than or equal to 1"),
+    ("augment.strong.rotate", 200, "augment.strong.rotate: got 200; wanted less than or equal to 180"),
+    ("augment.strong.jitter", -0.1, "augment.strong.jitter: got -0.1; wanted greater than or equal to 0"),
+    ("train.epochs", 0, "train.epochs: got 0; wanted greater than 0"),
+    ("train.batch_size", 1, "train.batch_size: got 1; wanted greater than or equal to 2"),
+    ("train.lr", 0, "train.lr: got 0; wanted greater than 0"),
+    ("train.clip_norm", 0, "train.clip_norm: got 0; wanted greater than 0"),
+    ("train.focal_gamma", -1, "train.focal_gamma: got -1; wanted greater than or equal to 0"),
+    ("train.label_smoothing", 1, "train.label_smoothing: got 1; wanted less than 1"),
+    ("models.cnn.dropout", 1, "models.cnn.dropout: got 1; wanted less than 1"),
+    ("models.hybrid.depth", 0, "models.hybrid.depth: got 0; wanted greater than 0"),
+    ("models.hybrid.token_grid", 0, "models.hybrid.token_grid: got 0; wanted greater than 0"),
+    ("models.cnn.train.lr", -1, "models.cnn.train.lr: got -1; wanted greater than 0"),
+    # of values that do not go together
+    ("models.hybrid.heads", 5, "models.hybrid.heads: 5 does not divide dim 96"),
+    ("models.hybrid.dim", 100, "models.hybrid.heads: 3 does not divide dim 100"),
+    ("replicates", [0, 1, 0], "replicates: [0, 1, 0] names a seed twice; give each once"),
+    ("dataset.name", "folder", "dataset.source: the data set 'folder' needs a folder, an archive or a URL"),
+    ("train.epochs", 2, "train.warmup_epochs: 2 leaves none of 2 epochs"),
+    ("models.cnn.train.warmup_epochs", 25, "models.cnn.train.warmup_epochs: 25 leaves none of 25 epochs"),
+    # names that DVC, a path or an MLflow key would stumble over
+    ("models.my-model", CNN, "models.my-model: use letters, digits and underscores, a letter first"),
+    ("models.2cnn", CNN, "models.2cnn: use letters, digits and underscores, a letter first"),
+    ("models.a/b", CNN, "models.a/b: use letters, digits and underscores, a letter first"),
+    ("models.a b", CNN, "models.a b: use letters, digits and underscores, a letter first"),
+    ("models.cnn@2", CNN, "models.cnn@2: use letters, digits and underscores, a letter first"),
+]
+SHAPES = [  # key, value, where the line says that the fault is
+    ("", None, "top level: got None; wanted "),
+    ("", ["dataset"], "top level: got ['dataset']; wanted "),
+    ("augment.light", 0, "augment.light: got 0; wanted "),
+    ("replicates", [0, "a"], "replicates.1: got 'a'; wanted "),
+    ("models", [CNN], f"models: got [{CNN}]; wanted "),
+    ("models.cnn", None, "models.cnn: got None; wanted "),
+    ("models.cnn.args", [], "models.cnn.args: got []; wanted "),
+    ("models.cnn.pretrained", 2.5, "models.cnn.pretrained: got 2.5; wanted "),
+    ("models.cnn.train", [], "models.cnn.train: got []; wanted "),
+    ("published", 3, "published: got 3; wanted "),
+]
+
+
+def edited(key: str, value: Any) -> Any:
+    """GOOD's content with the value of one dotted key replaced, added or taken away; the empty key is all of it."""
+    if not key:
+        return value
+    content = YAML(typ="safe", pure=True).load(GOOD)
+    *outer, last = key.split(".")
+    inner = content
+    for name in outer:
+        inner = inner[name]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = copy.deepcopy(value)
+    return content
+
+
+@pytest.mark.parametrize(("key", "value", "line"), FAULTS, ids=lambda part: str(part)[:40])
+def test_a_wrong_value_is_refused_in_one_line_that_says_where_what_and_what_instead(
+    key: str, value: Any, line: str
+) -> None:
+    with pytest.raises(StageError) as fault:
+        params.parse(edited(key, value))
+    assert str(fault.value) == f"params.yaml: {line}"
+
+
+@pytest.mark.parametrize(("key", "value", "line"), SHAPES, ids=lambda part: str(part)[:40])
+def test_something_of_another_shape_is_refused_where_it_stands(key: str, value: Any, line: str) -> None:
+    with pytest.raises(StageError) as fault:
+        params.parse(edited(key, value))
+    assert str(fault.value).startswith(f"params.yaml: {line}")
+
+
+def test_every_fault_is_named_at_once() -> None:
+    content = edited("train.optimizer", "adam")
+    content["models"]["cnn"]["dropot"] = 0.1
+    with pytest.raises(StageError) as fault:
+        params.parse(content)
+    assert [line.split(":")[1].strip() for line in str(fault.value).splitlines()] == [
+        "train.optimizer",
+        "models.cnn.dropot",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"dataset: {name: digits", "not readable as YAML: while parsing a flow mapping"),
+        (b"train: 1\ntrain: 2\n", 'not readable as YAML: while constructing a mapping.* found duplicate key "train"'),
+        (b"\ttrain: 1\n", "not readable as YAML: .*cannot start any token"),
+        (b"train: *before\n", "not readable as YAML: found undefined alias"),
+        (b"train: \xff\xfe\n", "not readable as YAML: .*invalid start byte"),
+        (b"", "top level: got None; wanted "),
+        (b"# nothing here\n", "top level: got None; wanted "),
+        (b"digits\n", "top level: got 'digits'; wanted "),
+    ],
+)
+def test_a_file_that_is_no_params_yaml_is_refused_in_one_line(tmp_path: Path, text: bytes, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text)
+    with pytest.raises(StageError, match=words) as fault:
+        params.load(path)
+    assert "\n" not in str(fault.value)
+    assert "params.yaml" in str(fault.value)
+
+
+def test_without_a_file_the_error_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=r"params\.yaml: not found; run from a study's folder"):
+        params.load()
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted(ROOT.glob("studies/*/params.yaml"))], ids=lambda path: path.parent.name
+)
+def test_every_study_here_is_valid(path: Path) -> None:
+    study = params.load(path)
+    for name in study.models:
+        assert study.model_train(name).epochs > 0
+
+
+def test_a_model_overrides_the_protocol_for_itself_alone() -> None:
+    study = params.parse(edited("train.label_smoothing", 0.1))
+    cnn, hybrid = study.model_train("cnn"), study.model_train("hybrid")
+    assert (cnn.lr, cnn.warmup_epochs, cnn.label_smoothing, cnn.clip_norm) == (0.001, 0, 0.1, 1.0)
+    assert hybrid == study.train
+    assert (hybrid.lr, hybrid.warmup_epochs) == (0.0003, 2)
+
+
+def test_an_override_can_switch_clipping_off() -> None:
+    assert params.parse(edited("models.hybrid.train", {"clip_norm": None})).model_train("hybrid").clip_norm is None
+
+
+def test_what_was_read_cannot_be_changed() -> None:
+    study = params.parse(edited("dataset.imbalance", 1))
+    for part, key in ((study, "replicates"), (study.train, "lr"), (study.augment.light, "crop")):
+        with pytest.raises(pydantic.ValidationError, match="frozen"):
+            setattr(part, key, 1)
+
+
+@pytest.mark.parametrize("pretrained", [True, False, "weights/resnet18.safetensors"])
+def test_pretrained_takes_a_switch_or_a_path(pretrained: bool | str) -> None:
+    model = params.parse(edited("models.cnn.pretrained", pretrained)).models["cnn"]
+    assert model.pretrained == pretrained
+    assert type(model.pretrained) is type(pretrained)

@@ -1,0 +1,204 @@
+"""Outputs appear whole or not at all, faults end in one line, and a result knows the code that made it."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipeline import stage
+from pipeline.stage import StageError
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# Whole outputs
+
+
+def test_a_file_appears_under_its_name_when_the_block_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.csv"
+    with stage.whole(path) as partial:
+        partial.write_text("a,b\n")
+        assert not path.exists()
+        assert partial.parent == path.parent, "the rename must not cross file systems"
+    assert path.read_text() == "a,b\n"
+    assert listing(tmp_path) == ["new", "new/table.csv"]
+
+
+def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with stage.whole(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_folder_is_replaced_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    (path / "inner").mkdir(parents=True)
+    (path / "inner" / "stale").touch()
+    with stage.whole(path) as partial:
+        partial.mkdir()
+        (partial / "fresh").touch()
+    assert listing(tmp_path) == ["data", "data/fresh"]
+
+
+@pytest.mark.parametrize("error", [StageError("no"), ValueError("no"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_a_block_that_fails_leaves_what_was_there_and_no_litter(
+    tmp_path: Path, folder: bool, error: BaseException
+) -> None:
+    path = tmp_path / "out"
+    if folder:
+        path.mkdir()
+        (path / "old").touch()
+    else:
+        path.write_text("old")
+    before = listing(tmp_path)
+
+    def fail() -> None:
+        with stage.whole(path) as partial:
+            if folder:
+                partial.mkdir()
+                (partial / "half").touch()
+            else:
+                partial.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert listing(tmp_path) == before
+    assert folder or path.read_text() == "old"
+
+
+def test_a_block_that_fails_before_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="early"), stage.whole(tmp_path / "out"):
+        raise StageError("early")
+    assert listing(tmp_path) == []
+
+
+def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    """DVC may check outputs out as links into its cache."""
+    cache, link = tmp_path / "cache", tmp_path / "out"
+    cache.mkdir()
+    (cache / "kept").touch()
+    link.symlink_to(cache)
+    with stage.whole(link) as partial:
+        partial.mkdir()
+    assert not link.is_symlink()
+    assert (cache / "kept").exists()
+
+
+def test_json_is_written_to_be_read_by_people_too(tmp_path: Path) -> None:
+    stage.write_json(tmp_path / "info.json", {"title": "Müller", "values": [1, None]})
+    text = (tmp_path / "info.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"title": "Müller", "values": [1, None]}
+    assert "Müller" in text
+    assert text.endswith("}\n")
+
+
+# Faults
+
+
+def test_a_fault_is_one_line_on_stderr_and_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise StageError("data/raw: not found; run `dvc repro`")
+
+    with pytest.raises(SystemExit) as leaving:
+        stage.run(main)
+    assert leaving.value.code == 1
+    assert capsys.readouterr() == ("", "versus: data/raw: not found; run `dvc repro`\n")
+
+
+def test_a_stage_that_succeeds_says_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
+    stage.run(lambda: print("done"))
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        stage.run(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+# Where the code came from
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """pipeline/stage.py in a checkout of its own, beside a file that is not code."""
+    for key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(key, raising=False)
+    package = tmp_path / "checkout" / "pipeline"
+    package.mkdir(parents=True)
+    shutil.copy(stage.__file__, package / "stage.py")
+    (tmp_path / "checkout" / "params.yaml").write_text("a: 1\n")
+    spec = importlib.util.spec_from_file_location("copied_stage", package / "stage.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shutil.rmtree(package / "__pycache__", ignore_errors=True)
+    return module
+
+
+def test_the_commit_is_that_of_the_code_marked_where_the_code_differs(copied: ModuleType) -> None:
+    package = Path(copied.__file__).parent
+    root = package.parent
+    git("init", cwd=root)
+    git("add", ".", cwd=root)
+    git("commit", "-m", "First", cwd=root)
+    head = git("rev-parse", "HEAD", cwd=root).strip()
+    assert copied.commit() == head
+    (root / "params.yaml").write_text("a: 2\n")
+    assert copied.commit() == head, "settings are recorded apart; only the code counts"
+    (package / "new.py").touch()
+    assert copied.commit() == f"{head}-dirty"
+    (package / "new.py").unlink()
+    with (package / "stage.py").open("a") as file:
+        file.write("# changed\n")
+    assert copied.commit() == f"{head}-dirty"
+
+
+def test_outside_git_there_is_no_commit(copied: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path(copied.__file__).parents[2]))
+    assert copied.commit() == ""
+    monkeypatch.setenv("PATH", "")
+    assert copied.commit() == ""
+
+
+# Where a stage runs
+
+
+def test_a_study_is_named_by_its_folder_and_the_root_is_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "studies" / "rafdb").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "studies" / "rafdb")
+    assert stage.study() == "rafdb"
+    monkeypatch.chdir(tmp_path)
+    assert stage.study() == "digits"
+
+
+def test_the_checkout_is_the_nearest_folder_with_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "studies" / "rafdb"
+    study.mkdir(parents=True)
+    (tmp_path / ".dvc").mkdir()
+    for folder in (tmp_path, study):
+        monkeypatch.chdir(folder)
+        assert stage.checkout() == tmp_path
+
+
+def test_an_experiments_copy_leads_back_to_the_users_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    home = Path("/home/user/versus")
+    assert stage.original(home / ".dvc" / "tmp" / "exps" / "abc123") == home
+    assert stage.original(home) == home

@@ -1,0 +1,122 @@
+"""The MLflow store: one for all stages from its very first use, tidy after a kill."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline import tracking
+from tests import trees
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkout without a store yet, as the working directory."""
+    (tmp_path / ".dvc").mkdir()
+    trees.study(tmp_path, {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(tracking, "GIVEN", "")
+    yield tmp_path
+    mlflow.set_tracking_uri(None)
+
+
+def store(home: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+
+
+def statuses(home: Path) -> dict[str, str]:
+    client = store(home)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return {run.info.run_name: run.info.status for run in client.search_runs(ids)}
+
+
+def python(home: Path, code: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(trees.ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_stage(home: Path) -> None:
+    code = "import os, signal\nfrom pipeline import tracking\nwith tracking.report_run():\n  os.kill(os.getpid(), 9)"
+    assert python(home, code).wait() == -9
+    assert statuses(home) == {"report": "RUNNING"}
+    with tracking.data_run("fetch"):
+        pass
+    assert statuses(home) == {"report": "KILLED", "data": "FINISHED"}
+
+
+def test_a_run_of_a_living_process_is_left_alone(home: Path) -> None:
+    code = "from pipeline import tracking\nwith tracking.report_run():\n  print('open', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(trees.ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    with tracking.data_run("fetch"):
+        pass
+    assert statuses(home) == {"report": "RUNNING", "data": "FINISHED"}
+    other.communicate("\n")
+    assert statuses(home)["report"] == "FINISHED"
+
+
+def test_three_processes_may_make_the_store_at_once(home: Path) -> None:
+    code = "from pipeline import tracking\nwith tracking.report_run() as run:\n  print(run.id)"
+    started = [python(home, code) for _ in range(3)]
+    ids = {process.communicate()[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    (experiment,) = (e for e in store(home).search_experiments() if e.name == "digits")
+    assert {run.info.run_id for run in store(home).search_runs([experiment.experiment_id])} == ids
+
+
+def test_the_stages_of_one_state_of_the_data_share_a_run_and_another_state_has_its_own(home: Path) -> None:
+    for stage in ("fetch", "split"):
+        with tracking.data_run(stage) as run:
+            run.metrics({"train_images": 10})
+    (shared,) = store(home).search_runs(["1"])
+    assert len(store(home).get_metric_history(shared.info.run_id, "train_images")) == 1
+    assert shared.data.params["dataset.name"] == "digits"
+
+    trees.study(home, {"dataset.imbalance": 3})
+    with tracking.data_run("split"):
+        pass
+    assert len(store(home).search_runs(["1"])) == 2
+
+
+def test_a_failing_stage_leaves_a_failed_run(home: Path) -> None:
+    with pytest.raises(ValueError, match="broken"), tracking.report_run():
+        raise ValueError("broken")
+    assert statuses(home) == {"report": "FAILED"}
+
+
+def test_values_that_are_not_finite_are_not_logged(home: Path) -> None:
+    """MLflow would store an infinity as 1.8e308."""
+    with tracking.report_run() as run:
+        run.metrics({"good": 1.0, "bad": float("inf"), "worse": float("nan")})
+    assert store(home).get_run(run.id).data.metrics == {"good": 1.0}
+
+
+def test_a_tracking_uri_of_the_users_own_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "GIVEN", f"sqlite:///{home / 'elsewhere.db'}")
+    with tracking.report_run():
+        pass
+    assert (home / "elsewhere.db").exists()
+    assert not (home / "mlflow.db").exists()
+
+
+def test_names_and_settings_become_what_mlflow_takes() -> None:
+    assert tracking.metric_name("test_f1/Größe (m²)") == "test_f1/Gr__e _m__"
+    assert tracking.flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
+        "train.lr": 0.1,
+        "train.deep.x": [1],
+        "seed": 0,
+    }
