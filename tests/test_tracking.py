@@ -43,7 +43,9 @@ def python(home: Path, code: str) -> subprocess.Popen:
 
 def test_a_run_whose_process_was_killed_is_closed_by_the_next_stage(home: Path) -> None:
     code = "import os, signal\nfrom pipeline import tracking\nwith tracking.report_run():\n  os.kill(os.getpid(), 9)"
-    assert python(home, code).wait() == -9
+    killed = python(home, code)
+    killed.communicate()
+    assert killed.returncode == -9
     assert statuses(home) == {"report": "RUNNING"}
     with tracking.data_run("fetch"):
         pass
