@@ -201,7 +201,8 @@ def _connect() -> tuple[Any, str]:
         if found is not None:
             return client, found.experiment_id
         local = None if GIVEN else (home / "mlartifacts" / study()).as_uri()
-        return client, client.create_experiment(study(), artifact_location=local)
+        view = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on trainings, not on traces
+        return client, client.create_experiment(study(), artifact_location=local, tags=view)
 
 
 def _find(client: Any, experiment: str, query: str) -> str | None:
