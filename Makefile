@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
+PORT ?= 5000
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
 export PATH := $(BIN):$(PATH)
@@ -13,15 +14,15 @@ setup: $(READY)  ## Make .venv with everything that a study needs
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	test -x "$(BIN)/pip" || $(PYTHON) -m venv --clear .venv
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 repro: $(READY)  ## Run the default study: only what changed reruns
 	dvc repro
 
-ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port 5000
+ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only (PORT=5000)
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
 lint: $(READY)  ## Check format, lint and types
 	ruff format --check .

@@ -53,18 +53,37 @@ def pick_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+    if device.type == "cpu" and capabilities().get("avx512_bf16", False):
         return "bf16"
     return "fp32"
 
 
-def refuse_unsound_bf16(network: nn.Module, size: int) -> None:
-    """Raise StageError for a network that has a strided convolution of 1x1 maps with a larger kernel.
+def capabilities() -> dict[str, Any]:
+    """What the processor can do, and its name; empty where torch does not say."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
+def sound_precision(precision: str, device: torch.device, network: nn.Module, size: int) -> str:
+    """`pick_precision` for one network: where bf16 would be wrong, auto is fp32 and an explicit bf16 a StageError."""
+    picked = pick_precision(precision, device)
+    unsound = strided_1x1(network, size) if device.type == "cpu" and picked == "bf16" else None
+    if unsound is None:
+        return picked
+    if precision == "auto":
+        return "fp32"
+    raise StageError(
+        "params.yaml: train.precision: bf16 gives wrong gradients on this processor where a convolution strides over"
+        f" 1x1 maps ({unsound}); choose fp32 or auto, or a larger dataset.image_size"
+    )
+
+
+def strided_1x1(network: nn.Module, size: int) -> str | None:
+    """The first convolution that strides over maps of 1x1 with a larger kernel.
 
     There torch 2.15's bf16 convolutions on a CPU leave garbage (1e35, inf) in the weight's gradient: the kernel's outer
     taps see padding alone, and their gradient is not set to zero.
     """
-    unsound = []
+    unsound: list[str] = []
 
     def note(name: str, kernel: tuple[int, ...], stride: tuple[int, ...], images: Tensor) -> None:
         if max(images.shape[-2:]) == 1 and max(kernel) > 1 and max(stride) > 1:
@@ -81,11 +100,7 @@ def refuse_unsound_bf16(network: nn.Module, size: int) -> None:
         network.eval()(torch.zeros(1, 3, size, size))
     for hook in hooks:
         hook.remove()
-    if unsound:
-        raise StageError(
-            f"train.precision: bf16 gives wrong gradients on this processor where a convolution strides over 1x1 maps"
-            f" ({unsound[0]}); set train.precision: fp32 or a larger dataset.image_size"
-        )
+    return unsound[0] if unsound else None
 
 
 def fit(
@@ -106,9 +121,7 @@ def fit(
     (`select`). Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
     """
     started = time.perf_counter()
-    dtype = PRECISIONS[pick_precision(protocol["precision"], device)]
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        refuse_unsound_bf16(network, recipe.size)
+    dtype = PRECISIONS[sound_precision(protocol["precision"], device, network, recipe.size)]
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
         network = network.to(device).to(memory_format=torch.channels_last)
@@ -138,7 +151,7 @@ def fit(
                 network, batches, loss_of, optimizer, scaler, dtype=dtype, clip_norm=protocol["clip_norm"]
             )
             check_finite(losses, index + 1)
-            logits = predict(network, val, recipe.size, device)
+            logits = predict(network, val, recipe.size, device, protocol["batch_size"])
         if not torch.isfinite(logits).all():
             raise StageError(f"the validation logits are not finite after epoch {index + 1}; {DIVERGED}")
         confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,8 +32,8 @@ def main() -> None:
 
 def evaluate(name: str) -> None:
     folder = Path("models") / name
-    network, config = load(folder)
-    diary = json.loads((folder / "run.json").read_text())
+    network, config = inference.load(folder)
+    diary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     info, images = loader.read_info(TEST), loader.read(TEST)
     classes = config["classes"]
     if info["classes"] != classes:
@@ -42,8 +41,10 @@ def evaluate(name: str) -> None:
 
     device = inference.pick_device(config["train"]["device"])
     cost = measure_cost(network, config["image_size"], folder / "weights.safetensors")
-    with inference.memory_remedy("free some, or set train.device: cpu"):
-        logits = inference.predict(network.to(device), images, config["image_size"], device)
+    with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
+        logits = inference.predict(
+            network.to(device), images, config["image_size"], device, config["train"]["batch_size"]
+        )
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))
@@ -63,10 +64,10 @@ def evaluate(name: str) -> None:
             "dataset": {**config["data"], "image_size": config["image_size"]},
             "augment": config["augment"],
             "train": config["train"],
-            "model": config["network"],
+            "model": {**config["network"], "pretrained": networks.weights_name(config)},
         },
         "overrides": config["overrides"],
-        "initialisation": networks.initialisation(network, config["network"]["pretrained"]),
+        "initialisation": networks.initialisation(network, config),
     }
     evaluation, predictions = Path(f"reports/evaluations/{name}.json"), Path(f"reports/predictions/{name}.csv")
     with whole(evaluation) as partial:
@@ -82,20 +83,6 @@ def evaluate(name: str) -> None:
         tracked.artifact(predictions)
         tracked.confusion(confusion, classes)
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
-
-
-def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A trained network with its configuration, as train left them in `folder`."""
-    config = json.loads((folder / "config.json").read_text())
-    network = networks.build(
-        name=config["model"],
-        classes=len(config["classes"]),
-        image_size=config["image_size"],
-        seed=0,
-        **{**config["network"], "pretrained": False},
-    )
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return network, config
 
 
 def measure_cost(network: nn.Module, image_size: int, weights: Path) -> dict[str, int]:

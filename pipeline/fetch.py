@@ -6,7 +6,6 @@ image, `offset` in bytes) and `info.json`. The same images give the same bytes, 
 
 import csv
 import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pipeline import datasets, params
 from pipeline.datasets.collection import About, Collection, variant
 from pipeline.datasets.decode import decoded
-from pipeline.stage import StageError, run, whole
+from pipeline.stage import StageError, run, whole, write_json
 
 RAW = Path("data/raw")
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset")
@@ -60,6 +59,7 @@ def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:
         "fit_variant": variant(collection.copy, found, about.published, splits=("train", "val")),
         "classes": list(collection.classes),
         "flip": about.flip,
+        "shareable": about.shareable,
         "licence": about.licence,
         "homepage": about.homepage,
         "published": dict(about.published),
@@ -84,7 +84,7 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
             index.writerow((image.name, image.label, image.split, *pixels.shape, offset))
             offset += len(content)
     digest.update((folder / "index.csv").read_bytes())
-    (folder / "info.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "info.json", {**info, "digest": digest.hexdigest()})
     return digest.hexdigest()
 
 

@@ -270,8 +270,8 @@ def _score_limits(axes: Axes, curves: Sequence[pd.Series]) -> None:
     axes.set_ylim(max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0)
 
 
-def augmentation(rows: Mapping[str, npt.NDArray[np.uint8]]) -> Figure:
-    """Images (V, H, W, 3) of one row each, named at its left: the first as it is, the others augmented."""
+def augmentation(rows: Mapping[str, npt.NDArray[np.uint8]], first: str = "as it is") -> Figure:
+    """Images (V, H, W, 3) of one row each, named at its left: what `first` says, then augmented ones."""
     columns = max(len(images) for images in rows.values())
     with mpl.rc_context(STYLE | {"axes.grid": False, "axes.linewidth": 0}):
         figure = Figure(figsize=(0.9 * columns + 1.6, 0.93 * len(rows) + 0.3), layout="constrained")
@@ -281,6 +281,6 @@ def augmentation(rows: Mapping[str, npt.NDArray[np.uint8]]) -> Figure:
                 axis.imshow(image, interpolation="nearest")
                 axis.set(xticks=[], yticks=[])
             row[0].set_ylabel(name, rotation=0, ha="right", va="center", size=9.5)
-        axes[0][0].set_title("as it is", size=9.5)
+        axes[0][0].set_title(first, size=9.5)
         axes[0][1].set_title("augmented", size=9.5)
     return figure

@@ -1,13 +1,32 @@
-"""A network on images: which device, in float32, and what to say when memory runs out."""
+"""A trained network on images: which device, in float32, and what to say when memory runs out."""
 
 import contextlib
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline import loader
+from pipeline import loader, networks
 from pipeline.stage import StageError
+
+
+def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A trained network with its configuration, as train left them in `folder`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    network = networks.build(
+        name=config["model"],
+        classes=len(config["classes"]),
+        image_size=config["image_size"],
+        seed=0,
+        **{**config["network"], "pretrained": False},
+    )
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network, config
 
 
 def pick_device(device: str) -> torch.device:
@@ -38,7 +57,9 @@ def memory_remedy(remedy: str) -> Iterator[None]:
     """Turn an out-of-memory error into a StageError with the remedy."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no name
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:  # only CUDA's allocator has a class of its own
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|allocate memory|alloc_failed", str(error), re.IGNORECASE
+        ):
             raise
         raise StageError(f"out of memory; {remedy}, and run again") from None

@@ -63,7 +63,11 @@ def resident(images: Images, device: torch.device) -> Images:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "info.json").read_text())
+    """What split says of the images in `folder`."""
+    try:
+        return json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
 
 
 def recipe(

@@ -117,7 +117,7 @@ class Published(Frozen):
     table: str
     dataset: str
     model: str
-    rows: dict[str, dict[str, float]]
+    rows: dict[str, dict[str, Probability]]
 
 
 class Params(Frozen):

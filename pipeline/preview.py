@@ -1,4 +1,7 @@
-"""Draw training images as the networks see them: each as it is and augmented, with its class's pipeline."""
+"""Draw training images as the networks see them: each as it is and augmented, with its class's pipeline.
+
+A test card stands in for images that may not be passed on: the picture goes to git, into the report and to MLflow.
+"""
 
 import shutil
 import tempfile
@@ -27,7 +30,9 @@ def main() -> None:
         info["flip"],
         torch.device("cpu"),
     )
-    figure = figures.augmentation(examples(loader.read(FIT, "train_"), info, recipe))
+    shareable = info.get("shareable", False)
+    rows = examples(loader.read(FIT, "train_"), info, recipe, shareable)
+    figure = figures.augmentation(rows, "as it is" if shareable else "test card")
     with tempfile.TemporaryDirectory() as folder, whole(PICTURES[0]) as png, whole(PICTURES[1]) as svg:
         figures.save(figure, Path(folder), "augmentation")
         shutil.copy(Path(folder) / "augmentation.png", png)
@@ -38,12 +43,14 @@ def main() -> None:
     print(f"preview: {PICTURES[0]}")
 
 
-def examples(images: loader.Images, info: dict[str, Any], recipe: loader.Recipe) -> dict[str, np.ndarray]:
+def examples(
+    images: loader.Images, info: dict[str, Any], recipe: loader.Recipe, shareable: bool
+) -> dict[str, np.ndarray]:
     """Of each class, its first training image and augmented copies of it: row's name -> (VARIANTS + 1, S, S, 3)."""
     rows = {}
     for label in np.unique(np.linspace(0, len(info["classes"]) - 1, CLASSES).round().astype(int)):
         index = int(torch.nonzero(images.labels == label)[0])
-        pixels = images.pixels[index : index + 1]
+        pixels = images.pixels[index : index + 1] if shareable else card(images.pixels.shape[1:], int(label))
         augmented = loader.augment(
             pixels.expand(VARIANTS, -1, -1, -1),
             loader.draw(VARIANTS, seed=int(label), epoch=0),
@@ -53,6 +60,14 @@ def examples(images: loader.Images, info: dict[str, Any], recipe: loader.Recipe)
         name = f"{info['classes'][label]}\n{'strong' if recipe.strong[label] else 'light'}"
         rows[name] = displayable(torch.cat([loader.prepare(pixels, recipe.size), augmented]))
     return rows
+
+
+def card(shape: torch.Size, label: int) -> torch.Tensor:
+    """A drawing (1, H, W, C) uint8 of rings and a gradient, on which crop, turn, flip and colour can be seen."""
+    y, x = (axis / shape[0] - 0.5 for axis in np.mgrid[: shape[0], : shape[1]])
+    rings = np.cos(2 * np.pi * (2 + label % 4) * np.hypot(x + 0.1, y))
+    channels = [128 + 70 * rings + 100 * (x * (shape[2] - 1 - c) + y * c) / shape[2] for c in range(shape[2])]
+    return torch.from_numpy(np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8))[None]
 
 
 def displayable(images: torch.Tensor) -> np.ndarray:

@@ -20,7 +20,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline import figures, metrics, params, stats, tables
-from pipeline.stage import StageError, run, study, whole, write_json
+from pipeline.stage import StageError, checkout, run, study, whole, write_json
 
 REPORTS = Path("reports")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -158,10 +158,17 @@ def headline(model: Trained) -> dict[str, Any]:
     first = model.evaluations[0]
     return {
         **intervals,
+        "val_macro_f1": selected(model),
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
         "images": first["images"],
     }
+
+
+def selected(model: Trained) -> dict[str, float]:
+    """Validation macro-F1 of the epochs that were evaluated: what settings are to be chosen by, not the test scores."""
+    values = [evaluation["selected"]["val_macro_f1"] for evaluation in model.evaluations]
+    return {"mean": float(np.mean(values)), "n": len(values)}
 
 
 def line(model: Trained) -> tables.Line:
@@ -186,7 +193,14 @@ def comparison_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> st
         else "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
     )
     images = models[0].evaluations[0]["images"]
-    return f"{caption_name(data)}, {images:,} test images: {'mean ' * (interval.n > 1)}scores with {over}."
+    scores = "mean scores" if interval.n > 1 else "scores"
+    return f"{caption_name(data)}, {images:,} test images: {scores} with {over}. Trained on {places(models)}."
+
+
+def places(models: Sequence[Trained]) -> str:
+    """The devices and precisions of all trainings."""
+    machines = [evaluation["machine"] for model in models for evaluation in model.evaluations]
+    return _enumerate(list(dict.fromkeys(f"{machine['device']} in {machine['precision']}" for machine in machines)))
 
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
@@ -266,7 +280,7 @@ def render(
     }
     return environment.get_template("report.html").render(
         study=study(),
-        at_root=Path.cwd().parent.name != "studies",
+        at_root=Path.cwd() == checkout(),
         data=data,
         name=caption_name(data),
         splits=split_counts(data),
@@ -325,6 +339,8 @@ def protocol(
     sections = []
     for name, part in (("dataset", settings.dataset), ("split", settings.split)):
         content = part.model_dump(exclude={"source"})  # a source may be a place on somebody's disk
+        official = [f"{split}_fraction" for split in ("val", "test") if data["published"].get(split)]
+        content |= dict.fromkeys(set(official) & content.keys(), "not used: the official split was kept")
         sections.append((name, [(key, setting(value)) for key, value in content.items()]))
     for name in ("augment", "train"):
         rows = []
@@ -380,15 +396,16 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
     else:
         each = "; ".join(f"{', '.join(names)}: {start}" for start, names in starts.items())
         notes.append(f"The models do not start alike ({each}): part of their difference may be due to that.")
-    machines = [evaluation["machine"] for model in models for evaluation in model.evaluations]
-    places = list(dict.fromkeys(f"{machine['device']} in {machine['precision']}" for machine in machines))
     notes.append(
-        f"Trained on {_enumerate(places)}. Training times are wall-clock times"
-        + (" and compare only within one device." if len(places) > 1 else ", with whatever else the machine was doing.")
+        f"Trained on {places(models)}. Training times are wall-clock times of one machine with whatever else it was"
+        " doing; they compare only within one device."
     )
     if any(model.evaluations[0]["overrides"] for model in models):
         notes.append("Not every model was trained under the shared protocol: own settings are named in the tables.")
-    notes.append("A dash marks what is undefined, such as the precision of a class that was never predicted.")
+    notes.append(
+        "A dash marks what is undefined, such as the precision of a class that was never predicted; averages"
+        " leave it out, where scikit-learn counts 0."
+    )
     return notes
 
 
@@ -397,6 +414,8 @@ def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
     evaluations = [evaluation for model in models for evaluation in model.evaluations]
     machines = [evaluation["machine"] for evaluation in evaluations]
     replicates = len(models[0].evaluations)
+    starts = [evaluation["run"]["started"] for evaluation in evaluations]
+    commits = list(dict.fromkeys(evaluation["run"]["commit"] or "unknown" for evaluation in evaluations))
     epochs = list(dict.fromkeys(str(evaluation["cost"]["epochs"]) for evaluation in evaluations))
 
     def named(key: str, unit: str = "") -> str:
@@ -412,6 +431,8 @@ def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
             f" {_enumerate(epochs)} epochs each",
         ),
         ("Training time", tables.duration(sum(evaluation["cost"]["train_seconds"] for evaluation in evaluations))),
+        ("Started", f"{min(starts)[:16].replace('T', ' ')} to {max(starts)[:16].replace('T', ' ')} UTC"),
+        ("Code", f"commit {_enumerate(commits)}"),
         ("Device", named("device")),
         ("Processor", f"{named('processor')}; {named('threads')} threads"),
         ("Precision", named("precision")),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import evaluate, loader
+from pipeline import inference, loader
 
 
 def _load_pyfunc(path: str) -> "Classifier":
@@ -17,7 +17,7 @@ def _load_pyfunc(path: str) -> "Classifier":
 
 class Classifier:
     def __init__(self, folder: Path) -> None:
-        self.network, self.config = evaluate.load(folder)
+        self.network, self.config = inference.load(folder)
         self.network.eval()
 
     @torch.inference_mode()

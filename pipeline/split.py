@@ -239,6 +239,7 @@ def fit_info(raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]]
         "variant": raw.info["fit_variant"],
         "classes": raw.classes,
         "flip": raw.info["flip"],
+        "shareable": raw.info["shareable"],
         "minority": minority,
         "train": per_class["train"],
         "val": per_class["val"],
@@ -257,7 +258,10 @@ def summary(
     """reports/data.json; `found` counts images before thinning, `classes` after."""
     return {
         "study": study(),
-        **{key: raw.info[key] for key in ("dataset", "title", "variant", "flip", "licence", "homepage", "published")},
+        **{
+            key: raw.info[key]
+            for key in ("dataset", "title", "variant", "flip", "shareable", "licence", "homepage", "published")
+        },
         "found": {split: len(rows) for split, rows in found.items()},
         "imbalance": imbalance,
         "minority": minority,

@@ -21,6 +21,9 @@ def run(main: Callable[[], None]) -> None:
     except StageError as error:
         print(f"versus: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("versus: interrupted; nothing was left half-written", file=sys.stderr)
+        sys.exit(130)
 
 
 @contextlib.contextmanager
@@ -63,7 +66,7 @@ def commit() -> str:
 def study() -> str:
     """The study's name: its folder's below `studies/`; the root is the default study, digits."""
     here = Path.cwd()
-    return here.name if here.parent.name == "studies" else "digits"
+    return "digits" if here.parent.name != "studies" or here == checkout() else here.name
 
 
 def checkout() -> Path | None:

@@ -60,7 +60,8 @@ class Run:
             if np.isfinite(value) and not (step == 0 and metric_name(key) in self._metrics)
         ]
         self._metrics |= {point.key for point in points if step == 0}
-        self.client.log_batch(self.id, metrics=points)
+        for chunk in _chunks(points, 1000):
+            self.client.log_batch(self.id, metrics=chunk)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder with what is in it."""
@@ -117,7 +118,9 @@ def data_run(stage: str) -> Iterator[Run]:
 
     settings = params.load()
     values = {"dataset": settings.dataset.model_dump(), "split": settings.split.model_dump()}
-    key = hashlib.sha256(json.dumps([study(), values], sort_keys=True).encode()).hexdigest()
+    raw = Path("data/raw/info.json")
+    digest = json.loads(raw.read_text(encoding="utf-8")).get("digest") if raw.exists() else None
+    key = hashlib.sha256(json.dumps([study(), values, digest], sort_keys=True).encode()).hexdigest()
     with _open("data", stage, {"versus.key": key}, reopen=True) as run:
         run.params(values)
         yield run
@@ -169,13 +172,14 @@ def _open(
         else mlflow.start_run(
             experiment_id=experiment,
             run_name=name,
-            tags={"versus.stage": stage, **tags, **provenance()},
+            tags={"versus.stage": stage, **tags, **provenance(), **owner()},
             log_system_metrics=system_metrics,
         )
     )
     with started as active:
-        for key, value in owner().items():
-            client.set_tag(active.info.run_id, key, value)
+        if known:
+            for key, value in owner().items():
+                client.set_tag(known, key, value)
         yield Run(client, active.info.run_id)
 
 
@@ -202,7 +206,13 @@ def _connect() -> tuple[Any, str]:
             return client, found.experiment_id
         local = None if GIVEN else (home / "mlartifacts" / study()).as_uri()
         view = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on trainings, not on traces
-        return client, client.create_experiment(study(), artifact_location=local, tags=view)
+        try:
+            return client, client.create_experiment(study(), artifact_location=local, tags=view)
+        except mlflow.MlflowException:  # another machine made it on a shared server just now
+            found = client.get_experiment_by_name(study())
+            if found is None:
+                raise
+            return client, found.experiment_id
 
 
 def _find(client: Any, experiment: str, query: str) -> str | None:
@@ -223,7 +233,7 @@ def _alive(process: str) -> bool:
     """Whether a process, named by id and start time as in `owner`, still runs."""
     pid, _, started = process.partition("@")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 2  # a clock may be set meanwhile
     except (psutil.Error, ValueError):
         return False
 
@@ -250,8 +260,8 @@ def provenance() -> dict[str, str]:
 
 
 def metric_name(key: str) -> str:
-    """MLflow allows letters, digits and `_-. :/` in a metric's name; the rest becomes `_`."""
-    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-. :/" else "_" for c in key)
+    """MLflow allows letters, digits and `_-. :/` in a metric's name, 250 of them; the rest becomes `_`."""
+    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)[:250]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

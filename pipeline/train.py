@@ -25,7 +25,7 @@ from pipeline import engine, inference, loader, networks, params, tracking
 from pipeline.stage import StageError, commit, run, whole, write_json
 
 FIT = Path("data/fit")
-CODE = ("augment", "engine.py", "inference.py", "loader.py", "losses", "metrics.py", "networks", "optim", "train.py")
+CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
 
 
 def main() -> None:
@@ -44,10 +44,11 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
-    machine = describe_machine(device, engine.pick_precision(protocol["precision"], device))
     network = networks.build(
         name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
     )
+    precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
+    machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
@@ -68,14 +69,14 @@ def train(name: str, replicate: int) -> None:
                 loader.recipe(
                     config["image_size"], info["classes"], info["minority"], config["augment"], info["flip"], device
                 ),
-                protocol,
+                {**protocol, "precision": precision},
                 classes=len(info["classes"]),
                 seed=replicate,
                 device=device,
                 on_epoch=on_epoch,
             )
         network.load_state_dict(fit.weights)
-        logits = inference.predict(network, val_images, config["image_size"], device)
+        logits = inference.predict(network, val_images, config["image_size"], device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,
@@ -121,18 +122,21 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     }
 
 
+def sources() -> list[Path]:
+    """The code that determines a result."""
+    return sorted(path for pattern in CODE for path in Path(__file__).parent.glob(f"{pattern}.py"))
+
+
 def fingerprint(config: dict[str, Any], machine: dict[str, Any]) -> str:
     """SHA-256 over what determines a result: configuration, data, code, libraries and kind of device."""
-    package = Path(__file__).parent
-    sources = sorted(file for part in CODE for file in [package / part, *(package / part).glob("**/*.py")])
-    code = {str(file.relative_to(package)): file_digest(file) for file in sources if file.is_file()}
+    code = [file_digest(path) for path in sources()]
     libraries = {key: machine[key] for key in ("device", "precision", "threads", "torch", "timm")}
     return hashlib.sha256(json.dumps([config, code, libraries], sort_keys=True).encode()).hexdigest()
 
 
 def describe_machine(device: torch.device, precision: str) -> dict[str, Any]:
     """What a training ran on."""
-    processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    processor = engine.capabilities().get("cpu_name") or platform.machine()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": f"{processor}, {os.cpu_count()} cores",

@@ -34,6 +34,7 @@ def write(
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["replicates"] = list(replicates)
     params["train"]["epochs"] = epochs
+    params["train"]["warmup_epochs"] = 0
     params["models"] = {name: params["models"][name] for name in models}
     for name, values in overrides.items():
         params["models"][name]["train"] = dict(values)
@@ -140,6 +141,7 @@ def _replicate(
             "train_seconds": 30 + 2e-6 * parameters + rng.random(),
             "epochs": len(epochs),
         },
+        "run": {"commit": "0" * 40, "started": "2026-01-02T03:04:05+00:00"},
         "machine": {
             "device": "cpu",
             "processor": "A laptop's processor",

@@ -338,17 +338,14 @@ def test_divergence_in_the_very_last_step_is_caught() -> None:
         fit(lr=1e30, schedule="constant", clip_norm=None, epochs=1, batch_size=60)
 
 
-@pytest.mark.parametrize(("size", "sound"), [(16, False), (64, True)])
-def test_bf16_is_refused_where_a_processor_would_compute_wrong_gradients(size: int, sound: bool) -> None:
+def test_bf16_is_not_used_where_a_processor_would_compute_wrong_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ResNet18 has maps of 1x1 before its last stride at 16 pixels, of 4x4 at 64."""
-    network = networks.build("timm", name="cnn", classes=3, image_size=size, seed=0, pretrained=False, **RESNET18)
-    if sound:
-        engine.refuse_unsound_bf16(network, size)
-        return
-    with pytest.raises(
-        StageError, match=r"bf16 gives wrong gradients .* \(layer4\.0\.conv1\); set train\.precision: fp32"
-    ):
-        engine.refuse_unsound_bf16(network, size)
+    monkeypatch.setattr(engine, "capabilities", lambda: {"avx512_bf16": True})
+    network = networks.build("timm", name="cnn", classes=3, image_size=16, seed=0, pretrained=False, **RESNET18)
+    assert engine.sound_precision("auto", CPU, network, 64) == "bf16"
+    assert engine.sound_precision("auto", CPU, network, 16) == "fp32"
+    with pytest.raises(StageError, match=r"bf16 gives wrong gradients .* \(layer4\.0\.conv1\); choose fp32 or auto"):
+        engine.sound_precision("bf16", CPU, network, 16)
 
 
 def out_of_memory(_: Tensor) -> Tensor:

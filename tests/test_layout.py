@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -29,14 +30,17 @@ def imported(module: str) -> set[str]:
         if name in seen or name in NEUTRAL:
             continue
         seen.add(name)
-        path = ROOT / "pipeline" / name.replace(".", "/")
-        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        for node in ast.walk(ast.parse(source.read_text())):
+        for node in ast.walk(ast.parse(source(name).read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
                 base = node.module.removeprefix("pipeline").lstrip(".")
                 names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
                 todo += [base] * bool(base) + [name for name in names if is_module(name)]
     return seen
+
+
+def source(name: str) -> Path:
+    path = ROOT / "pipeline" / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def is_module(name: str) -> bool:
@@ -46,10 +50,28 @@ def is_module(name: str) -> bool:
 
 @pytest.mark.parametrize("stage", [name for name in stages() if name != "check"])
 def test_a_stage_depends_on_every_module_that_can_change_its_result(stage: str) -> None:
-    prefix = "${root}/pipeline/"
-    declared = {dep.removeprefix(prefix).removesuffix(".py") for dep in stages()[stage]["deps"] if prefix in dep}
-    needed = {name.split(".")[0] for name in imported(stage)}
-    assert {name for name in declared if name != "templates"} == needed
+    declared = {dep.removeprefix("${root}/") for dep in stages()[stage]["deps"] if "${root}/" in dep}
+    needed = {str(source(name).relative_to(ROOT)) for name in imported(stage)}
+    needed |= {"pipeline/templates/report.html"} if stage == "report" else set()
+    if stage == "fetch":  # reads the data sets by name
+        needed |= {str(path.relative_to(ROOT)) for path in ROOT.glob("pipeline/datasets/*.py")}
+    assert declared == needed
+
+
+def test_stages_name_files_of_code_not_folders() -> None:
+    """In a study, a folder outside the project would be hashed with its __pycache__, which differs in every clone."""
+    code = [dep for stage in stages().values() for dep in stage["deps"] if "${root}/" in dep]
+    assert code
+    assert all(Path(dep).suffix in (".py", ".html") for dep in code)
+
+
+def test_a_trainings_fingerprint_covers_the_code_that_train_depends_on() -> None:
+    from pipeline import train
+
+    covered = {str(path.relative_to(ROOT)) for path in train.sources()}
+    declared = {dep.removeprefix("${root}/") for dep in stages()["train"]["deps"] if "${root}/" in dep}
+    assert declared <= covered
+    assert all(name.endswith("__init__.py") for name in covered - declared)
 
 
 @pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
@@ -89,9 +111,17 @@ def test_only_tracking_imports_mlflow() -> None:
 @pytest.mark.parametrize("stage", ["check", "fetch", "split", "report"])
 def test_stages_without_networks_import_no_torch(stage: str) -> None:
     code = f"import sys, pipeline.{stage}; sys.exit(bool({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
-    python = ROOT / ".venv/bin/python"
-    executable = str(python) if python.exists() else "python"
-    assert subprocess.run([executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_logged_model_needs_no_more_than_its_requirements_say() -> None:
+    """`pipeline.serving` loads where neither DVC nor what only tracking needs is installed."""
+    from pipeline.tracking import SERVING
+
+    blocked = ("dvc", "filelock", "mlflow", "psutil", "pydantic", "ruamel", "sklearn", "matplotlib", "tqdm")
+    assert not set(blocked) & set(SERVING)
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import pipeline.serving"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_constraints_pin_every_dependency_by_version_alone() -> None:

@@ -140,7 +140,7 @@ def test_metrics_json_has_scikit_learns_scores_over_the_predictions(reported: Pa
         assert values["train_seconds"] == pytest.approx(np.mean(seconds))
         assert set(values) == {
             *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy"),
-            *("parameters", "flops", "weight_bytes", "train_seconds", "images"),
+            *("val_macro_f1", "parameters", "flops", "weight_bytes", "train_seconds", "images"),
         }
 
 
@@ -353,7 +353,7 @@ def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported
 def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = small(tmp_path / "studies" / "faces", classes=fake_study.FACES, overrides={"vit": {"lr": 0.001}})
+    folder = small(tmp_path / "studies" / "faces", classes=fake_study.FACES, overrides={"vit": {"lr": 0.01}})
     monkeypatch.chdir(folder)
     edit(Path("reports/data.json"), variant="JPEG copy", published={"train": 12271, "test": 3068}, flip=False)
     for replicate in (0, 1):
@@ -363,8 +363,8 @@ def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(
     for phrase in (
         "Variant of the data set: JPEG copy",
         "The images are not the official data set but a variant of it: JPEG copy.",
-        "vit: lr 0.001",
-        "0.0003 (cnn); 0.001 (vit)",
+        "vit: lr 0.01",
+        "0.001 (cnn); 0.01 (vit)",
         "The models do not start alike (cnn: from scratch; vit: ImageNet (augreg_in21k))",
         "no, it would change classes of this data set",
         "12,271",

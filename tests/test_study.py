@@ -273,6 +273,20 @@ def test_rafdb_runs_from_the_layout_that_its_owners_send(rafdb: Path) -> None:
     assert data["found"]["train"] + data["found"]["val"] == 84
 
 
+def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_code(
+    rafdb: Path, checkout: Path
+) -> None:
+    (checkout / "pipeline/augment/__pycache__/other.cpython-399.pyc").write_bytes(b"of another Python")
+    assert repo.ran(repo.call(rafdb, "dvc", "repro")) == []
+
+
+def test_faces_that_may_not_be_passed_on_stand_in_no_picture(rafdb: Path) -> None:
+    info = json.loads((rafdb / "data/fit/info.json").read_text())
+    assert info["shareable"] is False
+    assert "test card" in (rafdb / "reports/augmentation.svg").read_text()
+    assert "as it is" not in (rafdb / "reports/augmentation.svg").read_text()
+
+
 def test_a_study_shares_the_checkouts_store_and_cache(rafdb: Path, checkout: Path) -> None:
     assert (checkout / "mlartifacts/rafdb").is_dir()
     assert not (rafdb / "mlflow.db").exists()

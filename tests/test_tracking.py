@@ -116,7 +116,8 @@ def test_a_tracking_uri_of_the_users_own_is_honoured(home: Path, monkeypatch: py
 
 
 def test_names_and_settings_become_what_mlflow_takes() -> None:
-    assert tracking.metric_name("test_f1/Größe (m²)") == "test_f1/Gr__e _m__"
+    assert tracking.metric_name("test_f1/Größe [m]") == "test_f1/Größe _m_"
+    assert tracking.metric_name("猫") != tracking.metric_name("狗")
     assert tracking.flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
         "train.lr": 0.1,
         "train.deep.x": [1],

@@ -31,6 +31,7 @@ class About:
     licence: str
     homepage: str
     published: Mapping[str, int] = field(default_factory=dict)  # split -> number of images
+    shareable: bool = True  # whether pictures of its images may stand in a report that others read
     official: tuple[Download, ...] = ()
     request: str = ""  # where to ask for data that have no open download
     layouts: str = ""  # what a source may look like, for errors

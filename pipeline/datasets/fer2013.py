@@ -26,6 +26,7 @@ ABOUT = About(
     title="FER2013",
     classes=("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),  # the table's codes 0 to 6
     flip=True,
+    shareable=False,
     licence="none stated; released for a research challenge on Kaggle",
     homepage="https://www.kaggle.com/competitions/challenges-in-representation-learning-facial-expression-recognition-challenge",
     published={"train": 28_709, "val": 3_589, "test": 3_589},

@@ -13,6 +13,7 @@ ABOUT = About(
     title="RAF-DB",
     classes=("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"),  # the list's labels 1 to 7
     flip=True,
+    shareable=False,
     licence="non-commercial research only; images may not be passed on",
     homepage="http://www.whdeng.cn/RAF/model1.html",
     published={"train": 12_271, "test": 3_068},
@@ -31,7 +32,7 @@ def read(tree: Tree) -> Collection:
     folders = {str(number): name for number, name in enumerate(ABOUT.classes, start=1)}
     folders |= {name.lower(): name for name in ABOUT.classes}
     images = [
-        Image(_name(file.path), file.label, file.split, from_file(tree, file.path, "RGB"))
+        Image(_folder_name(file.path), file.label, file.split, from_file(tree, file.path, "RGB"))
         for file in class_folders(tree, folders, ("train", "test"), ABOUT.layouts)
     ]
     return Collection(ABOUT.classes, in_order(images, ABOUT.classes))
@@ -58,6 +59,12 @@ def _from_list(tree: Tree, path: str) -> list[Image]:
     if missing:
         raise StageError(f"{tree.label}: {len(missing):,} images of {LIST} are missing, first aligned/{missing[0]}")
     return images
+
+
+def _folder_name(path: str) -> str:
+    """The list's name if the file has one, else where it lies: `train/1/0001`."""
+    name = _name(path)
+    return name if name.startswith(("train_", "test_")) else "/".join(path.rsplit(".", 1)[0].split("/")[-3:])
 
 
 def _name(path: str) -> str:

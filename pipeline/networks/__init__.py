@@ -1,6 +1,7 @@
 """The networks: `build` makes any of them from plain values, one file per family."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,11 +38,20 @@ def build(
     return network
 
 
-def initialisation(network: nn.Module, pretrained: bool | str) -> str:
-    """Where the weights came from, in words for a report."""
-    if not pretrained:
+def weights_name(config: dict[str, Any]) -> bool | str:
+    """`pretrained` for a report: a file by its name and the first digits of its SHA-256, not by where it lies."""
+    pretrained = config["network"]["pretrained"]
+    return f"{Path(pretrained).name} ({config['weights_sha256'][:12]})" if isinstance(pretrained, str) else pretrained
+
+
+def initialisation(network: nn.Module, config: dict[str, Any]) -> str:
+    """Where the first weights came from, in words for a report: timm's tag says which data and recipe."""
+    name = weights_name(config)
+    if not name:
         return "from scratch"
-    if isinstance(pretrained, str):
-        return pretrained
-    config: Any = next((module.pretrained_cfg for module in network.modules() if hasattr(module, "pretrained_cfg")), {})
-    return f"ImageNet ({config.get('architecture', '')}.{config.get('tag', '')})"
+    if name is True:
+        tags: Any = next(
+            (module.pretrained_cfg for module in network.modules() if hasattr(module, "pretrained_cfg")), {}
+        )
+        name = f"{tags['architecture']}.{tags['tag']}"
+    return f"backbone {name}, transformer from scratch" if config["network"]["family"] == "hybrid" else f"timm {name}"

@@ -92,6 +92,9 @@ class Hybrid(nn.Module):
     def tokens(self, feature_map: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, T, D), the class token first where there is one."""
         if self.token_grid is not None:
+            if self.token_grid > min(feature_map.shape[-2:]):
+                have = " x ".join(map(str, feature_map.shape[-2:]))
+                raise ValueError(f"token_grid {self.token_grid} is more than the feature map of {have} has a side")
             feature_map = F.adaptive_avg_pool2d(feature_map, self.token_grid)
         tokens = self.project(feature_map).flatten(2).transpose(1, 2)
         if self.class_token is None:

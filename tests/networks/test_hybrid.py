@@ -39,12 +39,16 @@ def test_the_feature_level_sets_the_number_of_tokens(level: int, side: int) -> N
     assert network.position.shape == (1, side**2, 32)
 
 
-@pytest.mark.parametrize("grid", [1, 3, 7])
-def test_the_token_grid_sets_the_number_of_tokens_at_any_level_and_size(grid: int) -> None:
-    for level in (2, 4):
-        network = build(feature_level=level, token_grid=grid)
-        assert tokens(network).shape == (2, grid**2, 32)
-        assert network(pictures(96)).shape == (2, 7)
+@pytest.mark.parametrize(("level", "grid"), [(2, 1), (2, 3), (2, 7), (3, 3), (4, 2)])
+def test_the_token_grid_sets_the_number_of_tokens_at_any_level_and_size(level: int, grid: int) -> None:
+    network = build(feature_level=level, token_grid=grid)
+    assert tokens(network).shape == (2, grid**2, 32)
+    assert network(pictures(96)).shape == (2, 7)
+
+
+def test_a_grid_finer_than_the_map_is_refused_for_it_would_only_repeat_tokens() -> None:
+    with pytest.raises(StageError, match="token_grid 7 is more than the feature map of 2 x 2 has a side"):
+        build(feature_level=4, token_grid=7)
 
 
 def test_a_grid_of_the_maps_own_size_changes_nothing() -> None:

@@ -90,7 +90,9 @@ def test_a_vit_takes_a_file_for_its_own_image_size_and_resizes_the_positions(tmp
 
 
 def test_initialisation_names_the_file(path: Path) -> None:
-    assert networks.initialisation(build(pretrained=str(path)), str(path)) == str(path)
+    """By its name and hash: where it lies is nobody's business."""
+    config = {"network": {"pretrained": str(path), "family": "timm"}, "weights_sha256": "0123456789abcdef"}
+    assert networks.initialisation(build(pretrained=str(path)), config) == f"timm {path.name} (0123456789ab)"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -180,7 +182,9 @@ def test_the_hubs_weights_are_taken_and_named(
     assert (
         len(same({key: value for key, value in found.items() if not key.startswith("fc.")}, resnet)) == len(resnet) - 2
     )
-    assert networks.initialisation(network, True) == "ImageNet (resnet18.a1_in1k)"
+    config = {"network": {"pretrained": True, "family": family}, "weights_sha256": None}
+    wanted = "timm resnet18.a1_in1k" if family == "timm" else "backbone resnet18.a1_in1k, transformer from scratch"
+    assert networks.initialisation(network, config) == wanted
 
 
 REMEDY = (

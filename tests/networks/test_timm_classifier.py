@@ -67,7 +67,7 @@ def test_a_vit_is_made_for_the_image_size_of_the_study() -> None:
 
 
 def test_initialisation_in_words() -> None:
-    assert networks.initialisation(build(), False) == "from scratch"
+    assert networks.initialisation(build(), {"network": {"pretrained": False}}) == "from scratch"
 
 
 @pytest.mark.parametrize("family", ["timm", "hybrid"])
