@@ -72,7 +72,7 @@ def call(folder: Path, *command: str, fails: bool = False, **environment: str) -
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1", **environment},
+        env={**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -276,7 +276,7 @@ def test_rafdb_runs_from_the_layout_that_its_owners_send(rafdb: Path) -> None:
 def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_code(
     rafdb: Path, checkout: Path
 ) -> None:
-    (checkout / "pipeline/augment/__pycache__/other.cpython-399.pyc").write_bytes(b"of another Python")
+    trees.put(checkout / "pipeline/augment/__pycache__/other.cpython-399.pyc", b"of another Python")
     assert repo.ran(repo.call(rafdb, "dvc", "repro")) == []
 
 
