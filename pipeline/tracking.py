@@ -95,7 +95,8 @@ class Run:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec
 
-        logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)
+        for logger in ("mlflow.models.model", "mlflow.pyfunc"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
             outputs=Schema([ColSpec("string", "class"), *(ColSpec("double", f"p({name})") for name in classes)]),
