@@ -44,7 +44,7 @@ class Trained:
 
 def main() -> None:
     settings = params.load()
-    data = read_json(REPORTS / "data.json", "split")
+    data = {"shareable": False, **read_json(REPORTS / "data.json", "split")}
     picture = REPORTS / "augmentation.png"
     if not picture.exists():
         raise _missing(picture, "preview")
@@ -284,6 +284,8 @@ def render(
         data=data,
         name=caption_name(data),
         splits=split_counts(data),
+        ratio=max(each["train"] for each in data["classes"]) / min(each["train"] for each in data["classes"]),
+        subject="training images" if data["shareable"] else "test cards",
         lead=lead(models),
         overview=overview,
         highest=best if len(models) > 1 else {},

@@ -376,6 +376,19 @@ def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(
     assert json.loads(Path("reports/metrics.json").read_text())["study"] == "faces"
 
 
+@pytest.mark.parametrize(("shareable", "shown"), [(True, "training images"), (False, "test cards")])
+def test_the_page_says_how_uneven_the_classes_are_and_what_its_pictures_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shareable: bool, shown: str
+) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    rows = [{"class": name, "train": 10 + 15 * (name == "3"), "val": 1, "test": 1} for name in "0123456789"]
+    edit(Path("reports/data.json"), imbalance=1, classes=rows, shareable=shareable)
+    report.main()
+    text = Page(Path("reports/report.html").read_text()).text
+    assert "The largest class has 2.5 times the training images of the smallest." in text
+    assert f"Augmentation: {shown}, as they are" in text
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nasty = ["<b>&amp;", "$x_1$", 'quote"s']
     monkeypatch.chdir(small(tmp_path, models=("cnn",), classes=nasty))
