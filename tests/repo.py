@@ -9,6 +9,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from tests import trees
+
 ROOT = Path(__file__).parent.parent
 SMALL = {  # a study of seconds: the networks and the protocol of the default study, made small
     "dataset.image_size": 16,
@@ -53,12 +55,7 @@ def change(study: Path, settings: dict[str, Any]) -> None:
     yaml = YAML()
     path = study / "params.yaml"
     content = yaml.load(path.read_text())
-    for name, value in settings.items():
-        *folders, key = name.split(".")
-        place = content
-        for folder in folders:
-            place = place[folder]
-        place[key] = value
+    trees.put_settings(content, settings)
     with path.open("w") as file:
         yaml.dump(content, file)
 

@@ -126,18 +126,23 @@ def study(folder: Path, settings: Mapping[str, Any], without: Sequence[str] = ()
     """Write the repository's params.yaml into `folder` with dotted keys set: {"dataset.name": "rafdb"}."""
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        section = params
-        for name in path:
-            section = section[name]
-        section[last] = value
+    put_settings(params, settings)
     for name in without:
         del params["models"][name]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
     return folder
+
+
+def put_settings(params: Any, settings: Mapping[str, Any]) -> None:
+    """Set dotted keys of a params.yaml's content: {"dataset.name": "rafdb"}."""
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        section = params
+        for name in path:
+            section = section[name]
+        section[last] = value
 
 
 class Recorded:
