@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import loader, metrics
+from pipeline import loader, metrics, networks
 from pipeline.inference import memory_remedy, predict
 from pipeline.losses.focal import focal_loss
 from pipeline.losses.weights import inverse_frequency
+from pipeline.optim.average import Average
+from pipeline.optim.sam import at_worst_neighbour
 from pipeline.optim.schedule import learning_rate
 from pipeline.stage import StageError
 
@@ -29,7 +31,7 @@ class Epoch:
     """One row of a history; scores are fractions, the validation's in float32."""
 
     epoch: int  # from 1
-    lr: float
+    lr: float  # of its last step
     train_loss: float
     train_accuracy: float
     val_loss: float
@@ -97,7 +99,7 @@ def strided_1x1(network: nn.Module, size: int) -> str | None:
         if isinstance(module, nn.Conv2d)
     ]
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, size, size))
+        network.eval()(torch.zeros(1, networks.channels(network), size, size))
     for hook in hooks:
         hook.remove()
     return unsound[0] if unsound else None
@@ -115,94 +117,133 @@ def fit(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fit:
-    """Train `network` by `protocol` (the keys of `train` in params.yaml).
+    """Train `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
 
-    Returns the weights of the epoch with the highest validation macro-F1, the earliest of equals, or of the last one
-    (`select`). Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
+    Returns the weights that `select` names: of the epoch with the highest validation macro-F1, the earliest of equals;
+    of the last one; or the average. Raises StageError on a loss that is not finite (epoch and step) and when memory
+    runs out.
     """
     started = time.perf_counter()
-    dtype = PRECISIONS[sound_precision(protocol["precision"], device, network, recipe.size)]
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
         network = network.to(device).to(memory_format=torch.channels_last)
         train, val = loader.resident(train, device), loader.resident(val, device)
     optimizer = make_optimizer(network, protocol, device)
     loss_of = make_loss(train.labels, protocol, classes, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    step_of = Step(network, loss_of, optimizer, device, protocol)
+    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"])
+    schedule = {
+        "steps": epochs * per_epoch,
+        "warmup_steps": protocol["warmup_epochs"] * per_epoch,
+        "lr": protocol["lr"],
+        "schedule": protocol["schedule"],
+    }
+    average = None
+    if protocol["select"] == "average":
+        start = min(round(protocol["average_start"] * epochs), epochs - 1)
+        average = Average(network, protocol["average"], decay=protocol["ema_decay"], start=start)
+
+    def batches(epoch: int) -> Iterator[loader.Batch]:
+        choice = {key: protocol[key] for key in ("sampler", "batch_size")}
+        return loader.train_batches(train, recipe, **choice, seed=seed, epoch=epoch, device=device)
+
+    def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
+        logits = predict(network, val, recipe.format, device, protocol["batch_size"])
+        if not torch.isfinite(logits).all():
+            raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
+        confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
+        found = metrics.scores(confusion)
+        loss = F.cross_entropy(logits, val.labels).item()
+        return {"val_loss": loss, "val_accuracy": found["accuracy"], "val_macro_f1": found["macro_f1"]}
 
     history: list[Epoch] = []
     selected, weights = None, {}
-    for index in range(protocol["epochs"]):
+    for index in range(epochs):
         torch.manual_seed(seed_of(seed, index))  # dropout and drop path
-        rate = learning_rate(index, **{key: protocol[key] for key in ("epochs", "lr", "schedule", "warmup_epochs")})
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batches = loader.train_batches(
-            train,
-            recipe,
-            sampler=protocol["sampler"],
-            batch_size=protocol["batch_size"],
-            seed=seed,
-            epoch=index,
-            device=device,
-        )
+        network.train()
+        losses, hits, seen = [], [], 0
         with memory_remedy(remedy):
-            losses, hits = train_epoch(
-                network, batches, loss_of, optimizer, scaler, dtype=dtype, clip_norm=protocol["clip_norm"]
+            for step, batch in enumerate(batches(index), start=index * per_epoch):
+                rate = learning_rate(step, **schedule)
+                loss, right = step_of(batch, rate)
+                losses.append(loss)
+                hits.append(right)
+                seen += len(batch.labels)
+                if average is not None:
+                    average.after_step(network)
+            check_finite(step_losses := torch.stack(losses).cpu(), index + 1)
+            if average is not None:
+                average.after_epoch(network, index)
+            epoch = Epoch(
+                epoch=index + 1,
+                lr=rate,
+                train_loss=step_losses.mean().item(),
+                train_accuracy=torch.stack(hits).sum().item() / seen,
+                **scores(network, index + 1),
             )
-            check_finite(losses, index + 1)
-            logits = predict(network, val, recipe.size, device, protocol["batch_size"])
-        if not torch.isfinite(logits).all():
-            raise StageError(f"the validation logits are not finite after epoch {index + 1}; {DIVERGED}")
-        confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
-        scores = metrics.scores(confusion)
-        epoch = Epoch(
-            epoch=index + 1,
-            lr=rate,
-            train_loss=losses.mean().item(),
-            train_accuracy=hits,
-            val_loss=F.cross_entropy(logits, val.labels).item(),
-            val_accuracy=scores["accuracy"],
-            val_macro_f1=scores["macro_f1"],
-        )
         history.append(epoch)
         if on_epoch is not None:
             on_epoch(epoch)
-        if selected is None or protocol["select"] == "last" or epoch.val_macro_f1 > selected.val_macro_f1:
+        if selected is None or protocol["select"] != "best" or epoch.val_macro_f1 > selected.val_macro_f1:
             selected = epoch
-            weights = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+            if protocol["select"] == "best" or epoch.epoch == epochs:
+                weights = _copy(network)
+    if average is not None:
+        with memory_remedy(remedy):
+            averaged = average.finish((batch.images for batch in batches(epochs)), device)
+            selected = dataclasses.replace(history[-1], **scores(averaged, epochs))
+            weights = _copy(averaged)
     assert selected is not None
     return Fit(history, selected, weights, time.perf_counter() - started)
 
 
-def train_epoch(
-    network: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    *,
-    dtype: torch.dtype,
-    clip_norm: float | None,
-) -> tuple[Tensor, float]:
-    """One pass over the batches. Returns the losses (steps,) and the share of right answers on augmented images."""
-    network.train()
-    losses, hits, seen = [], [], 0
-    for images, labels in batches:
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            logits = network(images)
-        loss = loss_of(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        if clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        losses.append(loss.detach())
-        hits.append((logits.detach().argmax(1) == labels).sum())
-        seen += len(labels)
-    return torch.stack(losses).cpu(), torch.stack(hits).sum().item() / seen
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+
+class Step:
+    """One step of training: forward, loss, backward, clip, update; twice to the gradient with SAM."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        protocol: dict[str, Any],
+    ) -> None:
+        self.network, self.loss_of, self.optimizer = network, loss_of, optimizer
+        self.clip_norm, self.rho = protocol["clip_norm"], protocol["sam"]
+        dtype = PRECISIONS[protocol["precision"]]
+        self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """Returns the loss and the number of right answers on the augmented images, both on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, logits = self._backward(batch)
+        if self.rho:
+            with at_worst_neighbour(self.network, self.rho):
+                self._backward(batch)
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
+
+    def _backward(self, batch: loader.Batch) -> tuple[Tensor, Tensor]:
+        with self.autocast:
+            logits = self.network(batch.images)
+        logits = logits.float()
+        loss = self.loss_of(logits, batch.labels)
+        if batch.share < 1:
+            loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
+        self.scaler.scale(loss).backward()
+        return loss, logits
 
 
 def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.device) -> torch.optim.Optimizer:

@@ -5,14 +5,17 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 """
 
 import argparse
+import itertools
 import json
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import inference, loader, metrics, networks, tracking
@@ -20,6 +23,9 @@ from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
 FRACTIONS = ("precision", "recall", "f1")
+LATENCY_BATCH = 128
+LATENCY_SECONDS = 20
+ALONE = 50  # images timed one at a time
 
 
 def main() -> None:
@@ -31,6 +37,7 @@ def main() -> None:
 
 
 def evaluate(name: str) -> None:
+    inference.keep_freed_memory()
     folder = Path("models") / name
     network, config = inference.load(folder)
     diary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -40,11 +47,10 @@ def evaluate(name: str) -> None:
         raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")
 
     device = inference.pick_device(config["train"]["device"])
-    cost = measure_cost(network, config["image_size"], folder / "weights.safetensors")
+    form = inference.image_format(config)
+    cost = measure_cost(network, form, folder / "weights.safetensors") | measure_latency(network, images, form)
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
-        logits = inference.predict(
-            network.to(device), images, config["image_size"], device, config["train"]["batch_size"]
-        )
+        logits = inference.predict(network.to(device), images, form, device, config["train"]["batch_size"])
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))
@@ -85,15 +91,47 @@ def evaluate(name: str) -> None:
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
 
 
-def measure_cost(network: nn.Module, image_size: int, weights: Path) -> dict[str, int]:
+def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict[str, int]:
     """Parameters, floating-point operations of one image's forward pass (a multiply-add is two), bytes of weights."""
     network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, image_size, image_size))
+        network(torch.zeros(1, form.channels, form.size, form.size))
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": counter.get_total_flops(),
         "weight_bytes": weights.stat().st_size,
+    }
+
+
+def measure_latency(network: nn.Module, images: loader.Images, form: loader.Format) -> dict[str, float | int]:
+    """Milliseconds of a forward pass on the CPU, in float32, images prepared: per image in batches, and for one alone.
+
+    Medians, which leave out what else the machine was doing; over all test images, or as many as LATENCY_SECONDS allow.
+    """
+    network = network.cpu().eval().to(memory_format=torch.channels_last)
+    batches = loader.test_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
+
+    def seconds(batch: Tensor) -> float:
+        started = time.perf_counter()
+        network(batch)
+        return time.perf_counter() - started
+
+    with torch.inference_mode():
+        first = next(batches)
+        seconds(first), seconds(first[:1])  # the first calls choose kernels
+        alone = [seconds(image[None]) for image in first[:ALONE]]
+        times, seen, started = [], 0, time.perf_counter()
+        for batch in itertools.chain([first], batches):
+            times.append(seconds(batch) / len(batch))
+            seen += len(batch)
+            if time.perf_counter() - started > LATENCY_SECONDS:
+                break
+    return {
+        "cpu_ms_per_image": statistics.median(times) * 1000,
+        "cpu_ms_alone": statistics.median(alone) * 1000,
+        "cpu_images": seen,
+        "cpu_batch": LATENCY_BATCH,
+        "cpu_threads": torch.get_num_threads(),
     }
 
 

@@ -26,6 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+TinyLayer = Annotated[str, Field(pattern=r"^(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)$")]
 
 
 class Dataset(Frozen):
@@ -34,6 +35,7 @@ class Dataset(Frozen):
     image_size: Annotated[int, Field(ge=8, le=1024)]
     resize: Literal["crop", "squash"] = "crop"
     imbalance: Annotated[float, Field(ge=1)] = 1.0
+    normalise: Literal["imagenet", "dataset"] = "imagenet"
 
 
 class Split(Frozen):
@@ -47,6 +49,7 @@ class Pipeline(Frozen):
 
     crop: Rate  # up to this share of the area is cut off
     aspect: Rate  # the crop's sides differ by up to this share
+    shift: Rate = 0.0  # the image moves by up to this share of a side; its border is repeated
     rotate: Annotated[float, Field(ge=0, le=180)]  # degrees
     jitter: Rate  # brightness, contrast and saturation change by up to this factor
     erase: Probability  # that a rectangle is erased
@@ -56,6 +59,8 @@ class Augment(Frozen):
     strength: Annotated[float, Field(ge=0, le=2)] = 1.0
     flip: bool = True
     minority: Literal["strong", "light"] = "strong"
+    cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
+    mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
     light: Pipeline
     strong: Pipeline
 
@@ -68,33 +73,52 @@ class Train(Frozen):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "onecycle"] = "cosine"
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    sam: Annotated[float, Field(ge=0)] = 0.0
     sampler: Literal["weighted", "shuffle"] = "shuffle"
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     class_weights: Literal["inverse", "none"] = "none"
     label_smoothing: Rate = 0.0
-    select: Literal["best", "last"] = "best"
+    select: Literal["best", "last", "average"] = "best"
+    average: Literal["swa", "ema"] = "swa"
+    average_start: Rate = 0.75
+    ema_decay: Rate = 0.999
 
 
 class _Model(Frozen):
-    backbone: str
     pretrained: bool | str = False
     dropout: Rate = 0.0
-    drop_path: Rate = 0.0
-    args: dict[str, Any] = {}
+    blurpool: bool = False
+    squeeze_excite: Probability = 0.0
+    augment: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
 
-class TimmModel(_Model):
+class _Backbone(_Model):
+    backbone: str
+    drop_path: Rate = 0.0
+    args: dict[str, Any] = {}
+
+
+class TinyModel(_Model):
+    """A small CNN as a list of layers."""
+
+    family: Literal["tiny"]
+    layers: Annotated[tuple[TinyLayer, ...], Field(min_length=1, strict=False)]
+    in_channels: Literal[1, 3] = 3
+    bias: bool = False
+
+
+class TimmModel(_Backbone):
     """Any timm backbone by name, pooled features, dropout and a linear head."""
 
     family: Literal["timm"]
 
 
-class HybridModel(_Model):
+class HybridModel(_Backbone):
     """A timm backbone's feature map as tokens of a transformer encoder."""
 
     family: Literal["hybrid"]
@@ -107,8 +131,8 @@ class HybridModel(_Model):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
-FAMILIES = {"timm": TimmModel, "hybrid": HybridModel}  # the members of Model
-Model = Annotated[TimmModel | HybridModel, Field(discriminator="family")]
+FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the members of Model
+Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
 
 
 class Published(Frozen):
@@ -132,6 +156,11 @@ class Params(Frozen):
     def model_train(self, name: str) -> Train:
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
         return _validate(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
+
+    def model_augment(self, name: str) -> Augment:
+        """The augmentation of model `name`: `augment` with the model's own overrides."""
+        own = self.models[name].augment
+        return _validate(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -159,6 +188,7 @@ def parse(content: object) -> Params:
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
         try:
+            params.model_augment(name)
             train = params.model_train(name)
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
@@ -197,6 +227,7 @@ WANTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "keys and values",
+    "string_pattern_mismatch": "a layer such as conv 8, dw 8, conv 8 skip, transition 8 or pool",
     "string_type": "text",
     "too_short": "one or more",
     "tuple_type": "a list",

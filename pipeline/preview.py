@@ -23,7 +23,7 @@ def main() -> None:
     study = params.load()
     info = loader.read_info(FIT)
     recipe = loader.recipe(
-        study.dataset.image_size,
+        loader.format_for(study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3),
         info["classes"],
         info["minority"],
         study.augment.model_dump(),
@@ -58,7 +58,7 @@ def examples(
             recipe,
         )
         name = f"{info['classes'][label]}\n{'strong' if recipe.strong[label] else 'light'}"
-        rows[name] = displayable(torch.cat([loader.prepare(pixels, recipe.size), augmented]))
+        rows[name] = displayable(torch.cat([loader.prepare(pixels, recipe.format), augmented]), recipe.format)
     return rows
 
 
@@ -70,10 +70,9 @@ def card(shape: torch.Size, label: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8))[None]
 
 
-def displayable(images: torch.Tensor) -> np.ndarray:
+def displayable(images: torch.Tensor, form: loader.Format) -> np.ndarray:
     """(N, 3, H, W) normalised -> (N, H, W, 3) uint8."""
-    mean = torch.tensor(loader.IMAGENET_MEAN)[:, None, None]
-    std = torch.tensor(loader.IMAGENET_STD)[:, None, None]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (form.mean, form.std))
     return ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 

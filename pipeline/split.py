@@ -39,7 +39,8 @@ def main() -> None:
     with whole(FIT) as fit, whole(TEST) as test, whole(REPORT) as report:
         digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
         per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
-        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"]))
+        pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
+        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
         write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
         write_json(report, summary(raw, config.dataset.imbalance, minority, found, per_class, digests))
     log(raw, config.dataset.source, counts, minority, digests)
@@ -231,7 +232,22 @@ def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tu
                 manifest.writerow(line[skipped:])
 
 
-def fit_info(raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]], digest: str) -> dict[str, Any]:
+def statistics(images: np.ndarray) -> dict[str, list[float]]:
+    """Mean and standard deviation, as fractions of 255, of each channel of images (N, S, S, C) uint8; exact."""
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for start in range(0, len(images), 1024):
+        part = images[start : start + 1024].reshape(-1, images.shape[-1])
+        counts += np.stack([np.bincount(channel, minlength=256) for channel in part.T])
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(1, keepdims=True)  # (C, 256)
+    mean = shares @ values
+    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
+    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
+
+
+def fit_info(
+    raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]], digest: str, pixels: dict[str, list[float]]
+) -> dict[str, Any]:
     """data/fit/info.json; the variant is that of the training and validation images alone."""
     return {
         "dataset": raw.info["dataset"],
@@ -244,6 +260,7 @@ def fit_info(raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]]
         "train": per_class["train"],
         "val": per_class["val"],
         "digest": digest,
+        "pixels": pixels,
     }
 
 

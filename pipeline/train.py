@@ -37,6 +37,7 @@ def main() -> None:
 
 
 def train(name: str, replicate: int) -> None:
+    inference.keep_freed_memory()
     study = params.load()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
@@ -47,6 +48,8 @@ def train(name: str, replicate: int) -> None:
     network = networks.build(
         name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
     )
+    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], networks.channels(network))
+    config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
     machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
@@ -66,9 +69,7 @@ def train(name: str, replicate: int) -> None:
                 network,
                 train_images,
                 val_images,
-                loader.recipe(
-                    config["image_size"], info["classes"], info["minority"], config["augment"], info["flip"], device
-                ),
+                loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device),
                 {**protocol, "precision": precision},
                 classes=len(info["classes"]),
                 seed=replicate,
@@ -76,7 +77,7 @@ def train(name: str, replicate: int) -> None:
                 on_epoch=on_epoch,
             )
         network.load_state_dict(fit.weights)
-        logits = inference.predict(network, val_images, config["image_size"], device, protocol["batch_size"])
+        logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,
@@ -107,7 +108,7 @@ def train(name: str, replicate: int) -> None:
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:
     """Everything that determines a training, as plain values."""
     network = study.models[name].model_dump()
-    overrides = network.pop("train")
+    overrides = network.pop("train") | network.pop("augment")
     return {
         "model": name,
         "replicate": replicate,
@@ -117,7 +118,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "network": network,
         "train": study.model_train(name).model_dump(),
         "overrides": overrides,
-        "augment": study.augment.model_dump(),
+        "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,
     }
 

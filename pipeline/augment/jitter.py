@@ -13,14 +13,15 @@ def color_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturatio
     """images (N, C, H, W) float in 0..255, C 1 or 3; factors (N,), 1 changes nothing. Returns the same shape."""
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
     images = (images * brightness).clamp(0, 255)
-    mean = _grey(images).mean((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
+    mean = grey(images).mean((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
     images = torch.lerp(mean, images, contrast).clamp(0, 255)
     if images.shape[1] == 1:
         return images  # grey has no saturation
-    return torch.lerp(_grey(images), images, saturation).clamp(0, 255)
+    return torch.lerp(grey(images), images, saturation).clamp(0, 255)
 
 
-def _grey(images: Tensor) -> Tensor:
+def grey(images: Tensor) -> Tensor:
+    """(N, 1 or 3, H, W) -> luma (N, 1, H, W)"""
     if images.shape[1] == 1:
         return images
     return torch.tensordot(images.movedim(1, -1), images.new_tensor(LUMA), dims=1)[:, None]  # (N, 1, H, W)

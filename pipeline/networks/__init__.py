@@ -7,27 +7,39 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.networks import hybrid, timm_classifier
+from pipeline.networks.blurpool import add_blurpool
+from pipeline.networks.squeeze_excite import add_squeeze_excite
 from pipeline.stage import StageError
-
-FAMILIES: dict[str, Callable[..., nn.Module]] = {"timm": timm_classifier.build, "hybrid": hybrid.build}
 
 
 def build(
-    family: str, *, name: str, classes: int, image_size: int, seed: int, pretrained: bool | str, **settings: Any
+    family: str,
+    *,
+    name: str,
+    classes: int,
+    image_size: int,
+    seed: int,
+    blurpool: bool = False,
+    squeeze_excite: float = 0.0,
+    **settings: Any,
 ) -> nn.Module:
     """The network that `models.<name>` of params.yaml describes, initialised from `seed`.
 
-    Takes images (N, 3, image_size, image_size) and gives logits (N, classes). Raises StageError for a backbone that
-    timm does not have, arguments that it does not take, and weights that cannot be had or do not fit.
+    Takes images (N, C, image_size, image_size), C as `channels` says, and gives logits (N, classes). Raises StageError
+    for a backbone that timm does not have, arguments that it does not take, weights that cannot be had or do not fit,
+    and a technique that finds nothing to change.
     """
     cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(cuda):
         torch.manual_seed(seed)
         try:
-            network = FAMILIES[family](classes=classes, image_size=image_size, pretrained=pretrained, **settings)
+            network = builder(family)(classes=classes, image_size=image_size, **settings)
+            if blurpool:
+                add_blurpool(network)
+            if squeeze_excite:
+                add_squeeze_excite(network, squeeze_excite)
             with torch.no_grad():  # sizes the positional embedding, and refuses what does not fit together
-                network.eval()(torch.zeros(1, 3, image_size, image_size))
+                network.eval()(torch.zeros(1, channels(network), image_size, image_size))
         except StageError as error:
             raise StageError(f"params.yaml: models.{name}.{error}") from None
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
@@ -36,6 +48,26 @@ def build(
                 f"params.yaml: models.{name}: cannot be built for images of {image_size} pixels: {reason}"
             ) from None
     return network
+
+
+def builder(family: str) -> Callable[..., nn.Module]:
+    """The family's `build`; imported late, for timm takes seconds and the tiny networks do without it."""
+    if family == "tiny":
+        from pipeline.networks import tiny
+
+        return tiny.build
+    if family == "hybrid":
+        from pipeline.networks import hybrid
+
+        return hybrid.build
+    from pipeline.networks import timm_classifier
+
+    return timm_classifier.build
+
+
+def channels(network: nn.Module) -> int:
+    """How many channels the images have that a network takes: those of its first convolution."""
+    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def weights_name(config: dict[str, Any]) -> bool | str:

@@ -1,12 +1,28 @@
-"""Learning rate by epoch: linear warm-up, then constant or cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+"""Learning rate by step, a function of the step alone, so that it needs no state to resume.
+
+Linear warm-up, then constant or cosine (Loshchilov and Hutter 2017, arXiv:1608.03983); or One Cycle (Smith and Topin
+2018, arXiv:1708.07120) as torch's OneCycleLR anneals it, up in the first half and down in the second. Departs: the
+momentum stays.
+"""
 
 import math
 
+START, END = 25, 25e4  # One Cycle begins at lr / START and ends at lr / END
 
-def learning_rate(epoch: int, *, epochs: int, lr: float, schedule: str, warmup_epochs: int = 0) -> float:
-    """The rate of epoch 0, 1, ..., epochs - 1: a function of the epoch alone, so that it needs no state to resume."""
-    if epoch < warmup_epochs:
-        return lr * (epoch + 1) / (warmup_epochs + 1)
+
+def learning_rate(step: int, *, steps: int, lr: float, schedule: str, warmup_steps: int = 0) -> float:
+    """The rate of step 0, 1, ..., steps - 1. One Cycle has its own warm-up."""
+    if schedule == "onecycle":
+        peak = 0.5 * steps - 1
+        if step < peak:
+            return _cosine(lr / START, lr, step / peak)
+        return _cosine(lr, lr / END, (step - peak) / (steps - 1 - peak))
+    if step < warmup_steps:
+        return lr * (step + 1) / (warmup_steps + 1)
     if schedule == "constant":
         return lr
-    return lr * 0.5 * (1 + math.cos(math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)))
+    return _cosine(lr, 0.0, (step - warmup_steps) / (steps - warmup_steps))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
