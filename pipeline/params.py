@@ -26,7 +26,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-TinyLayer = Annotated[str, Field(pattern=r"^(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)$")]
+_LAYER = r"(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)"
+TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$")]
 
 
 class Dataset(Frozen):
@@ -107,7 +108,7 @@ class TinyModel(_Model):
     """A small CNN as a list of layers."""
 
     family: Literal["tiny"]
-    layers: Annotated[tuple[TinyLayer, ...], Field(min_length=1, strict=False)]
+    layers: Annotated[tuple[TinyLayers, ...], Field(min_length=1, strict=False)]
     in_channels: Literal[1, 3] = 3
     bias: bool = False
 
@@ -227,7 +228,7 @@ WANTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "keys and values",
-    "string_pattern_mismatch": "a layer such as conv 8, dw 8, conv 8 skip, transition 8 or pool",
+    "string_pattern_mismatch": "layers such as conv 8, dw 12, conv 12 skip, transition 8, pool",
     "string_type": "text",
     "too_short": "one or more",
     "tuple_type": "a list",

@@ -1,9 +1,9 @@
-"""Tiny CNNs written as a list of layers (Ethiraj and Bolla 2022, Tables 1 and 2): the list, global average pooling, a
+"""Tiny CNNs written as lists of layers (Ethiraj and Bolla 2022, Tables 1 and 2): the layers, global average pooling, a
 linear classifier without bias.
 
-`conv 8` is a 3x3 convolution to 8 channels, BatchNorm, ReLU; `dw 8` the same with a depthwise-separable pair (3x3
-depthwise, 1x1 pointwise); `transition 8` a 1x1 convolution alone; `pool` a 2x2 max-pool. `conv 8 skip` and `dw 8 skip`
-add the layer's input before the ReLU, which the paper has not.
+Lines such as `conv 8, dw 12, pool` follow one another. `conv 8` is a 3x3 convolution to 8 channels, BatchNorm, ReLU;
+`dw 8` the same with a depthwise-separable pair (3x3 depthwise, 1x1 pointwise); `transition 8` a 1x1 convolution alone;
+`pool` a 2x2 max-pool. `conv 8 skip` and `dw 8 skip` add the layer's input before the ReLU, which the paper has not.
 """
 
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ def build(
         raise StageError("pretrained: a tiny network has no published weights; choose false")
     stack: list[nn.Module] = []
     channels, side = in_channels, image_size
-    for layer in layers:
+    for layer in ", ".join(layers).split(", "):
         kind, *words = layer.split()
         if kind == "pool":
             side //= 2
