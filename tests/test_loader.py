@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms.v2.functional as oracle
 from torch import Tensor
 from torch.testing import assert_close
@@ -20,10 +21,14 @@ AUGMENT = {
     "strength": 1.0,
     "flip": True,
     "minority": "strong",
-    "light": {"crop": 0.2, "aspect": 0.1, "rotate": 0, "jitter": 0.2, "erase": 0.0},
-    "strong": {"crop": 0.4, "aspect": 0.2, "rotate": 15, "jitter": 0.4, "erase": 0.5},
+    "cutout": 0,
+    "mixup": 0.0,
+    "light": {"crop": 0.2, "aspect": 0.1, "shift": 0.0, "rotate": 0, "jitter": 0.2, "erase": 0.0},
+    "strong": {"crop": 0.4, "aspect": 0.2, "shift": 0.1, "rotate": 15, "jitter": 0.4, "erase": 0.5},
 }
-NONE = {"crop": 0.0, "aspect": 0.0, "rotate": 0.0, "jitter": 0.0, "erase": 0.0}
+NONE = dict.fromkeys(loader.KEYS, 0.0)
+OFF = {"flip": False, "light": NONE, "strong": NONE}
+STATISTICS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}  # of images in colour
 
 
 def images(channels: int = 3, side: int = 16) -> loader.Images:
@@ -33,19 +38,22 @@ def images(channels: int = 3, side: int = 16) -> loader.Images:
     return loader.Images(pixels, labels)
 
 
-def recipe(size: int = 16, flip: bool = True, **changes: object) -> loader.Recipe:
-    return loader.recipe(size, CLASSES, MINORITY, {**AUGMENT, **changes}, flip, CPU)
+def form(size: int = 16, channels: int = 3) -> loader.Format:
+    return loader.format_for(size, "imagenet", {}, channels)
+
+
+def recipe(size: int = 16, flip: bool = True, channels: int = 3, **changes: object) -> loader.Recipe:
+    return loader.recipe(form(size, channels), CLASSES, MINORITY, {**AUGMENT, **changes}, flip, CPU)
 
 
 def epoch(
     data: loader.Images, how: loader.Recipe, *, sampler: str = "shuffle", batch_size: int = 64, seed: int = 0, index=0
 ) -> tuple[Tensor, Tensor]:
     """All batches of one epoch, put together."""
-    batches = loader.train_batches(
-        data, how, sampler=sampler, batch_size=batch_size, seed=seed, epoch=index, device=CPU
+    batches = list(
+        loader.train_batches(data, how, sampler=sampler, batch_size=batch_size, seed=seed, epoch=index, device=CPU)
     )
-    pixels, labels = zip(*batches, strict=True)
-    return torch.cat(pixels), torch.cat(labels)
+    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
 def distinct(batch: Tensor) -> int:
@@ -152,17 +160,44 @@ def test_strength_0_gives_the_images_as_they_are(size: int, channels: int) -> No
     data = images(channels)
     rows = loader.order(data.labels, "shuffle", 0, 0)
     found, labels = epoch(data, recipe(size, strength=0.0))
-    assert_close(found, loader.prepare(data.pixels[rows], size), atol=1e-3, rtol=0)
+    assert_close(found, loader.prepare(data.pixels[rows], form(size)), atol=1e-3, rtol=0)
     assert labels.equal(data.labels[rows])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_off_is_skipped_and_leaves_the_pixels_bit_for_bit(channels: int) -> None:
+    data = images(channels)
+    rows = loader.order(data.labels, "shuffle", 0, 0)
+    assert recipe(**OFF).used == frozenset()
+    assert epoch(data, recipe(**OFF))[0].equal(loader.prepare(data.pixels[rows], form()))
+
+
+def test_a_pipeline_that_no_class_uses_counts_as_off() -> None:
+    strong = {**NONE, "rotate": 10.0}
+    assert recipe(light=NONE, strong=strong).used == {"rotate"}
+    assert recipe(light=NONE, strong=strong, minority="light").used == frozenset()
+    assert loader.recipe(form(), CLASSES, [], {**AUGMENT, "light": NONE, "strong": strong}, True, CPU).used == set()
+    assert (
+        loader.recipe(form(), CLASSES, CLASSES, {**AUGMENT, "light": strong, "strong": NONE}, True, CPU).used == set()
+    )
+
+
+def test_what_one_class_uses_changes_no_image_of_another() -> None:
+    """A part that is on for the strong pipeline is computed for all; for light classes it is then the identity."""
+    data = images()
+    alone, both = (epoch(data, recipe(flip=False, light=NONE, strong=strong)) for strong in (NONE, AUGMENT["strong"]))
+    assert_close(both[0][both[1] < 2], alone[0][alone[1] < 2], atol=1e-3, rtol=0)
 
 
 def test_strength_scales_every_amplitude_up_to_what_has_a_meaning() -> None:
     half, double = recipe(strength=0.5).amplitudes, recipe(strength=2.0).amplitudes
     assert_close(half, recipe().amplitudes / 2)
-    assert_close(double[1], torch.tensor([0.8, 0.4, 30.0, 0.8, 1.0]))
-    wild = {"crop": 0.9, "aspect": 0.9, "rotate": 180.0, "jitter": 0.9, "erase": 1.0}
-    assert_close(recipe(strength=2.0, strong=wild).amplitudes[1], torch.tensor([0.99, 0.99, 180.0, 1.0, 1.0]))
+    assert_close(double[1], torch.tensor([0.8, 0.4, 0.2, 30.0, 0.8, 1.0]))
+    wild = {"crop": 0.9, "aspect": 0.9, "shift": 0.9, "rotate": 180.0, "jitter": 0.9, "erase": 1.0}
+    assert_close(recipe(strength=2.0, strong=wild).amplitudes[1], torch.tensor([0.99, 0.99, 0.99, 180.0, 1.0, 1.0]))
     assert epoch(images(), recipe(strength=2.0, strong=wild))[0].isfinite().all()
+    scaled = recipe(strength=0.5, cutout=10, mixup=0.2)
+    assert (scaled.cutout, scaled.mixup) == (5, pytest.approx(0.1))
 
 
 def test_only_minority_classes_get_the_strong_pipeline() -> None:
@@ -176,13 +211,13 @@ def test_only_minority_classes_get_the_strong_pipeline() -> None:
     assert not (epoch(data, recipe(**options, minority="light"))[0] == 0).any()
 
 
-@pytest.mark.parametrize("key", ["crop", "jitter", "rotate", "aspect"])
+@pytest.mark.parametrize("key", ["crop", "jitter", "rotate", "aspect", "shift"])
 def test_each_amplitude_acts_where_it_is_set(key: str) -> None:
     data = images()
     rows = loader.order(data.labels, "shuffle", 0, 0)
     value = 20.0 if key == "rotate" else 0.5
     found, labels = epoch(data, recipe(flip=False, light=NONE, strong={**NONE, key: value}))
-    changed = (found - loader.prepare(data.pixels[rows], 16)).abs().amax((1, 2, 3)) > 1e-3
+    changed = (found - loader.prepare(data.pixels[rows], form())).abs().amax((1, 2, 3)) > 1e-3
     assert changed.equal(labels >= 2)
 
 
@@ -199,7 +234,7 @@ def test_a_crop_keeps_its_share_of_the_area_and_sides_that_differ_within_the_asp
     pixels = torch.stack([ramp, ramp.T, ramp], dim=-1)
     data = loader.Images(pixels.expand(500, -1, -1, -1), torch.zeros(500, dtype=torch.int64))
     found, _ = epoch(data, recipe(64, flip=False, light={**NONE, "crop": 0.4, "aspect": 0.2}))
-    red, green = (found[:, channel] * 255 * loader.IMAGENET_STD[channel] / (32 * 4) for channel in (0, 1))
+    red, green = (found[:, channel] * 255 * loader.IMAGENET["std"][channel] / (32 * 4) for channel in (0, 1))
     wide, tall = red[:, 32, 48] - red[:, 32, 16], green[:, 48, 32] - green[:, 16, 32]
     area, aspect = wide * tall, tall / wide
     assert 0.54 < area.min() < 0.65
@@ -231,7 +266,7 @@ def test_no_image_is_flipped_where_the_data_set_forbids_it_or_nothing_is_augment
 
 
 def test_no_image_is_flipped_where_params_forbid_it() -> None:
-    how = loader.recipe(8, CLASSES, MINORITY, {**AUGMENT, "flip": False}, True, CPU)
+    how = loader.recipe(form(8), CLASSES, MINORITY, {**AUGMENT, "flip": False}, True, CPU)
     assert how.flip is False
 
 
@@ -242,15 +277,16 @@ def test_a_last_batch_of_one_image_is_left_out_and_no_other() -> None:
     data = images()
     for size, wanted in ((33, [33, 33, 33]), (99, [99]), (50, [50, 50]), (49, [49, 49, 2])):
         batches = loader.train_batches(data, recipe(), sampler="shuffle", batch_size=size, seed=0, epoch=0, device=CPU)
-        assert [len(labels) for _, labels in batches] == wanted
+        assert [len(batch.labels) for batch in batches] == wanted
+        assert loader.steps(data, size) == len(wanted)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 33, 256])
 def test_test_batches_keep_every_image_in_order(batch_size: int) -> None:
     data = images()
-    pixels, labels = zip(*loader.test_batches(data, 16, batch_size, CPU), strict=True)
-    assert torch.cat(labels).equal(data.labels)
-    assert_close(torch.cat(pixels), loader.prepare(data.pixels, 16))
+    batches = list(loader.test_batches(data, form(), batch_size, CPU))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert_close(torch.cat(batches), loader.prepare(data.pixels, form()))
 
 
 @pytest.mark.parametrize("size", [16, 11, 24])
@@ -258,7 +294,7 @@ def test_prepared_images_are_torchvisions_resize_and_normalize(size: int) -> Non
     pixels = images().pixels[:5]
     wanted = oracle.resize(pixels.permute(0, 3, 1, 2).float() / 255, [size, size], antialias=False)
     wanted = oracle.normalize(wanted, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    found = loader.prepare(pixels, size)
+    found = loader.prepare(pixels, form(size))
     assert_close(found, wanted, atol=1e-4, rtol=0)
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -267,8 +303,121 @@ def test_prepared_images_are_torchvisions_resize_and_normalize(size: int) -> Non
 def test_grey_images_are_colour_images_of_three_equal_channels() -> None:
     grey = images(channels=1)
     colour = loader.Images(grey.pixels.expand(-1, -1, -1, 3).clone(), grey.labels)
-    assert_close(loader.prepare(grey.pixels, 16), loader.prepare(colour.pixels, 16))
+    assert_close(loader.prepare(grey.pixels, form()), loader.prepare(colour.pixels, form()))
     assert_close(epoch(grey, recipe())[0], epoch(colour, recipe())[0], atol=0.01, rtol=0)  # the luma weights sum 0.9999
+
+
+# Formats
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_data_sets_own_statistics_make_its_training_images_mean_0_and_deviation_1(channels: int) -> None:
+    data = images(channels)
+    fractions = data.pixels.double() / 255
+    own = {"mean": fractions.mean((0, 1, 2)).tolist(), "std": fractions.std((0, 1, 2), correction=0).tolist()}
+    found = loader.prepare(data.pixels, loader.format_for(16, "dataset", own, 3))
+    assert found.shape == (100, 3, 16, 16)
+    assert_close(found.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    assert_close(found.std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_a_network_of_three_channels_gets_three_statistics_and_one_of_one_channel_their_luma() -> None:
+    colour, grey = STATISTICS, {"mean": [0.13], "std": [0.31]}
+    assert loader.format_for(8, "dataset", colour, 3) == loader.Format(8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    assert loader.format_for(8, "dataset", grey, 3) == loader.Format(8, (0.13,) * 3, (0.31,) * 3)
+    assert loader.format_for(8, "dataset", grey, 1) == loader.Format(8, (0.13,), (0.31,))
+    one = loader.format_for(8, "dataset", colour, 1)
+    assert one.channels == 1
+    assert one.mean == pytest.approx((0.299 * 0.5 + 0.587 * 0.4 + 0.114 * 0.3,), abs=1e-4)
+    assert loader.format_for(8, "imagenet", grey, 3).mean == (0.485, 0.456, 0.406)
+
+
+def test_a_network_of_one_channel_sees_torchvisions_luma_of_an_image_in_colour() -> None:
+    pixels = images().pixels[:5]
+    one = loader.format_for(16, "dataset", STATISTICS, 1)
+    wanted = oracle.rgb_to_grayscale(pixels.permute(0, 3, 1, 2).float() / 255)
+    assert_close(loader.prepare(pixels, one), (wanted - one.mean[0]) / one.std[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("stored", [1, 3])
+@pytest.mark.parametrize("taken", [1, 3])
+def test_augmented_images_have_the_channels_that_the_network_takes(stored: int, taken: int) -> None:
+    found, _ = epoch(images(stored), recipe(24, channels=taken, cutout=6))
+    assert found.shape == (100, taken, 24, 24)
+    assert found.isfinite().all()
+    assert distinct(found) == 100
+
+
+# Shift
+
+
+def test_a_shift_by_whole_pixels_is_a_crop_of_the_image_with_its_border_repeated() -> None:
+    data, reach = images(), 4
+    how = recipe(flip=False, light={**NONE, "shift": reach / 16}, minority="light")
+    down, right = torch.arange(100) % 9 - reach, torch.arange(100) % 7 - 3
+    draws = torch.full((100, loader.DRAWS), 0.5)
+    draws[:, 2], draws[:, 3] = (down / reach + 1) / 2, (right / reach + 1) / 2
+    found = loader.augment(data.pixels, draws, torch.zeros(100, dtype=torch.bool), how)
+    padded = F.pad(loader.prepare(data.pixels, form()), (reach,) * 4, mode="replicate")
+    for image, wide, y, x in zip(found, padded, (down + reach).tolist(), (right + reach).tolist(), strict=True):
+        assert_close(image, wide[:, y : y + 16, x : x + 16], atol=1e-3, rtol=0)
+
+
+def test_shifts_are_uniform_up_to_their_share_in_both_directions() -> None:
+    """Red rises by column and green by row: the pixel at the centre tells where the image went."""
+    ramp = (torch.arange(32, dtype=torch.uint8) * 8).expand(32, 32)
+    pixels = torch.stack([ramp, ramp.T, ramp], dim=-1)
+    data = loader.Images(pixels.expand(2000, -1, -1, -1), torch.zeros(2000, dtype=torch.int64))
+    found, _ = epoch(data, recipe(32, flip=False, light={**NONE, "shift": 0.25}))
+    home = loader.prepare(pixels[None], form(32))
+    std = torch.tensor(loader.IMAGENET["std"])[:2]
+    moved = (found - home)[:, :2, 16, 16] * 255 * std / 8 / 32  # (N, 2) in shares of a side
+    assert -0.25 <= moved.min() < -0.24
+    assert 0.24 < moved.max() <= 0.25
+    assert_close(moved.mean(0), torch.zeros(2), atol=0.01, rtol=0)
+    assert_close(moved.std(0), torch.full((2,), 0.5 / 12**0.5), atol=0.01, rtol=0)
+    assert torch.corrcoef(moved.T)[0, 1].abs() < 0.1
+
+
+# Cutout and mixup in the batches
+
+
+def test_cutout_masks_a_square_of_each_image_at_a_place_of_its_own() -> None:
+    data = images()
+    plain, found = (epoch(data, recipe(**OFF, cutout=side))[0] for side in (0, 6))
+    masked = (found == 0).all(1)  # (N, H, W)
+    assert_close(found, plain.masked_fill(masked[:, None], 0), rtol=0, atol=0)
+    assert masked.flatten(1).any(1).all()
+    assert distinct(masked.float()) > 60
+    assert masked.sum((1, 2)).max() == 36
+
+
+def test_mixup_mixes_each_batch_by_one_share_of_its_own_and_says_whose_labels() -> None:
+    data = images()
+
+    def batches(alpha: float) -> list[loader.Batch]:
+        how = recipe(**OFF, mixup=alpha)
+        return list(loader.train_batches(data, how, sampler="shuffle", batch_size=9, seed=0, epoch=0, device=CPU))
+
+    mixed = batches(1.0)
+    assert len({batch.share for batch in mixed}) == len(mixed) == loader.steps(data, 9) == 11
+    for plain, batch in zip(batches(0.0), mixed, strict=True):
+        assert plain.share == 1.0
+        assert 0.5 <= batch.share < 1.0
+        before = torch.arange(len(batch.labels)) - 1
+        assert_close(batch.images, batch.share * plain.images + (1 - batch.share) * plain.images[before])
+        assert batch.labels.equal(plain.labels)
+        assert batch.others.equal(plain.labels[before])
+
+
+def test_the_shares_of_an_epoch_repeat_and_those_of_another_differ() -> None:
+    def found(seed: int, index: int) -> list[float]:
+        how = recipe(mixup=0.5)
+        options = {"sampler": "shuffle", "batch_size": 20, "seed": seed, "epoch": index, "device": CPU}
+        return [batch.share for batch in loader.train_batches(images(), how, **options)]
+
+    assert found(0, 0) == found(0, 0)
+    assert not set(found(0, 0)) & (set(found(0, 1)) | set(found(1, 0)))
 
 
 # Files
