@@ -81,9 +81,9 @@ def confusion_matrices(counts: Mapping[str, npt.NDArray[np.int64]], classes: Seq
     A count is left out where it is 0, and everywhere where there are too many classes for it to be read.
     """
     k, longest = len(classes), max(map(len, classes))
-    columns = min(len(counts), 3)
+    columns = min(len(counts), 3 if len(counts) <= 9 else 4)
     rows = math.ceil(len(counts) / columns)
-    side = float(np.clip(0.42 * k, 2.6, 4.6))  # inches
+    side = float(np.clip(0.42 * k, 2.6, 4.6 if columns <= 3 else 3.3))  # inches
     labels = 0.07 * longest  # inches that class names take
     with mpl.rc_context(STYLE | {"axes.grid": False, "axes.linewidth": 0}):
         size = (columns * (side + 0.2) + labels + 1.2, rows * (side + 0.7 + (0.8 * labels if longest > 3 else 0)))
@@ -142,11 +142,11 @@ def validation_macro_f1(
     replicate's evaluated epoch.
     """
     tones = colours(list(histories))
-    columns = min(len(histories), 4)
+    columns = min(len(histories), 4 if len(histories) <= 12 else 5)
     rows = math.ceil(len(histories) / columns)
-    width = {1: 6.4, 2: 4.6, 3: 3.7}.get(columns, 3.1)
+    width = {1: 6.4, 2: 4.6, 3: 3.7, 4: 3.1}.get(columns, 2.6)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, 3.2 * rows), layout="constrained")
+        figure = Figure(figsize=(width * columns, (3.2 if columns <= 4 else 2.6) * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         means = {model: _mean(runs, "val_macro_f1") for model, runs in histories.items()}
         for index, (model, runs) in enumerate(histories.items()):
@@ -191,25 +191,95 @@ def validation_macro_f1(
 
 
 def training_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """Training loss and validation accuracy over epochs: replicates thin, their mean bold, a colour per model."""
+    """Training loss and validation accuracy over epochs: replicates thin, their mean bold, a colour per model.
+
+    More models than there are colours have a small panel each, the means of the others in grey behind.
+    """
+    quantities = {"train_loss": "Training loss", "val_accuracy": "Validation accuracy"}
+    if len(histories) > len(PALETTE):
+        return _training_panels(histories, quantities)
     tones = colours(list(histories))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.7), layout="constrained")
         panels = figure.subplots(1, 2)
-        for panel, column, title in zip(
-            panels, ("train_loss", "val_accuracy"), ("Training loss", "Validation accuracy"), strict=True
-        ):
+        for panel, (column, title) in zip(panels, quantities.items(), strict=True):
             for model, runs in histories.items():
-                for history in runs if len(runs) > 1 else ():
-                    panel.plot(history["epoch"], history[column], color=tones[model], linewidth=0.7, alpha=0.45)
-                mean = _mean(runs, column)
-                panel.plot(mean.index, mean, color=tones[model], linewidth=2.2, zorder=4)
+                _curves(panel, runs, column, tones[model])
             panel.set(title=title, xlabel="epoch")
             _epochs(panel)
         panels[0].set_ylim(bottom=0)
         _score_limits(panels[1], [run["val_accuracy"] for runs in histories.values() for run in runs])
         keys = [Line2D([], [], color=tones[model], linewidth=2.2, label=model) for model in histories]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6))
+    return figure
+
+
+def _training_panels(histories: Mapping[str, Sequence[pd.DataFrame]], quantities: Mapping[str, str]) -> Figure:
+    tones = colours(list(histories))
+    columns = 6
+    rows = math.ceil(len(histories) / columns)
+    with mpl.rc_context(
+        STYLE | {"axes.titlesize": 9.5, "axes.titlepad": 4, "xtick.labelsize": 8, "ytick.labelsize": 8}
+    ):
+        figure = Figure(figsize=(2.0 * columns, 2 * (1.65 * rows + 0.5)), layout="constrained")
+        parts: Any = figure.subfigures(2, 1)
+        for part, (column, title) in zip(parts, quantities.items(), strict=True):
+            part.suptitle(title, x=0.005, ha="left", weight="bold", size=11.5)
+            panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+            means = {model: _mean(runs, column) for model, runs in histories.items()}
+            for panel, (model, runs) in zip(panels, histories.items(), strict=False):
+                for other in (name for name in histories if name != model):
+                    panel.plot(means[other].index, means[other], color=GHOST, linewidth=0.8, zorder=1)
+                _curves(panel, runs, column, tones[model])
+                panel.set_title(model, color=tones[model])
+                _epochs(panel)
+            for unused in panels[len(histories) :]:
+                unused.set_visible(False)
+            for panel in panels[max(0, len(histories) - columns) : len(histories)]:
+                panel.set_xlabel("epoch", size=8)
+                panel.tick_params(labelbottom=True)
+            if column == "train_loss":
+                panels[0].set_ylim(bottom=0)
+            else:
+                _score_limits(panels[0], [run[column] for runs in histories.values() for run in runs])
+    return figure
+
+
+def _curves(axes: Axes, runs: Sequence[pd.DataFrame], column: str, tone: str) -> None:
+    """Replicates thin where there are several, their mean bold."""
+    for run in runs if len(runs) > 1 else ():
+        axes.plot(run["epoch"], run[column], color=tone, linewidth=0.7, alpha=0.45)
+    mean = _mean(runs, column)
+    axes.plot(mean.index, mean, color=tone, linewidth=2.2, zorder=4)
+
+
+def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
+    """Each model's CPU seconds over all test images as a bar, the mean of its replicates (R,), a dot for each."""
+    tones = colours(list(seconds))
+    means = [float(np.mean(values)) for values in seconds.values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 0.36 * len(seconds) + 0.9), layout="constrained")
+        panel = figure.subplots()
+        panel.barh(np.arange(len(means)), means, height=0.66, color=list(tones.values()))
+        for row, values in enumerate(seconds.values()):
+            if len(values) > 1:
+                panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
+            end = max(values)
+            panel.annotate(
+                f"{f'{means[row]:#.3g}'.rstrip('.')} s",
+                (end, row),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                size=9,
+                color=SOFT,
+            )
+        panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.12 * max(map(max, seconds.values()))))
+        panel.set_ylim(len(means) - 0.5, -0.5)
+        panel.set_yticks(np.arange(len(means)), list(seconds))
+        panel.tick_params(axis="y", labelcolor=INK)
+        panel.spines["left"].set_visible(False)
+        panel.grid(visible=False, axis="y")
     return figure
 
 

@@ -21,7 +21,9 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
+DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -31,7 +33,7 @@ TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$")]
 
 
 class Dataset(Frozen):
-    name: Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
+    name: DatasetName
     source: str = ""
     image_size: Annotated[int, Field(ge=8, le=1024)]
     resize: Literal["crop", "squash"] = "crop"
@@ -136,13 +138,38 @@ FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the 
 Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
 
 
+class PublishedRow(Frozen):
+    """One row of a paper's table: numbers of a model, of one of its classes, or of an average over classes."""
+
+    model: str | None = None  # where the table is not of one model
+
+    accuracy: Probability | None = None
+    macro_f1: Probability | None = None
+    weighted_f1: Probability | None = None
+    balanced_accuracy: Probability | None = None
+
+    precision: Probability | None = None  # of a class or an average
+    recall: Probability | None = None
+    f1: Probability | None = None
+
+    parameters: Cost | None = None
+    flops: Cost | None = None  # of one image's forward pass, a multiplication and an addition counted apart
+    weight_bytes: Cost | None = None
+    cpu_seconds: Cost | None = None  # of a forward pass over all test images
+    train_seconds: Cost | None = None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        return self.model_dump(exclude={"model"}, exclude_none=True)
+
+
 class Published(Frozen):
-    """What a table of a paper says of one model on one data set: row -> metric -> fraction."""
+    """A table of a paper, as printed, and the data set that its numbers are for."""
 
     table: str
-    dataset: str
-    model: str
-    rows: dict[str, dict[str, Probability]]
+    dataset: DatasetName
+    model: str | None = None
+    rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
 
 
 class Params(Frozen):
@@ -200,6 +227,13 @@ def parse(content: object) -> Params:
             faults.append(str(error))
     if params.dataset.name == "folder" and not params.dataset.source:
         faults.append("params.yaml: dataset.source: the data set 'folder' needs a folder, an archive or a URL")
+    for index, table in enumerate(params.published):
+        for name, row in table.rows.items():
+            where = f"params.yaml: published.{index}.rows.{name}"
+            if not (row.model or table.model):
+                faults.append(f"{where}.model: missing; give it for the row or for the table")
+            if not row.numbers:
+                faults.append(f"{where}: has no number; give one or more, such as accuracy: 0.9")
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline import figures, metrics, params, stats, tables
+from pipeline import figures, metrics, params, scorecard, stats, tables
 from pipeline.stage import StageError, checkout, run, study, whole, write_json
 
 REPORTS = Path("reports")
@@ -38,8 +38,17 @@ class Trained:
     scores: Mapping[str, stats.Interval]
 
     @property
+    def costs(self) -> list[dict[str, float]]:
+        return [evaluation["cost"] for evaluation in self.evaluations]
+
+    @property
     def train_seconds(self) -> list[float]:
-        return [evaluation["cost"]["train_seconds"] for evaluation in self.evaluations]
+        return [cost["train_seconds"] for cost in self.costs]
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """Of a forward pass over all test images; empty where it was not measured."""
+        return scorecard.cpu_seconds(self.costs, self.evaluations[0]["images"])
 
 
 def main() -> None:
@@ -52,6 +61,8 @@ def main() -> None:
     summary = {"study": study(), "models": {model.name: headline(model) for model in models}}
     overview = tables.comparison([line(model) for model in models], comparison_caption(models, data))
     reports = [classification(model, data) for model in models]
+    lines = compare(settings, data, models)
+    card = scorecard.table(lines, scorecard_caption(models, data)) if lines else None
 
     with contextlib.ExitStack() as stack:  # all outputs appear when the block ends, or none
         outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables")]
@@ -59,9 +70,10 @@ def main() -> None:
         for folder in outputs:
             folder.mkdir()
         drawn = draw(models, data, outputs[0])
-        for table in (overview, *reports):
+        for table in filter(None, (overview, *reports, card)):
             tables.write(table, outputs[1])
-        page.write_text(render(settings, data, models, overview, reports, drawn, picture), encoding="utf-8")
+        html = render(settings, data, models, overview, reports, lines, card, drawn, picture)
+        page.write_text(html, encoding="utf-8")
         write_json(numbers, summary)
 
     from pipeline import tracking  # late: it imports mlflow, and a fault above should not wait for that
@@ -75,10 +87,14 @@ def main() -> None:
                 for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
             }
         )
+        if lines:
+            tracked.metrics({f"scorecard/{name}": count for name, count in scorecard.counts(lines).items()})
         for name in ("tables", "figures"):
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
     print(terminal(models))
+    if lines:
+        print(scorecard.sentence(lines))
     print(f"report: {REPORTS / 'report.html'}")
 
 
@@ -186,15 +202,44 @@ def line(model: Trained) -> tables.Line:
 
 
 def comparison_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
-    interval = models[0].scores["accuracy"]
-    over = (
-        f"95% intervals over n = {interval.n} replicates (Student t)"
-        if interval.n > 1
-        else "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+    scores = "mean scores" if len(models[0].evaluations) > 1 else "scores"
+    return f"{tested(models, data)}: {scores} with {basis(models)}. Trained on {places(models)}."
+
+
+def tested(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+    """Digits, 360 test images"""
+    return f"{caption_name(data)}, {models[0].evaluations[0]['images']:,} test images"
+
+
+def basis(models: Sequence[Trained]) -> str:
+    """What the intervals are taken over."""
+    n = len(models[0].evaluations)
+    if n > 1:
+        return f"95% intervals over n = {n} replicates (Student t)"
+    return "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+
+
+def compare(settings: params.Params, data: Mapping[str, Any], models: Sequence[Trained]) -> list[scorecard.Line]:
+    """The numbers published for this data set, beside ours."""
+    named = {
+        row.model or table.model
+        for table in settings.published
+        if table.dataset == data["dataset"]
+        for row in table.rows.values()
+    }
+    results = {
+        model.name: scorecard.result(model.confusions, model.costs, model.evaluations[0]["images"])
+        for model in models
+        if model.name in named
+    }
+    return scorecard.compare(settings.published, data["dataset"], results, [each["class"] for each in data["classes"]])
+
+
+def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+    ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
+    return (
+        f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
     )
-    images = models[0].evaluations[0]["images"]
-    scores = "mean scores" if interval.n > 1 else "scores"
-    return f"{caption_name(data)}, {images:,} test images: {scores} with {over}. Trained on {places(models)}."
 
 
 def places(models: Sequence[Trained]) -> str:
@@ -206,7 +251,7 @@ def places(models: Sequence[Trained]) -> str:
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
     n = len(model.evaluations)
     over = f"mean ± standard deviation over n = {n} replicates" if n > 1 else "n = 1 replicate"
-    caption = f"{model.name} on {caption_name(data)}, {model.evaluations[0]['images']:,} test images: {over}."
+    caption = f"{model.name} on {tested([model], data)}: {over}."
     classes = [each["class"] for each in data["classes"]]
     return tables.classification(f"classification_{model.name}", model.confusions, classes, caption)
 
@@ -214,6 +259,19 @@ def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
 def caption_name(data: Mapping[str, Any]) -> str:
     """The data set as captions name it: a variant always says so."""
     return f"{data['title']} ({data['variant']})" if data["variant"] else data["title"]
+
+
+def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+    first = models[0].evaluations[0]
+    images, threads, batch = first["images"], first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
+    timed = min(cost["cpu_images"] for model in models for cost in model.costs)
+    n = len(models[0].evaluations)
+    return (
+        f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
+        f" ({first['machine']['processor']}; {threads} thread{'s' * (threads > 1)}), in float32, {batch} at a time"
+        + (f"; reckoned from {timed:,} of them" if timed < images else "")
+        + (f". Bars: means over n = {n} replicates; dots: each." if n > 1 else "; n = 1 replicate.")
+    )
 
 
 def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> dict[str, Path]:
@@ -230,6 +288,8 @@ def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> di
         "validation_macro_f1": figures.validation_macro_f1(histories, selected),
         "training_curves": figures.training_curves(histories),
     }
+    if all(model.cpu_seconds for model in models):
+        drawn["latency"] = figures.latency({model.name: model.cpu_seconds for model in models})
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     return {name: folder / f"{name}.svg" for name in drawn}
@@ -262,6 +322,8 @@ def render(
     models: Sequence[Trained],
     overview: tables.Table,
     reports: Sequence[tables.Table],
+    lines: Sequence[scorecard.Line],
+    card: tables.Table | None,
     drawn: Mapping[str, Path],
     picture: Path,
 ) -> str:
@@ -288,9 +350,14 @@ def render(
         subject="training images" if data["shareable"] else "test cards",
         lead=lead(models),
         overview=overview,
+        card=card,
+        verdicts=list(zip(lines, card.cells, strict=True)) if card else [],
+        summary=scorecard.sentence(lines) if lines else "",
+        latency=latency_caption(models, data) if "latency" in drawn else "",
         highest=best if len(models) > 1 else {},
         reports=list(zip([model.name for model in models], reports, strict=True)),
         colours=tones,
+        many=len(models) > len(figures.PALETTE),  # more than training_curves tells apart in one panel
         figures={key: inline_svg(path, key) for key, path in drawn.items()},
         augmentation="data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode(),
         protocol=protocol(settings, data, models),

@@ -7,21 +7,27 @@ and augmentation, with the test images fixed. Over test images (percentile boots
 the test images, with the trained model fixed. Each interval says which it is.
 """
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.metrics import SCORES, score_arrays, scores
+from pipeline.metrics import Floats, score_arrays
 
+Measure = Callable[[npt.ArrayLike], Mapping[str, Floats]]  # matrices (..., K, K) -> name -> (...)
 LEVEL = 0.95
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95% interval; `n` counts replicates, `basis` says what the interval is taken over."""
+    """A mean with its 95% interval; `n` counts replicates, `basis` says what the interval is taken over.
+
+    NaN stands for what is undefined: a mean that some replicate lacks, the ends where nothing varies.
+    """
 
     mean: float
     low: float
@@ -30,8 +36,8 @@ class Interval:
     basis: Literal["replicates", "test images"]
 
 
-def intervals(confusions: npt.ArrayLike, seed: int = 0) -> dict[str, Interval]:
-    """Every score of one model with its interval, from its replicates' confusion matrices (R, K, K).
+def intervals(confusions: npt.ArrayLike, seed: int = 0, measure: Measure = score_arrays) -> dict[str, Interval]:
+    """What `measure` says of one model with its interval, from its replicates' confusion matrices (R, K, K).
 
     Over replicates where R > 1, else over test images. Raises ValueError for a matrix without images.
     """
@@ -39,12 +45,12 @@ def intervals(confusions: npt.ArrayLike, seed: int = 0) -> dict[str, Interval]:
     if counts.ndim != 3 or not len(counts) or not counts.any((1, 2)).all():
         raise ValueError(f"wanted confusion matrices (R, K, K) of at least one image, got shape {counts.shape}")
     if len(counts) == 1:
-        return over_images(counts[0], seed)
-    return {name: over_replicates(values) for name, values in score_arrays(counts).items()}
+        return over_images(counts[0], seed, measure=measure)
+    return {name: over_replicates(values) for name, values in measure(counts).items()}
 
 
-def over_replicates(values: npt.ArrayLike) -> Interval:
-    """Student's t interval of the mean of a score's values (R,), R > 1, clipped to [0, 1]."""
+def over_replicates(values: npt.ArrayLike, highest: float = 1.0) -> Interval:
+    """Student's t interval of the mean of values (R,), R > 1, clipped to what a score (or up to `highest`) can be."""
     from scipy.special import stdtrit  # scipy.stats.t.ppf without the second that importing scipy.stats takes
 
     array = np.asarray(values, dtype=np.float64)
@@ -53,14 +59,18 @@ def over_replicates(values: npt.ArrayLike) -> Interval:
         raise ValueError(f"wanted two replicates or more, got {n}: their spread is what the interval is made of")
     mean = array.mean()
     half = stdtrit(n - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(n)
-    return Interval(float(mean), max(0.0, float(mean - half)), min(1.0, float(mean + half)), n, "replicates")
+    low, high = np.clip([mean - half, mean + half], 0.0, highest)  # NaN stays NaN
+    return Interval(float(mean), float(low), float(high), n, "replicates")
 
 
-def over_images(confusion: npt.ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Interval]:
-    """Every score of one confusion matrix (K, K) with its percentile bootstrap interval over test images.
+def over_images(
+    confusion: npt.ArrayLike, seed: int = 0, resamples: int = RESAMPLES, measure: Measure = score_arrays
+) -> dict[str, Interval]:
+    """What `measure` says of one confusion matrix (K, K) with its percentile bootstrap interval over test images.
 
     Drawing N images with replacement and counting their cells is one draw of a multinomial with the matrix's shares:
-    the bootstrap over images, exactly, without the images.
+    the bootstrap over images, exactly, without the images. Resamples in which a value is undefined (a class that none
+    of the images drawn is of) do not count for it.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     rng = np.random.default_rng(seed)
@@ -68,16 +78,19 @@ def over_images(confusion: npt.ArrayLike, seed: int = 0, resamples: int = RESAMP
     cells = np.flatnonzero(counts)  # the others stay 0 in every resample
     shares = counts.ravel()[cells] / images
     step = max(1, 2**22 // counts.size)  # matrices at once: 32 MiB, however many classes
-    found: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in SCORES}
+    point = {name: float(value) for name, value in measure(counts).items()}
+    found: dict[str, list[Floats]] = {name: [] for name in point}
     for start in range(0, resamples, step):
         drawn = np.zeros((min(step, resamples - start), counts.size), dtype=np.int64)  # (b, K * K)
         drawn[:, cells] = rng.multinomial(images, shares, size=len(drawn))
-        for name, values in score_arrays(drawn.reshape(-1, classes, classes)).items():
+        for name, values in measure(drawn.reshape(-1, classes, classes)).items():
             found[name].append(values)
     tail = (1 - LEVEL) / 2
-    point = scores(counts)
     result = {}
     for name, parts in found.items():
-        low, high = np.quantile(np.concatenate(parts), [tail, 1 - tail])  # parts: B values in all
+        values = np.concatenate(parts)  # (B,)
+        defined = values[~np.isnan(values)]
+        known = len(defined) and not math.isnan(point[name])
+        low, high = np.quantile(defined, [tail, 1 - tail]) if known else (math.nan, math.nan)
         result[name] = Interval(point[name], float(low), float(high), 1, "test images")
     return result

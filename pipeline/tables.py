@@ -256,6 +256,7 @@ LATEX = {
     **{symbol: "\\" + symbol for symbol in "&%$#_{}"},
     "±": r"$\pm$",
     "×": r"$\times$",
+    "−": "$-$",
     "–": "--",
     "<": r"\textless{}",
     ">": r"\textgreater{}",

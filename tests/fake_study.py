@@ -25,9 +25,14 @@ def write(
     epochs: int = 25,
     images: int = 360,
     overrides: dict[str, dict[str, Any]] | None = None,
+    published: Sequence[dict[str, Any]] = (),
+    latency: bool = True,
     seed: int = 0,
 ) -> Path:
-    """Write params.yaml and reports/ of a made-up study into `folder`; models are any of cnn, vit, hybrid."""
+    """Write params.yaml and reports/ of a made-up study into `folder`; models are cnn, vit, hybrid or any others.
+
+    Without `latency`, evaluations are as those that were made before it was measured.
+    """
     rng = np.random.default_rng(seed)
     overrides = overrides or {}
     yaml = YAML()
@@ -35,7 +40,8 @@ def write(
     params["replicates"] = list(replicates)
     params["train"]["epochs"] = epochs
     params["train"]["warmup_epochs"] = 0
-    params["models"] = {name: params["models"][name] for name in models}
+    params["models"] = {name: dict(params["models"].get(name, params["models"]["cnn"])) for name in models}
+    params["published"] = list(published)
     for name, values in overrides.items():
         params["models"][name]["train"] = dict(values)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +59,7 @@ def write(
             config = {key: _plain(params[key]) for key in ("dataset", "augment", "train")}
             config["model"] = _plain(params["models"][name])
             config["train"].update(overrides.get(name, {}))
-            _replicate(reports, name, replicate, classes, test, config, overrides.get(name, {}), rng)
+            _replicate(reports, name, replicate, classes, test, config, overrides.get(name, {}), rng, latency)
     return folder
 
 
@@ -89,9 +95,10 @@ def _replicate(
     config: dict[str, Any],
     overrides: dict[str, Any],
     rng: np.random.Generator,
+    latency: bool,
 ) -> None:
     name, k = f"{model}-{replicate}", len(classes)
-    quality = QUALITY[model] + rng.normal(0, 0.008)
+    quality = QUALITY.get(model, 0.8 + len(model) / 100) + rng.normal(0, 0.008)
     ranks = np.linspace(0.04, -0.08, k)  # the rarer a class in training, the harder
     actual = np.repeat(np.arange(k), test)  # (N,)
     right = rng.random(len(actual)) < np.clip(quality + ranks[actual], 0, 1)
@@ -121,7 +128,13 @@ def _replicate(
 
     confusion = confusion_matrix(actual, predicted, k)
     each = per_class(confusion)
-    parameters = {"cnn": 11_181_642, "vit": 466_378, "hybrid": 3_019_466}[model]
+    parameters = {"cnn": 11_181_642, "vit": 466_378, "hybrid": 3_019_466}.get(model, 25_000 * len(model))
+    timed = {
+        "cpu_ms_per_image": 2 + 1e-6 * parameters * (1 + 0.1 * np.sin(replicate)),  # draws nothing: others stay
+        "cpu_images": len(actual),
+        "cpu_batch": 64,
+        "cpu_threads": 2,
+    }
     evaluation = {
         "model": model,
         "replicate": replicate,
@@ -140,6 +153,7 @@ def _replicate(
             "weight_bytes": 4 * parameters + 20_000,
             "train_seconds": 30 + 2e-6 * parameters + rng.random(),
             "epochs": len(epochs),
+            **(timed if latency else {}),
         },
         "run": {"commit": "0" * 40, "started": "2026-01-02T03:04:05+00:00"},
         "machine": {

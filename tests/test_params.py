@@ -27,6 +27,7 @@ models:
   cnn: {family: timm, backbone: resnet18, dropout: 0.2, train: {lr: 0.001, warmup_epochs: 0}}
   hybrid: {family: hybrid, backbone: resnet18, dim: 96, heads: 3}
 """
+TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
@@ -38,6 +39,15 @@ TRAIN = (
 TIMM = "backbone, pretrained, dropout, drop_path, args, train, family"
 HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
+ROW = (
+    "model, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops, weight_bytes,"
+    " cpu_seconds, train_seconds"
+)
+
+
+def published(**row: Any) -> list[dict[str, Any]]:
+    return [TABLE | {"rows": {"25K": row}}]
+
 
 FAULTS = [  # key, value, what follows "params.yaml: "
     # unknown and mistyped keys, at every level
@@ -70,7 +80,24 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         f"models.hybrid.feature_levels: unknown key; did you mean 'feature_level'? choose from {HYBRID}",
     ),
     ("models.cnn.train.lrr", 1, f"models.cnn.train.lrr: unknown key; did you mean 'lr'? choose from {TRAIN}"),
+    (
+        "published",
+        published(model="cnn", acuracy=0.9),
+        f"published.0.rows.25K.acuracy: unknown key; did you mean 'accuracy'? choose from {ROW}",
+    ),
+    (
+        "published",
+        [TABLE | {"data": "mnist"}],
+        "published.0.data: unknown key; did you mean 'dataset'? choose from table, dataset, model, rows",
+    ),
     # missing keys
+    ("published", published(accuracy=0.9), "published.0.rows.25K.model: missing; give it for the row or for the table"),
+    (
+        "published",
+        published(model="cnn"),
+        "published.0.rows.25K: has no number; give one or more, such as accuracy: 0.9",
+    ),
+    ("published", [{**TABLE, "rows": {}}], "published.0.rows: got {}; wanted one or more"),
     ("dataset", GONE, "dataset: missing; it is needed"),
     ("dataset.image_size", GONE, "dataset.image_size: missing; it is needed"),
     ("replicates", GONE, "replicates: missing; it is needed"),
@@ -81,6 +108,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid"),
     # not among the choices
     ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
+    (
+        "published",
+        [TABLE | {"dataset": "minst"}],
+        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, folder",
+    ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
     ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
@@ -139,6 +171,16 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.hybrid.depth", 0, "models.hybrid.depth: got 0; wanted greater than 0"),
     ("models.hybrid.token_grid", 0, "models.hybrid.token_grid: got 0; wanted greater than 0"),
     ("models.cnn.train.lr", -1, "models.cnn.train.lr: got -1; wanted greater than 0"),
+    (
+        "published",
+        published(model="cnn", accuracy=99.35),
+        "published.0.rows.25K.accuracy: got 99.35; wanted less than or equal to 1",
+    ),
+    (
+        "published",
+        published(model="cnn", cpu_seconds=-1),
+        "published.0.rows.25K.cpu_seconds: got -1; wanted greater than or equal to 0",
+    ),
     # of values that do not go together
     ("models.hybrid.heads", 5, "models.hybrid.heads: 5 does not divide dim 96"),
     ("models.hybrid.dim", 100, "models.hybrid.heads: 3 does not divide dim 100"),
@@ -257,6 +299,13 @@ def test_a_model_overrides_the_protocol_for_itself_alone() -> None:
 
 def test_an_override_can_switch_clipping_off() -> None:
     assert params.parse(edited("models.hybrid.train", {"clip_norm": None})).model_train("hybrid").clip_norm is None
+
+
+def test_a_rows_model_goes_before_the_tables_and_need_not_be_in_the_study() -> None:
+    table = TABLE | {"model": "cnn", "rows": {"25K": {"f1": 0.9}, "AlexNet": {"model": "alexnet", "parameters": 61e6}}}
+    (found,) = params.parse(edited("published", [table])).published
+    assert [row.model or found.model for row in found.rows.values()] == ["cnn", "alexnet"]
+    assert [row.numbers for row in found.rows.values()] == [{"f1": 0.9}, {"parameters": 61e6}]
 
 
 def test_what_was_read_cannot_be_changed() -> None:

@@ -309,6 +309,46 @@ def test_evaluated_epochs_are_marked_and_means_end_with_the_shortest_replicate()
     assert list(bold.get_xdata()) == [1, 2, 3]
 
 
+def test_latency_is_a_bar_of_the_replicates_mean_a_dot_for_each_and_its_number() -> None:
+    figure = figures.latency({"a": [3.0, 3.2, 3.7], "b": [41.0, 41.0, 41.0]})
+    panel = figure.axes[0]
+    assert [bar.get_width() for bar in panel.patches] == pytest.approx([3.3, 41])
+    assert sorted(panel.lines[0].get_xdata()) == [3.0, 3.2, 3.7]
+    assert [text.get_text() for text in panel.texts] == ["3.30 s", "41.0 s"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["a", "b"]
+    assert panel.get_ylim()[0] > panel.get_ylim()[1]  # the first model on top
+    once = figures.latency({"a": [3.0]}).axes[0]
+    assert not once.lines  # a dot on its own bar says nothing
+
+
+def test_latency_is_drawn_where_it_was_measured_and_says_on_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    report.main()
+    page = Page(Path("reports/report.html").read_text()).text
+    assert (
+        "Forward pass over the 360 test images of Optical recognition of handwritten digits on the CPU (A laptop's"
+        " processor; 2 threads), in float32, 64 at a time. Bars: means over n = 2 replicates; dots: each."
+    ) in page
+    small(tmp_path, latency=False)
+    report.main()
+    assert not Path("reports/figures/latency.svg").exists()
+    assert "Forward pass over" not in Page(Path("reports/report.html").read_text()).text
+
+
+def test_more_models_than_colours_are_told_apart_by_panels_with_their_names() -> None:
+    history = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [2, 1, 0.5], "val_accuracy": [0.2, 0.6, 0.7]})
+    few, many = ({f"m{index}": [history, history] for index in range(count)} for count in (8, 17))
+    assert len(figures.training_curves(few).axes) == 2
+    panels = [panel for panel in figures.training_curves(many).axes if panel.get_visible()]
+    assert [panel.get_title(loc="left") for panel in panels] == [*many, *many]
+    assert {panel.get_ylim() for panel in panels[:17]} == {panels[0].get_ylim()}  # one scale for a quantity
+    matrices = figures.confusion_matrices(dict.fromkeys(many, np.eye(10, dtype=int) * 980), list("0123456789"))
+    assert max(matrices.get_size_inches()) < 25
+    assert all(len(panel.texts) == 10 for panel in matrices.axes[:17])  # counts can still be read
+
+
 # the page
 
 
@@ -323,7 +363,7 @@ def test_the_page_stands_alone_and_is_well_formed(reported: Path) -> None:
     assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(page.ids)
     assert not re.search(r"@import|<script|<link|url\(['\"]?http", html)
     assert "prefers-color-scheme: dark" in html
-    assert len(re.findall("<svg ", html)) == 4
+    assert len(re.findall("<svg ", html)) == 5
 
 
 def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pipeline.metrics import SCORES, confusion_matrix, scores
+from pipeline.metrics import SCORES, confusion_matrix, report_arrays, scores
 from pipeline.stats import Interval, intervals, over_images, over_replicates
 
 CONFUSION = np.array([[80, 6, 4], [9, 40, 1], [3, 2, 15]])
@@ -52,6 +52,34 @@ def test_one_replicate_is_judged_over_test_images_and_several_over_replicates() 
     two = intervals(np.stack([CONFUSION, CONFUSION.T]))
     assert {(interval.n, interval.basis) for interval in two.values()} == {(2, "replicates")}
     assert tuple(one) == tuple(two) == SCORES
+
+
+def test_a_classs_recall_has_the_binomials_interval_over_its_images() -> None:
+    found = over_images(CONFUSION, measure=report_arrays)
+    assert {name: found[name] for name in SCORES} == over_images(CONFUSION)  # the same resamples
+    exact = scipy.stats.binom(90, 80 / 90)
+    recall = found["recall/0"]
+    assert recall.mean == 80 / 90
+    assert (recall.low, recall.high) == pytest.approx(np.array(exact.interval(0.95)) / 90, abs=0.012)
+
+
+def test_what_a_replicate_lacks_has_no_interval_and_resamples_without_it_do_not_count() -> None:
+    never = np.array([[5, 0], [3, 0]])  # the second class is never predicted
+    rare = np.array([[40, 0], [1, 1]])  # many resamples lack it
+    both = intervals(np.stack([never, rare]), measure=report_arrays)["precision/1"]
+    assert np.isnan([both.mean, both.low, both.high]).all()
+    assert both.n == 2
+    alone = intervals(never[None], measure=report_arrays)
+    assert np.isnan([alone["precision/1"].mean, alone["precision/1"].low]).all()
+    assert (alone["recall/1"].mean, alone["recall/1"].high) == (0, 0)
+    found = intervals(rare[None], measure=report_arrays)["recall/1"]
+    assert (found.mean, found.low, found.high) == (0.5, 0, 1)
+
+
+def test_costs_are_not_clipped_to_what_a_score_can_be() -> None:
+    found = over_replicates([3.0, 3.2, 3.4], highest=np.inf)
+    wanted = scipy.stats.ttest_1samp([3.0, 3.2, 3.4], 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_limiting_cases() -> None:

@@ -1,0 +1,269 @@
+"""The scorecard: numbers of a paper, as `published` in params.yaml has them, beside ours.
+
+The rule, on numbers rounded as they are printed: `exceeded` where our 95% interval lies on the better side of the
+published number (higher for scores, lower for costs), `below` where it lies on the worse side, `reached` where it holds
+it. A cost without an interval (parameters; seconds of one replicate) is compared itself.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import metrics, params, stats
+from pipeline.stats import Interval
+from pipeline.tables import DASH, Table, duration, quantity, size
+
+Verdict = Literal["exceeded", "reached", "below", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("exceeded", "reached", "below", "not run")
+TITLES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "parameters": "parameters",
+    "flops": "FLOPs",
+    "weight_bytes": "weights",
+    "cpu_seconds": "CPU time",
+    "train_seconds": "training time",
+}
+UNITS = {"parameters": "", "flops": "", "weight_bytes": "bytes", "cpu_seconds": "seconds", "train_seconds": "seconds"}
+FIXED = ("parameters", "flops", "weight_bytes")  # the same in every replicate
+AVERAGES = {"macro avg": "macro", "macro average": "macro", "weighted avg": "weighted", "weighted average": "weighted"}
+PARTIAL = ("precision", "recall", "f1")  # of a class or of an average over classes
+
+
+@dataclass(frozen=True)
+class Line:
+    """One published number and ours; `reason` says why there is none."""
+
+    table: str
+    row: str
+    model: str
+    metric: str
+    published: float
+    ours: Interval | None
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model came to: scores by the names of `metrics.report_arrays`, costs with a value per replicate."""
+
+    scores: Mapping[str, Interval]
+    costs: Mapping[str, Sequence[float]]
+
+
+def result(confusions: npt.ArrayLike, costs: Sequence[Mapping[str, float]], images: int) -> Result:
+    """A model's Result from its replicates' confusion matrices (R, K, K) and the `cost` of their evaluations."""
+    values = {
+        name: [cost[name] for cost in costs]
+        for name in (*FIXED, "train_seconds")
+        if all(name in cost for cost in costs)
+    }
+    if seconds := cpu_seconds(costs, images):
+        values["cpu_seconds"] = seconds
+    return Result(stats.intervals(confusions, measure=metrics.report_arrays), values)
+
+
+def cpu_seconds(costs: Sequence[Mapping[str, float]], images: int) -> list[float]:
+    """Seconds of a forward pass over all test images on the CPU, per replicate; none where one was not measured."""
+    if not all("cpu_ms_per_image" in cost for cost in costs):
+        return []
+    return [cost["cpu_ms_per_image"] / 1000 * images for cost in costs]
+
+
+def compare(
+    published: Sequence[params.Published], dataset: str, results: Mapping[str, Result], classes: Sequence[str]
+) -> list[Line]:
+    """A line for each number published for `dataset`, in the order of params.yaml."""
+    return [
+        _line(table.table, name, row.model or table.model or "", metric, value, results, classes)
+        for table in published
+        if table.dataset == dataset
+        for name, row in table.rows.items()
+        for metric, value in row.numbers.items()
+    ]
+
+
+def _line(
+    table: str,
+    row: str,
+    model: str,
+    metric: str,
+    published: float,
+    results: Mapping[str, Result],
+    classes: Sequence[str],
+) -> Line:
+    ours = _ours(row, model, metric, results, classes)
+    if isinstance(ours, str):
+        return Line(table, row, model, metric, published, None, "not run", ours)
+    ends = (ours.mean, ours.mean) if math.isnan(ours.low) else (ours.low, ours.high)
+    low, high = (as_printed(end, published, metric) for end in ends)
+    return Line(table, row, model, metric, published, ours, verdict(published, low, high, lower=metric in UNITS))
+
+
+def _ours(row: str, model: str, metric: str, results: Mapping[str, Result], classes: Sequence[str]) -> Interval | str:
+    """Our number, or why there is none."""
+    if model not in results:
+        return f"no model '{model}' in params.yaml"
+    if metric in UNITS:
+        values = results[model].costs.get(metric)
+        if not values:
+            return "latency was not measured" if metric == "cpu_seconds" else f"{TITLES[metric]} was not measured"
+        if metric in FIXED or len(values) == 1:
+            return Interval(float(np.mean(values)), math.nan, math.nan, len(values), "replicates")
+        return stats.over_replicates(values, highest=math.inf)
+    part = _part(row, classes)
+    if metric in PARTIAL:
+        if part is None:
+            return f"no class '{row}' in this data set"
+        ours = results[model].scores[f"{metric}/{part}"]
+    elif part is not None and part not in AVERAGES.values():
+        return f"{TITLES[metric]} is not of one class: give precision, recall or F1"
+    else:
+        ours = results[model].scores[metric]
+    if math.isnan(ours.mean):
+        missing = "the class was not predicted" if metric == "precision" else "no test image is of the class"
+        return f"undefined, {missing}" + " in every replicate" * (ours.n > 1 and metric == "precision")
+    return ours
+
+
+def _part(row: str, classes: Sequence[str]) -> str | None:
+    """What a row is of, as in the names of `metrics.report_arrays`: a class's index, macro, weighted, or None."""
+    names = [name.casefold() for name in classes]
+    if row.casefold() in names:
+        return str(names.index(row.casefold()))
+    return AVERAGES.get(row.casefold())
+
+
+def verdict(published: float, low: float, high: float, *, lower: bool = False) -> Verdict:
+    """Where an interval lies to a published number; `lower` where lower is better."""
+    if low <= published <= high:
+        return "reached"
+    return "exceeded" if (high < published) == lower else "below"
+
+
+def as_printed(value: float, published: float, metric: str) -> float:
+    """A number of ours rounded for comparison: scores to four decimals, costs to two significant figures, or to as
+    many as the published number has."""
+    printed = Decimal(str(published)).normalize().as_tuple()
+    if metric not in UNITS:
+        return round(value, max(4, -int(printed.exponent)))
+    return float(f"{value:.{max(2, len(printed.digits)) - 1}e}")
+
+
+def counts(lines: Sequence[Line]) -> dict[Verdict, int]:
+    return {verdict: sum(line.verdict == verdict for line in lines) for verdict in VERDICTS}
+
+
+def sentence(lines: Sequence[Line]) -> str:
+    """Of 17 published numbers, 9 are exceeded, 3 reached, 4 not reached, 1 not run."""
+    words = dict(zip(VERDICTS, ("exceeded", "reached", "not reached", "not run"), strict=True))
+    first, *others = [(number, words[verdict]) for verdict, number in counts(lines).items() if number]
+    if len(lines) == 1:
+        return f"The one published number is {first[1]}."
+    verb = "is" if first[0] == 1 else "are"
+    return (
+        ", ".join(
+            [f"Of {len(lines)} published numbers, {first[0]} {verb} {first[1]}", *(f"{n} {word}" for n, word in others)]
+        )
+        + "."
+    )
+
+
+def table(lines: Sequence[Line], caption: str) -> Table:
+    """The scorecard as a table of the report; `caption` says what ours are of, the rule stands behind it."""
+    rows = [
+        {
+            "table": line.table,
+            "row": line.row,
+            "model": line.model,
+            "metric": line.metric,
+            "published": line.published,
+            "ours": line.ours.mean if line.ours else math.nan,
+            "low": line.ours.low if line.ours else math.nan,
+            "high": line.ours.high if line.ours else math.nan,
+            "n": line.ours.n if line.ours else None,
+            "interval_over": line.ours.basis if line.ours and not math.isnan(line.ours.low) else "",
+            "difference": _difference(line) if line.ours else math.nan,
+            "unit": UNITS.get(line.metric, "percentage points"),  # of the difference
+            "verdict": line.verdict,
+            "reason": line.reason,
+        }
+        for line in lines
+    ]
+    header = ("Table", "Row", "Model", "Metric", "Published", "Ours", "95% interval", "n", "Difference", "Verdict")
+    frame = pd.DataFrame(rows).astype({"n": "Int64"})
+    return Table("scorecard", f"{caption} {rule(lines)}", frame, header, tuple(_cells(line) for line in lines))
+
+
+def rule(lines: Sequence[Line]) -> str:
+    """What the verdicts mean, for a caption."""
+    found = {line.metric for line in lines}
+    scores, costs = bool(found - UNITS.keys()), bool(found & UNITS.keys())
+    better = " or ".join(["higher"] * scores + ["lower"] * costs)
+    if scores and costs:
+        better = "higher for scores, lower for costs"
+    text = (
+        f"Exceeded: the 95% interval lies on the better side ({better}) of the published value; below: on the worse"
+        " side; reached: the interval holds it."
+    )
+    if any(line.ours and math.isnan(line.ours.low) for line in lines):
+        text += " Where there is no interval, the number itself decides."
+    if costs:
+        text += " Costs are rounded as published."
+    if found & {"cpu_seconds", "train_seconds"}:
+        text += " Times depend on the machine."
+    if scores:
+        text += " Differences of scores are in percentage points (pp)."
+    return text
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    ours, metric = line.ours, line.metric
+    start = (line.table, line.row, line.model, TITLES[metric], number(line.published, metric, line.published))
+    if not ours:
+        return (*start, *[DASH] * 4, f"not run: {line.reason}")
+    ends = [number(end, metric, line.published) for end in (ours.low, ours.high)]
+    amount = abs(_difference(line))
+    gap = number(amount, metric, amount) if metric in UNITS else f"{amount:.2f} pp"
+    sign = "−" if _difference(line) < 0 else "+"
+    side = {"exceeded": " (lower)", "below": " (higher)"}.get(line.verdict, "") if metric in UNITS else ""
+    return (
+        *start,
+        number(ours.mean, metric, line.published),
+        DASH if math.isnan(ours.low) else f"[{', '.join(ends)}]",
+        str(ours.n),
+        sign + gap if any(digit in gap for digit in "123456789") else gap,
+        line.verdict + side,
+    )
+
+
+def _difference(line: Line) -> float:
+    """Ours less the published number; of scores in percentage points."""
+    assert line.ours
+    return (line.ours.mean - line.published) * (1 if line.metric in UNITS else 100)
+
+
+def number(value: float, metric: str, published: float) -> str:
+    """A number as its metric is written, with as many decimals as its comparison looks at."""
+    if metric == "parameters":
+        return f"{value:,.0f}"
+    if metric == "flops":
+        return quantity(value)
+    if metric == "weight_bytes":
+        return size(value)
+    if metric in UNITS:
+        return f"{value:.3g} s" if value < 59.95 else duration(value)
+    places = max(4, -int(Decimal(str(published)).normalize().as_tuple().exponent))
+    return f"{value:.{places}f}"
