@@ -85,22 +85,6 @@ def averages(confusion: npt.ArrayLike) -> dict[str, dict[str, Floats]]:
     }
 
 
-def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
-    """All that a classification report says of many matrices (..., K, K): name -> (...).
-
-    The names of `score_arrays`, and precision, recall and F1 of each class by its index and of both averages:
-    "f1/0", "f1/macro", "f1/weighted".
-    """
-    each, means = per_class(confusion), averages(confusion)
-    names = ("precision", "recall", "f1")
-    classes = {f"{name}/{k}": each[name][..., k] for name in names for k in range(each[name].shape[-1])}
-    return {
-        **score_arrays(confusion),
-        **classes,
-        **{f"{name}/{kind}": values[name] for kind, values in means.items() for name in names},
-    }
-
-
 def _square(confusion: npt.ArrayLike) -> Floats:
     counts = np.asarray(confusion, dtype=np.float64)
     if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:

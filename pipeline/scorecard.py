@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import metrics, params, stats
+from pipeline import params, stats
 from pipeline.stats import Interval
 from pipeline.tables import DASH, Table, duration, quantity, size
 
@@ -57,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Result:
-    """What one model came to: scores by the names of `metrics.report_arrays`, costs with a value per replicate."""
+    """What one model came to: scores by the names of `stats.report_arrays`, costs with a value per replicate."""
 
     scores: Mapping[str, Interval]
     costs: Mapping[str, Sequence[float]]
@@ -72,7 +72,7 @@ def result(confusions: npt.ArrayLike, costs: Sequence[Mapping[str, float]], imag
     }
     if seconds := cpu_seconds(costs, images):
         values["cpu_seconds"] = seconds
-    return Result(stats.intervals(confusions, measure=metrics.report_arrays), values)
+    return Result(stats.intervals(confusions, measure=stats.report_arrays), values)
 
 
 def cpu_seconds(costs: Sequence[Mapping[str, float]], images: int) -> list[float]:
@@ -139,7 +139,7 @@ def _ours(row: str, model: str, metric: str, results: Mapping[str, Result], clas
 
 
 def _part(row: str, classes: Sequence[str]) -> str | None:
-    """What a row is of, as in the names of `metrics.report_arrays`: a class's index, macro, weighted, or None."""
+    """What a row is of, as in the names of `stats.report_arrays`: a class's index, macro, weighted, or None."""
     names = [name.casefold() for name in classes]
     if row.casefold() in names:
         return str(names.index(row.casefold()))

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.metrics import Floats, score_arrays
+from pipeline.metrics import Floats, averages, per_class, score_arrays
 
 Measure = Callable[[npt.ArrayLike], Mapping[str, Floats]]  # matrices (..., K, K) -> name -> (...)
 LEVEL = 0.95
@@ -34,6 +34,22 @@ class Interval:
     high: float
     n: int
     basis: Literal["replicates", "test images"]
+
+
+def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
+    """All that a classification report says of many matrices (..., K, K): name -> (...).
+
+    The names of `score_arrays`, and precision, recall and F1 of each class by its index and of both averages:
+    "f1/0", "f1/macro", "f1/weighted".
+    """
+    each, means = per_class(confusion), averages(confusion)
+    names = ("precision", "recall", "f1")
+    classes = {f"{name}/{k}": each[name][..., k] for name in names for k in range(each[name].shape[-1])}
+    return {
+        **score_arrays(confusion),
+        **classes,
+        **{f"{name}/{kind}": values[name] for kind, values in means.items() for name in names},
+    }
 
 
 def intervals(confusions: npt.ArrayLike, seed: int = 0, measure: Measure = score_arrays) -> dict[str, Interval]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pipeline.metrics import SCORES, confusion_matrix, report_arrays, scores
-from pipeline.stats import Interval, intervals, over_images, over_replicates
+from pipeline.metrics import SCORES, confusion_matrix, scores
+from pipeline.stats import Interval, intervals, over_images, over_replicates, report_arrays
 
 CONFUSION = np.array([[80, 6, 4], [9, 40, 1], [3, 2, 15]])
 
