@@ -2,9 +2,10 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.testing import assert_close
 
-from pipeline import engine, loader, networks
+from pipeline import engine, evaluate, loader, networks
 from pipeline.evaluate import measure_cost
 from pipeline.losses.focal import focal_loss
 from pipeline.stage import StageError
@@ -33,14 +35,20 @@ PROTOCOL = {
     "schedule": "cosine",
     "warmup_epochs": 0,
     "clip_norm": 1.0,
+    "sam": 0.0,
     "sampler": "shuffle",
     "loss": "cross_entropy",
     "focal_gamma": 2.0,
     "class_weights": "none",
     "label_smoothing": 0.0,
     "select": "best",
+    "average": "swa",
+    "average_start": 0.5,
+    "ema_decay": 0.9,
 }
-PIPELINE = {"crop": 0.2, "aspect": 0.1, "rotate": 5.0, "jitter": 0.1, "erase": 0.0}
+PIPELINE = {"crop": 0.2, "aspect": 0.1, "shift": 0.1, "rotate": 5.0, "jitter": 0.1, "erase": 0.0}
+AUGMENT = {"flip": True, "minority": "strong", "cutout": 0, "mixup": 0.0, "light": PIPELINE, "strong": PIPELINE}
+FORM = loader.format_for(16, "imagenet", {}, 3)
 
 
 def images(counts: tuple[int, ...] = (20, 20, 20), seed: int = 0) -> loader.Images:
@@ -53,9 +61,9 @@ def images(counts: tuple[int, ...] = (20, 20, 20), seed: int = 0) -> loader.Imag
     return loader.Images(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
-def recipe(strength: float = 1.0) -> loader.Recipe:
-    augment = {"strength": strength, "flip": True, "minority": "strong", "light": PIPELINE, "strong": PIPELINE}
-    return loader.recipe(16, [str(label) for label in range(CLASSES)], [], augment, True, CPU)
+def recipe(strength: float = 1.0, **changes: Any) -> loader.Recipe:
+    augment = {**AUGMENT, "strength": strength, **changes}
+    return loader.recipe(FORM, [str(label) for label in range(CLASSES)], [], augment, True, CPU)
 
 
 def tiny(seed: int = 0, dropout: float = 0.1) -> nn.Module:
@@ -81,11 +89,12 @@ def linear() -> nn.Module:
 
 def fit(network: nn.Module | None = None, *, seed: int = 0, strength: float = 1.0, **changes: Any) -> engine.Fit:
     options = {key: changes.pop(key) for key in ("train", "val", "on_epoch") if key in changes}
+    augment = {key: changes.pop(key) for key in ("cutout", "mixup") if key in changes}
     return engine.fit(
         network if network is not None else tiny(),
         options.pop("train", images()),
         options.pop("val", images((10, 10, 10), seed=1)),
-        recipe(strength),
+        recipe(strength, **augment),
         {**PROTOCOL, **changes},
         classes=CLASSES,
         seed=seed,
@@ -94,35 +103,85 @@ def fit(network: nn.Module | None = None, *, seed: int = 0, strength: float = 1.
     )
 
 
+def batch(part: slice = slice(None), others: Tensor | None = None, share: float = 1.0) -> loader.Batch:
+    """Images as they are, mixed in name alone."""
+    data = images()
+    labels = data.labels[part]
+    return loader.Batch(loader.prepare(data.pixels[part], FORM), labels, labels if others is None else others, share)
+
+
+def step_of(network: nn.Module, optimizer: torch.optim.Optimizer, **changes: Any) -> engine.Step:
+    return engine.Step(network, F.cross_entropy, optimizer, CPU, {**PROTOCOL, **changes})
+
+
 # Training
 
 
+@pytest.mark.parametrize("changes", [{}, {"sam": 0.05}, {"schedule": "onecycle"}, {"select": "average"}], ids=str)
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_it_learns_what_can_be_told_apart(optimizer: str, loss: str) -> None:
-    result = fit(epochs=8, optimizer=optimizer, lr=0.01 if optimizer == "adamw" else 0.1, loss=loss)
+def test_it_learns_what_can_be_told_apart(optimizer: str, loss: str, changes: dict[str, Any]) -> None:
+    result = fit(epochs=8, optimizer=optimizer, lr=0.01 if optimizer == "adamw" else 0.1, loss=loss, **changes)
     assert result.selected.val_macro_f1 > 0.95
     assert result.history[-1].train_accuracy > 0.9
     assert result.history[-1].train_loss < result.history[0].train_loss / 2
     assert result.seconds > 0
 
 
-def test_the_history_has_each_epoch_once_with_the_rate_it_was_trained_at() -> None:
+def test_the_history_has_each_epoch_once_with_the_rate_of_its_last_step() -> None:
+    """60 images in batches of 16 are 4 steps an epoch: 4 of warm-up, then 12 of a cosine."""
     seen: list[engine.Epoch] = []
     result = fit(epochs=4, warmup_epochs=1, on_epoch=seen.append)
     assert seen == result.history
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
-    assert [epoch.lr for epoch in result.history] == pytest.approx([0.005, 0.01, 0.0075, 0.0025])
+    cosine = [0.005 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]
+    assert [epoch.lr for epoch in result.history] == pytest.approx([0.01 * 4 / 5, *cosine])
     assert result.selected in result.history
 
 
-def test_each_epoch_is_trained_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a rate of 0 nothing moves."""
-    monkeypatch.setattr(engine, "learning_rate", lambda epoch, **_: [0.01, 0.0, 0.01][epoch])
+def test_each_step_is_taken_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a rate of 0 nothing moves: here steps 4 to 7, which are epoch 2."""
+    asked: list[int] = []
+
+    def rate(step: int, **_: Any) -> float:
+        asked.append(step)
+        return 0.0 if 4 <= step < 8 else 0.01
+
+    monkeypatch.setattr(engine, "learning_rate", rate)
     network, kept = linear(), []
     fit(network, epochs=3, on_epoch=lambda _: kept.append(copy.deepcopy(network.state_dict())))
     moved = [not before["2.weight"].equal(after["2.weight"]) for before, after in itertools.pairwise(kept)]
     assert moved == [False, True]
+    assert asked == list(range(12))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "onecycle"])
+def test_the_schedule_spans_the_training(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    """With torch's scheduler as the oracle, `constant` apart; 120 images in batches of 16 are 8 steps an epoch."""
+    rates: list[float] = []
+
+    class Watched(engine.Step):
+        def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
+            found = super().__call__(batch, rate)
+            rates.append(self.optimizer.param_groups[0]["lr"])
+            return found
+
+    monkeypatch.setattr(engine, "Step", Watched)
+    fit(train=images((40, 40, 40)), epochs=3, schedule=schedule)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)
+    torchs: dict[str, Any] = {
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=24),
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        "onecycle": lambda: torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.01, total_steps=24, pct_start=0.5, cycle_momentum=False
+        ),
+    }
+    scheduler, wanted = torchs[schedule](), [optimizer.param_groups[0]["lr"]]
+    for _ in range(23):
+        optimizer.step()
+        scheduler.step()
+        wanted.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(wanted)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, rights: list[int]) -> loader.Images:
@@ -173,7 +232,7 @@ def test_the_selected_weights_give_the_reported_scores_again() -> None:
     network = tiny(seed=9)
     network.load_state_dict(result.weights)
     with torch.no_grad():
-        logits = network.eval()(loader.prepare(val.pixels, 16))
+        logits = network.eval()(loader.prepare(val.pixels, FORM))
     predicted = logits.argmax(1)
     assert result.selected.val_macro_f1 == pytest.approx(
         sklearn.metrics.f1_score(val.labels, predicted, average="macro")
@@ -182,12 +241,17 @@ def test_the_selected_weights_give_the_reported_scores_again() -> None:
     assert result.selected.val_loss == pytest.approx(F.cross_entropy(logits, val.labels).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["shuffle", "weighted"])
-def test_one_seed_repeats_bit_for_bit_and_another_differs(sampler: str) -> None:
+TECHNIQUES = {"cutout": 4, "mixup": 0.4, "sam": 0.05, "schedule": "onecycle", "select": "average"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"sampler": "weighted"}, TECHNIQUES, {**TECHNIQUES, "average": "ema"}], ids=str
+)
+def test_one_seed_repeats_bit_for_bit_and_another_differs(changes: dict[str, Any]) -> None:
     torch.manual_seed(1)
-    first = fit(sampler=sampler)
+    first = fit(**changes)
     torch.manual_seed(2)
-    again, other = fit(sampler=sampler), fit(sampler=sampler, seed=1)
+    again, other = fit(**changes), fit(**changes, seed=1)
     assert again.history == first.history
     assert again.weights.keys() == first.weights.keys()
     assert all(value.equal(again.weights[key]) for key, value in first.weights.items())
@@ -201,6 +265,73 @@ def test_each_epoch_of_each_seed_draws_its_own_dropout() -> None:
     torch.manual_seed(max(seeds))
 
 
+# The average of the weights
+
+
+class Kept(engine.Step):
+    """Keeps the weights after every step."""
+
+    weights: ClassVar[list[dict[str, Tensor]]] = []
+
+    def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
+        found = super().__call__(batch, rate)
+        self.weights.append(copy.deepcopy(self.network.state_dict()))
+        return found
+
+
+@pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 2), (0.75, 3), (0.99, 3)])
+def test_swa_gives_the_mean_of_the_last_epochs_with_statistics_of_the_training_images(start: float, first: int) -> None:
+    network, ends = tiny(dropout=0), []
+    options = {"select": "average", "average_start": start, "epochs": 4, "strength": 0.0}
+    result = fit(network, **options, on_epoch=lambda _: ends.append(copy.deepcopy(network.state_dict())))
+    oracle = tiny(dropout=0)
+    for name, parameter in oracle.named_parameters():
+        wanted = torch.stack([state[name] for state in ends[first:]]).mean(0)
+        assert_close(result.weights[name], wanted)
+        parameter.data.copy_(wanted)
+    batches = loader.train_batches(images(), recipe(0.0), sampler="shuffle", batch_size=16, seed=0, epoch=4, device=CPU)
+    update_bn([batch.images for batch in batches], oracle.train())
+    assert_close(result.weights, oracle.state_dict())
+    assert not result.weights["1.running_mean"].allclose(ends[-1]["1.running_mean"], rtol=1e-3)
+
+
+def test_ema_gives_the_recursive_average_of_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    Kept.weights.clear()
+    monkeypatch.setattr(engine, "Step", Kept)
+    result = fit(select="average", average="ema", epochs=4)
+    wanted: dict[str, Tensor] = {}
+    for step, state in enumerate(Kept.weights, start=1):
+        decay = min(0.9, (1 + step) / (10 + step)) if wanted else 0.0
+        wanted = {
+            key: decay * wanted.get(key, 0.0) + (1 - decay) * value
+            for key, value in state.items()
+            if value.is_floating_point()
+        }
+    assert len(Kept.weights) == 16
+    for key, value in wanted.items():
+        assert_close(result.weights[key], value)
+
+
+@pytest.mark.parametrize("kind", ["swa", "ema"])
+def test_the_selected_scores_are_those_of_the_average_and_not_of_the_last_epoch(kind: str) -> None:
+    val = images((10, 4, 7), seed=1)
+    result = fit(val=val, select="average", average=kind, epochs=3, lr=0.003)
+    network = tiny(seed=9)
+    network.load_state_dict(result.weights)
+    with torch.no_grad():
+        logits = network.eval()(loader.prepare(val.pixels, FORM))
+    last = result.history[-1]
+    assert result.selected.val_loss == pytest.approx(F.cross_entropy(logits, val.labels).item(), rel=1e-5)
+    assert result.selected.val_loss != pytest.approx(last.val_loss, rel=1e-3)
+    wanted = sklearn.metrics.f1_score(val.labels, logits.argmax(1), average="macro")
+    assert result.selected.val_macro_f1 == pytest.approx(wanted)
+    assert (result.selected.epoch, result.selected.lr, result.selected.train_loss) == (3, last.lr, last.train_loss)
+
+
+def test_an_average_changes_nothing_of_the_training_itself() -> None:
+    assert fit(select="average").history == fit(select="average", average="ema").history == fit(select="last").history
+
+
 # One step
 
 
@@ -209,58 +340,82 @@ def test_each_epoch_of_each_seed_draws_its_own_dropout() -> None:
 def test_a_step_is_torchs_own(optimizer: str, clip_norm: float | None) -> None:
     protocol = {**PROTOCOL, "optimizer": optimizer, "weight_decay": 0.1}
     network, oracle = tiny(dropout=0).train(), tiny(dropout=0).train()
-    data = images()
-    batches = [(loader.prepare(data.pixels[part], 16), data.labels[part]) for part in (slice(0, 40), slice(20, 60))]
-    losses, accuracy = engine.train_epoch(
-        network,
-        iter(batches),
-        F.cross_entropy,
-        engine.make_optimizer(network, protocol, CPU),
-        torch.amp.GradScaler("cpu", enabled=False),
-        dtype=torch.float32,
-        clip_norm=clip_norm,
-    )
-    steps = {
-        "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.01, weight_decay=0.1),
-        "sgd": lambda weights: torch.optim.SGD(weights, lr=0.01, weight_decay=0.1, momentum=0.9, nesterov=True),
-    }
-    step, wanted, hits = steps[optimizer](oracle.parameters()), [], 0
-    for pictures, labels in batches:
+    step = step_of(network, engine.make_optimizer(network, protocol, CPU), clip_norm=clip_norm)
+    torchs = {
+        "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.02, weight_decay=0.1),
+        "sgd": lambda weights: torch.optim.SGD(weights, lr=0.02, weight_decay=0.1, momentum=0.9, nesterov=True),
+    }[optimizer](oracle.parameters())
+    for part in (slice(0, 40), slice(20, 60)):
+        pictures, labels, *_ = batch(part)
+        found, hits = step(batch(part), 0.02)
         logits = oracle(pictures)
         loss = F.cross_entropy(logits, labels)
-        step.zero_grad()
+        torchs.zero_grad()
         loss.backward()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(oracle.parameters(), clip_norm)
-        step.step()
-        wanted.append(loss.item())
-        hits += (logits.argmax(1) == labels).sum().item()
-    assert losses.tolist() == pytest.approx(wanted, rel=1e-5)
-    assert accuracy == hits / 80
+        torchs.step()
+        assert_close(found, loss.detach())
+        assert hits == (logits.argmax(1) == labels).sum()
     for key, value in oracle.state_dict().items():
         assert_close(network.state_dict()[key], value, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_clipping_bounds_the_step() -> None:
-    def step_length(clip_norm: float | None) -> float:
-        network = linear()
-        before = torch.cat([value.detach().flatten().clone() for value in network.parameters()])
-        data = images()
-        engine.train_epoch(
-            network,
-            iter([(loader.prepare(data.pixels, 16), data.labels)]),
-            F.cross_entropy,
-            torch.optim.SGD(network.parameters(), lr=1.0),
-            torch.amp.GradScaler("cpu", enabled=False),
-            dtype=torch.float32,
-            clip_norm=clip_norm,
-        )
-        return (torch.cat([value.detach().flatten() for value in network.parameters()]) - before).norm().item()
+def moved(network: nn.Module, mixed: loader.Batch, **changes: Any) -> Tensor:
+    """How one step of plain gradient descent at rate 1 moves all weights."""
+    before = nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+    step_of(network, torch.optim.SGD(network.parameters()), **{"clip_norm": None, **changes})(mixed, 1.0)
+    return nn.utils.parameters_to_vector(network.parameters()).detach() - before
 
-    free = step_length(None)
+
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_clipping_bounds_the_step(rho: float) -> None:
+    free = moved(linear(), batch(), sam=rho).norm().item()
     assert free > 0.1
-    assert step_length(0.05) == pytest.approx(0.05, rel=1e-3)
-    assert step_length(100.0) == pytest.approx(free)
+    assert moved(linear(), batch(), sam=rho, clip_norm=0.05).norm().item() == pytest.approx(0.05, rel=1e-3)
+    assert moved(linear(), batch(), sam=rho, clip_norm=100.0).norm().item() == pytest.approx(free)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 1.0])
+def test_a_mixed_batch_trains_on_the_share_of_either_label(share: float) -> None:
+    """Which is cross-entropy with soft targets, in value and gradient."""
+    mixed = batch(others=images().labels.roll(7), share=share)
+    oracle, network = linear(), linear()
+    targets = share * F.one_hot(mixed.labels, CLASSES) + (1 - share) * F.one_hot(mixed.others, CLASSES)
+    wanted = F.cross_entropy(oracle(mixed.images), targets)
+    wanted.backward()
+    found, hits = step_of(network, torch.optim.SGD(network.parameters()))(mixed, 0.0)
+    assert_close(found, wanted.detach())
+    assert hits == (oracle(mixed.images).argmax(1) == mixed.labels).sum(), "accuracy counts the larger share's label"
+    gradient = torch.cat([value.grad.flatten() for value in oracle.parameters()])
+    assert_close(moved(linear(), mixed), -gradient)
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_a_step_with_sam_takes_the_gradient_at_the_worst_neighbour(share: float) -> None:
+    mixed, rho = batch(others=images().labels.roll(7), share=share), 0.5
+
+    def gradient(network: nn.Module) -> Tensor:
+        logits = network(mixed.images)
+        losses = [F.cross_entropy(logits, labels) for labels in (mixed.labels, mixed.others)]
+        found = torch.autograd.grad(share * losses[0] + (1 - share) * losses[1], tuple(network.parameters()))
+        return torch.cat([part.flatten() for part in found])
+
+    there = tiny(dropout=0).train()
+    climbed = gradient(there)
+    home = nn.utils.parameters_to_vector(there.parameters()).detach()
+    nn.utils.vector_to_parameters(home + rho * climbed / climbed.norm(), there.parameters())
+    wanted = gradient(there)
+    assert_close(moved(tiny(dropout=0).train(), mixed, sam=rho), -wanted, rtol=1e-3, atol=1e-5)
+    assert (wanted - climbed).norm() > 0.1 * climbed.norm()
+
+
+def test_sam_reports_the_loss_at_the_weights_themselves() -> None:
+    losses = []
+    for rho in (0.0, 0.5):
+        network = tiny(dropout=0).train()
+        losses.append(step_of(network, torch.optim.SGD(network.parameters()), sam=rho)(batch(), 0.1))
+    assert losses[0] == losses[1]
 
 
 def test_the_optimisers_are_told_what_params_say() -> None:
@@ -294,7 +449,7 @@ def test_the_reported_training_loss_is_the_one_that_params_ask_for(case: str) ->
     changes, oracle = LOSSES[case]
     train = images((30, 10, 5))
     with torch.no_grad():
-        wanted = oracle(linear()(loader.prepare(train.pixels, 16)), train.labels).item()
+        wanted = oracle(linear()(loader.prepare(train.pixels, FORM)), train.labels).item()
     result = fit(linear(), train=train, epochs=1, batch_size=45, strength=0.0, **changes)
     assert result.history[0].train_loss == pytest.approx(wanted, rel=1e-4)
     assert len({round(float(loss(torch.eye(3), torch.arange(3))), 6) for _, loss in LOSSES.values()}) == len(LOSSES) - 1
@@ -414,16 +569,69 @@ def test_the_cost_of_resnet18_is_the_published_one(tmp_path: Path) -> None:
     """1.82 G multiply-adds and 11.69 M parameters at 224 pixels and 1,000 classes, as timm's tables have them."""
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"0" * 1234)
-    cost = measure_cost(timm.create_model("resnet18"), 224, weights)
+    cost = measure_cost(timm.create_model("resnet18"), loader.format_for(224, "imagenet", {}, 3), weights)
     assert cost["flops"] / 2e9 == pytest.approx(1.82, abs=0.01)
     assert cost["parameters"] == 11_689_512
     assert cost["weight_bytes"] == 1234
 
 
-def test_flops_count_a_multiplication_and_an_addition_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flops_count_a_multiplication_and_an_addition_apart(tmp_path: Path, channels: int) -> None:
     (tmp_path / "weights").touch()
     cost = measure_cost(
-        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(800, 5)), 10, tmp_path / "weights"
+        nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.Flatten(), nn.Linear(800, 5)),
+        loader.format_for(10, "imagenet", {}, channels),
+        tmp_path / "weights",
     )
-    assert cost["flops"] == 2 * (3 * 3 * 3 * 8 * 100 + 800 * 5)
-    assert cost["parameters"] == 3 * 3 * 3 * 8 + 8 + 800 * 5 + 5
+    assert cost["flops"] == 2 * (3 * 3 * channels * 8 * 100 + 800 * 5)
+    assert cost["parameters"] == 3 * 3 * channels * 8 + 8 + 800 * 5 + 5
+
+
+# Latency
+
+
+class Counting(nn.Module):
+    """Notes how many images each pass had, whether in training, and whether with gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.passes = linear(), []
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        assert pictures.device == CPU
+        assert pictures.dtype == torch.float32
+        assert not self.training
+        assert torch.is_inference_mode_enabled()
+        self.passes.append(len(pictures))
+        return self.body(pictures)
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, network: Counting, per_call: float, per_image: float) -> None:
+    """A clock that goes on by what each pass through the network takes, and stands still otherwise."""
+    now = lambda: per_call * len(network.passes) + per_image * sum(network.passes)  # noqa: E731
+    monkeypatch.setattr(evaluate.time, "perf_counter", now)
+
+
+def test_latency_is_the_median_per_image_in_batches_and_for_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Counting()
+    clock(monkeypatch, network, per_call=0.128, per_image=0.002)
+    found = evaluate.measure_latency(network, images((100, 100, 100)), FORM)
+    assert found["cpu_ms_per_image"] == pytest.approx(1 + 2)
+    assert found["cpu_ms_alone"] == pytest.approx(128 + 2)
+    assert (found["cpu_images"], found["cpu_batch"]) == (300, 128)
+    assert found["cpu_threads"] == torch.get_num_threads()
+    assert network.passes == [128, 1, *[1] * 50, 128, 128, 44], "the first two warm up"
+
+
+def test_slow_networks_are_timed_on_as_many_images_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Counting()
+    clock(monkeypatch, network, per_call=evaluate.LATENCY_SECONDS * 0.6, per_image=0.0)
+    assert evaluate.measure_latency(network, images((200, 200, 200)), FORM)["cpu_images"] == 256
+
+
+def test_fewer_images_than_a_batch_are_timed_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Counting()
+    clock(monkeypatch, network, per_call=0.0, per_image=0.001)
+    found = evaluate.measure_latency(network, images((1, 1, 1)), FORM)
+    assert found["cpu_images"] == 3
+    assert found["cpu_ms_alone"] == pytest.approx(1)

@@ -1,15 +1,23 @@
 """Prediction on whichever device there is: in order, in float32, with the remedy where memory runs out."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from pipeline import inference, loader
+from pipeline import inference, loader, networks
 from pipeline.stage import StageError
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+FORM = loader.format_for(8, "imagenet", {}, 3)
 
 
 def images(count: int = 20) -> loader.Images:
@@ -64,16 +72,16 @@ class Network(nn.Module):
 def test_predictions_are_the_networks_in_order_whatever_the_batches_and_its_mode() -> None:
     network, data = Network(), images()
     with torch.no_grad():
-        wanted = network.eval()(loader.prepare(data.pixels, 8))
+        wanted = network.eval()(loader.prepare(data.pixels, FORM))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     for batch_size in (1, 7, 256):
-        assert_close(inference.predict(network.train(), data, 8, CPU, batch_size=batch_size), wanted)
+        assert_close(inference.predict(network.train(), data, FORM, CPU, batch_size=batch_size), wanted)
     assert all(value.equal(before[key]) for key, value in network.state_dict().items()), "it learns nothing from them"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_predictions_are_float32(dtype: torch.dtype) -> None:
-    assert inference.predict(Network(dtype), images(), 8, CPU).dtype == torch.float32
+    assert inference.predict(Network(dtype), images(), FORM, CPU).dtype == torch.float32
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=repr)
@@ -93,3 +101,45 @@ def test_other_errors_pass_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as found, inference.memory_remedy("halve train.batch_size"):
         raise error
     assert found.value is error
+
+
+# How a trained network is given its images and its memory
+
+
+def test_a_trained_networks_images_are_normalised_as_its_configuration_says() -> None:
+    """The configuration went through JSON, where a tuple becomes a list."""
+    form = loader.Format(28, (0.13,), (0.31,))
+    config = json.loads(json.dumps({"image_size": 28, "normalise": {"mean": form.mean, "std": form.std}}))
+    assert inference.image_format(config) == form
+
+
+def test_a_trained_network_is_built_again_with_its_techniques(tmp_path: Path) -> None:
+    layers = ["conv 16", "pool", "dw 16 skip", "pool", "conv 16"]
+    network = {"family": "tiny", "layers": layers, "in_channels": 1, "blurpool": True, "squeeze_excite": 0.25}
+    trained = networks.build(name="m", classes=3, image_size=8, seed=1, **network).eval()
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    config = {"model": "m", "classes": ["a", "b", "c"], "image_size": 8, "network": network}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found, read = inference.load(tmp_path)
+    pictures = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert_close(found(pictures), trained(pictures), rtol=0, atol=0)
+    assert read == config
+
+
+def test_memory_that_is_kept_changes_no_result() -> None:
+    code = (
+        "import torch\nfrom pipeline import inference\n"
+        "conv, x = torch.nn.Conv2d(3, 8, 3), torch.ones(8, 3, 64, 64)\n"
+        "before = conv(x)\n"
+        "inference.keep_freed_memory()\n"
+        "assert all(conv(x).equal(before) for _ in range(20))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(inference.ctypes, "CDLL", called.append)
+    monkeypatch.setattr(inference.platform, "libc_ver", lambda: ("musl", "1.2"))
+    inference.keep_freed_memory()
+    assert called == []

@@ -26,18 +26,23 @@ train: {epochs: 25, batch_size: 64, lr: 0.0003, warmup_epochs: 2, clip_norm: 1.0
 models:
   cnn: {family: timm, backbone: resnet18, dropout: 0.2, train: {lr: 0.001, warmup_epochs: 0}}
   hybrid: {family: hybrid, backbone: resnet18, dim: 96, heads: 3}
+  tiny: {family: tiny, layers: [conv 8, dw 12, transition 8, pool, conv 8 skip], augment: {cutout: 10}}
 """
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-PIPELINE = "crop, aspect, rotate, jitter, erase"
+AUGMENT = "strength, flip, minority, cutout, mixup, light, strong"
+PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
-    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sampler,"
-    " loss, focal_gamma, class_weights, label_smoothing, select"
+    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
+    " sampler, loss, focal_gamma, class_weights, label_smoothing, select, average, average_start, ema_decay"
 )
-TIMM = "backbone, pretrained, dropout, drop_path, args, train, family"
+MODEL = "pretrained, dropout, blurpool, squeeze_excite, augment, train"
+TIMM = MODEL + ", backbone, drop_path, args, family"
 HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
+TINY = MODEL + ", family, layers, in_channels, bias"
+LAYERS = "wanted layers such as conv 8, dw 12, conv 12 skip, transition 8, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
 ROW = (
     "model, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops, weight_bytes,"
@@ -57,13 +62,13 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "dataset.imagesize",
         32,
         "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
-        " imbalance",
+        " imbalance, normalise",
     ),
     ("split.seeds", 0, "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction"),
     (
         "augment.strenght",
         1,
-        "augment.strenght: unknown key; did you mean 'strength'? choose from strength, flip, minority, light, strong",
+        f"augment.strenght: unknown key; did you mean 'strength'? choose from {AUGMENT}",
     ),
     (
         "augment.light.rotat",
@@ -78,6 +83,13 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "models.hybrid.feature_levels",
         3,
         f"models.hybrid.feature_levels: unknown key; did you mean 'feature_level'? choose from {HYBRID}",
+    ),
+    ("models.tiny.layer", [], f"models.tiny.layer: unknown key; did you mean 'layers'? choose from {TINY}"),
+    ("models.tiny.backbone", "resnet18", f"models.tiny.backbone: unknown key; choose from {TINY}"),
+    (
+        "models.tiny.augment.cutuot",
+        10,
+        f"models.tiny.augment.cutuot: unknown key; did you mean 'cutout'? choose from {AUGMENT}",
     ),
     ("models.cnn.train.lrr", 1, f"models.cnn.train.lrr: unknown key; did you mean 'lr'? choose from {TRAIN}"),
     (
@@ -105,7 +117,8 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("augment.strong.crop", GONE, "augment.strong.crop: missing; it is needed"),
     ("train.epochs", GONE, "train.epochs: missing; it is needed"),
     ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
-    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid"),
+    ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
+    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny"),
     # not among the choices
     ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
     (
@@ -118,12 +131,14 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
     ("train.precision", "half", "train.precision: got 'half'; choose from auto, fp32, bf16, fp16"),
     ("train.optimizer", "adam", "train.optimizer: got 'adam'; choose from adamw, sgd"),
-    ("train.schedule", "step", "train.schedule: got 'step'; choose from cosine, constant"),
+    ("train.schedule", "step", "train.schedule: got 'step'; choose from cosine, constant, onecycle"),
     ("train.sampler", "balanced", "train.sampler: got 'balanced'; choose from weighted, shuffle"),
     ("train.loss", "ce", "train.loss: got 'ce'; choose from cross_entropy, focal"),
     ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
-    ("train.select", "first", "train.select: got 'first'; choose from best, last"),
-    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid"),
+    ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
+    ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
+    ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
+    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny"),
     (
         "models.hybrid.pool",
         "avg",
@@ -142,6 +157,12 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("augment.flip", "yes", "augment.flip: got 'yes'; wanted true or false"),
     ("models.cnn.pretrained", 1, "models.cnn.pretrained: got 1; wanted true or false or text"),
     ("models.cnn.args", None, "models.cnn.args: got None; wanted keys and values"),
+    ("models.tiny.layers", "conv 8", "models.tiny.layers: got 'conv 8'; wanted a list"),
+    ("models.tiny.layers", [], "models.tiny.layers: got []; wanted one or more"),
+    ("models.tiny.layers", ["conv 8", 8], "models.tiny.layers.1: got 8; wanted text"),
+    ("models.cnn.blurpool", 1, "models.cnn.blurpool: got 1; wanted true or false"),
+    ("models.tiny.augment.cutout", 2.5, "models.tiny.augment.cutout: got 2.5; wanted a whole number"),
+    ("models.tiny.augment", None, "models.tiny.augment: got None; wanted keys and values"),
     ("replicates", 3, "replicates: got 3; wanted a list"),
     ("replicates", [], "replicates: got []; wanted one or more"),
     ("replicates", ["0"], "replicates.0: got '0'; wanted a whole number"),
@@ -165,6 +186,14 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.batch_size", 1, "train.batch_size: got 1; wanted greater than or equal to 2"),
     ("train.lr", 0, "train.lr: got 0; wanted greater than 0"),
     ("train.clip_norm", 0, "train.clip_norm: got 0; wanted greater than 0"),
+    ("augment.cutout", -1, "augment.cutout: got -1; wanted greater than or equal to 0"),
+    ("augment.mixup", -0.2, "augment.mixup: got -0.2; wanted greater than or equal to 0"),
+    ("augment.light.shift", 1.0, "augment.light.shift: got 1.0; wanted less than 1"),
+    ("train.sam", -0.05, "train.sam: got -0.05; wanted greater than or equal to 0"),
+    ("train.average_start", 1, "train.average_start: got 1; wanted less than 1"),
+    ("train.ema_decay", 1.0, "train.ema_decay: got 1.0; wanted less than 1"),
+    ("models.cnn.squeeze_excite", 1.5, "models.cnn.squeeze_excite: got 1.5; wanted less than or equal to 1"),
+    ("models.tiny.augment.mixup", -1, "models.tiny.augment.mixup: got -1; wanted greater than or equal to 0"),
     ("train.focal_gamma", -1, "train.focal_gamma: got -1; wanted greater than or equal to 0"),
     ("train.label_smoothing", 1, "train.label_smoothing: got 1; wanted less than 1"),
     ("models.cnn.dropout", 1, "models.cnn.dropout: got 1; wanted less than 1"),
@@ -287,6 +316,7 @@ def test_every_study_here_is_valid(path: Path) -> None:
     study = params.load(path)
     for name in study.models:
         assert study.model_train(name).epochs > 0
+        assert study.model_augment(name).light.crop >= 0
 
 
 def test_a_model_overrides_the_protocol_for_itself_alone() -> None:
@@ -295,6 +325,55 @@ def test_a_model_overrides_the_protocol_for_itself_alone() -> None:
     assert (cnn.lr, cnn.warmup_epochs, cnn.label_smoothing, cnn.clip_norm) == (0.001, 0, 0.1, 1.0)
     assert hybrid == study.train
     assert (hybrid.lr, hybrid.warmup_epochs) == (0.0003, 2)
+
+
+def test_a_model_overrides_the_augmentation_for_itself_alone() -> None:
+    study = params.parse(edited("augment.mixup", 0.2))
+    own = study.model_augment("tiny")
+    assert (own.cutout, own.mixup) == (10, 0.2)
+    assert own.light == study.augment.light
+    assert study.model_augment("cnn") == study.augment
+    assert study.augment.cutout == 0
+
+
+def test_a_model_may_train_on_images_as_they_are() -> None:
+    study = params.parse(edited("models.cnn.augment", {"strength": 0.0, "flip": False}))
+    assert (study.model_augment("cnn").strength, study.model_augment("hybrid").strength) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("average", ["swa", "ema"])
+def test_an_override_can_select_the_average(average: str) -> None:
+    study = params.parse(edited("models.cnn.train", {"select": "average", "average": average, "warmup_epochs": 0}))
+    assert (study.model_train("cnn").select, study.model_train("cnn").average) == ("average", average)
+    assert study.model_train("hybrid").select == "best"
+
+
+@pytest.mark.parametrize("layer", ["pool", "conv 8", "conv 8 skip", "dw 120", "dw 8 skip", "transition 12"])
+def test_a_tiny_network_takes_its_layers_by_name(layer: str) -> None:
+    model = params.parse(edited("models.tiny.layers", ["conv 8", layer])).models["tiny"]
+    assert model.model_dump()["layers"] == ("conv 8", layer)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "conv",
+        "conv 0",
+        "conv  8",
+        "conv -8",
+        "cnov 8",
+        "Conv 8",
+        "pool 2",
+        "transition 8 skip",
+        "conv 8 skips",
+        "",
+        "8",
+    ],
+)
+def test_a_layer_of_another_kind_is_refused_with_those_there_are(layer: str) -> None:
+    with pytest.raises(StageError) as fault:
+        params.parse(edited("models.tiny.layers", ["conv 8", layer]))
+    assert str(fault.value) == f"params.yaml: models.tiny.layers.1: got {layer!r}; {LAYERS}"
 
 
 def test_an_override_can_switch_clipping_off() -> None:

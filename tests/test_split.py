@@ -220,6 +220,36 @@ def test_resizing_is_pillows_antialiased_bilinear() -> None:
     assert np.asarray(expected).std() < image.std() / 2  # averaged, not picked
 
 
+# the statistics of the pixels
+
+
+@pytest.mark.parametrize(("channels", "count"), [(1, 3), (3, 3), (1, 2500)])
+def test_mean_and_deviation_are_numpys(channels: int, count: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, 5, 5, channels), dtype=np.uint8)
+    images[..., 0] //= 3
+    found = split.statistics(images)
+    fractions = images.reshape(-1, channels) / 255
+    assert found["mean"] == pytest.approx(fractions.mean(0), abs=1e-6)
+    assert found["std"] == pytest.approx(fractions.std(0), abs=1e-6)
+
+
+def test_the_statistics_of_images_all_alike() -> None:
+    assert split.statistics(np.full((4, 2, 2, 1), 51, np.uint8)) == {"mean": [0.2], "std": [0.0]}
+
+
+def test_statistics_are_those_of_the_training_images_alone(tmp_path: Path, prepared: Any) -> None:
+    """The test images are white, and some training images are thinned out."""
+    source = rafdb_folders(tmp_path / "raf", train=6, test=2, side=8)
+    for path in (source / "test").rglob("*.jpg"):
+        put(path, encoded(np.full((8, 8, 3), 255, np.uint8), "jpeg"))
+    folder = prepared("rafdb", source, dataset__imbalance=3)
+    found = json.loads((folder / "data/fit/info.json").read_text())["pixels"]
+    train = np.load(folder / "data/fit/train_images.npy") / 255
+    assert found["mean"] == pytest.approx(train.mean((0, 1, 2)), abs=1e-6)
+    assert found["std"] == pytest.approx(train.std((0, 1, 2)), abs=1e-6)
+    assert found["mean"] != pytest.approx((np.load(folder / "data/fit/val_images.npy") / 255).mean((0, 1, 2)), abs=1e-4)
+
+
 # the lock on the test images
 
 

@@ -102,7 +102,7 @@ def test_an_unknown_tag_of_a_known_backbone_is_refused() -> None:
     ("backbone", "args", "reason"),
     [
         ("resnet18", {"zzz": 1}, "unexpected keyword argument 'zzz'"),
-        ("resnet18", {"in_chans": 1}, "to have 1 channels, but got 3 channels"),
+        ("resnet18", {"block_args": 3}, "must be a mapping, not int"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_with_the_reason(
@@ -112,6 +112,12 @@ def test_arguments_that_do_not_fit_are_refused_with_the_reason(
         StageError, match=rf"^params\.yaml: models\.m: cannot be built for images of 32 pixels: .*{reason}"
     ):
         build(backbone, family=family, args=args)
+
+
+def test_a_network_may_take_grey_images() -> None:
+    network = build(args={"in_chans": 1, "channels": [8, 8, 16, 16]})
+    assert networks.channels(network) == 1
+    assert network(PICTURES[:, :1]).shape == (2, 7)
 
 
 def test_a_width_that_heads_do_not_divide_is_refused_with_the_reason() -> None:
