@@ -71,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--top", type=positive, default=3, metavar="N", help="classes to name for each image (3)")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
+    added = command(
+        "export", export, "Write a trained model as ONNX and verify it", "versus export cnn-2 --onnx cnn.onnx"
+    )
+    added.add_argument("model", help="cnn-2: that replicate; cnn: its best one, by validation")
+    added.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="where to write it")
+
     added = command("models", models, "List the study's trained models with their scores", "versus models --json")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -99,6 +105,12 @@ def predict(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def export(arguments: argparse.Namespace) -> None:
+    from pipeline.export import export
+
+    export(arguments.model, arguments.onnx)
+
+
 def models(arguments: argparse.Namespace) -> None:
     from pipeline import trained
 
@@ -122,8 +134,8 @@ def completion(arguments: argparse.Namespace) -> None:
 
     top = parser()
     for commands in (action.choices for action in top._actions if isinstance(action.choices, dict)):
-        for action in commands["predict"]._actions:
-            if action.dest == "images":
+        for action in commands["predict"]._actions + commands["export"]._actions:
+            if action.dest in ("images", "onnx"):
                 action.complete = shtab.FILE
     print(shtab.complete(top, arguments.shell))
 
