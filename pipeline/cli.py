@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="example:\n  versus predict photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    debug = "show where in the code an error comes from"
+    top.add_argument("--debug", action="store_true", help=debug)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+        added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
         added.set_defaults(call=call)
         return added
 

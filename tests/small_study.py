@@ -1,6 +1,7 @@
 """A study whose stages really ran, by their own functions: no DVC, no MLflow store, tiny networks, one epoch each."""
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "pool": "class_token",
     },
 }
-SETTINGS = {"dataset.image_size": 16, "replicates": [0, 1], "train.epochs": 1, "train.warmup_epochs": 0}
+SETTINGS = {
+    "dataset.image_size": 16,
+    "replicates": [0, 1],
+    "train.device": "cpu",
+    "train.epochs": 1,
+    "train.warmup_epochs": 0,
+}
 TRAINED = ("tiny-0", "tiny-1", "vit-0", "hybrid-0")  # vit-1 and hybrid-1 are named in params.yaml and not trained
 
 
@@ -78,4 +85,24 @@ def write(folder: Path, settings: Mapping[str, Any], models: Mapping[str, Mappin
     content["models"] = {name: {**BASE, **model} for name, model in models.items()}
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(content, file)
+    return folder
+
+
+SCORES = {"cnn-0": (0.7, 0.99), "cnn-1": (0.9, 0.1), "vit-0": (0.8, 0.95), "vit-1": (0.6, 0.97)}
+
+
+def scores(folder: Path, values: dict[str, tuple[float, float]], weights: bool = True) -> Path:
+    """A made-up study that trained nothing: replicate -> validation and test macro-F1."""
+    models = sorted({name.split("-")[0] for name in values})
+    write(folder, {}, dict.fromkeys(models, MODELS["tiny"]))
+    for name, (validation, test) in values.items():
+        run = {"commit": "c", "started": "now"}
+        selected = {"val_macro_f1": validation}
+        if weights:
+            trees.put(folder / f"models/{name}/config.json", b"{}")
+            trees.put(folder / f"models/{name}/weights.safetensors", b"")
+            content = json.dumps({**run, "selected": selected}).encode()
+            trees.put(folder / f"models/{name}/run.json", content)
+        evaluation = {"run": run, "selected": selected, "scores": {"accuracy": test, "macro_f1": test}}
+        trees.put(folder / f"reports/evaluations/{name}.json", json.dumps(evaluation).encode())
     return folder

@@ -17,7 +17,6 @@ import pytest
 from pipeline import cli
 from pipeline.stage import StageError
 from tests import small_study
-from tests.test_predict import SCORES, scores
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("predict", "export", "models", "check", "schema", "completion")
@@ -69,7 +68,7 @@ def test_help_imports_nothing_that_takes_seconds(words: list[str]) -> None:
 
 
 def test_models_are_listed_without_torch(tmp_path: Path) -> None:
-    assert not {"torch", "timm", "mlflow"} & loaded(["models"], scores(tmp_path, SCORES))
+    assert not {"torch", "timm", "mlflow"} & loaded(["models"], small_study.scores(tmp_path, small_study.SCORES))
 
 
 def loaded(words: list[str], folder: Path) -> set[str]:
@@ -127,16 +126,17 @@ def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
     assert capsys.readouterr().err == "versus: unexpected KeyError: 'scores'; --debug shows where\n"
 
 
+@pytest.mark.parametrize("words", [["models", "--debug"], ["--debug", "models"]], ids=" ".join)
 @pytest.mark.parametrize("error", [KeyError("scores"), StageError("no model")], ids=repr)
-def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]) -> None:
     monkeypatch.setattr("pipeline.trained.show", fails(error))
     with pytest.raises(type(error)):
-        cli.main(["models", "--debug"])
+        cli.main(words)
 
 
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     """As with `versus models | head`."""
-    scores(tmp_path, SCORES)
+    small_study.scores(tmp_path, small_study.SCORES)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -165,7 +165,7 @@ def test_predict_ends_with_an_error_if_any_image_had_none(capsys: pytest.Capture
 def test_models_shows_validation_and_test_scores_and_marks_the_best_by_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = scores(tmp_path, SCORES)
+    folder = small_study.scores(tmp_path, small_study.SCORES)
     shutil.rmtree(folder / "models/vit-0")  # its scores are in git, its weights elsewhere
     (folder / "reports/evaluations/vit-1.json").unlink()  # not evaluated
     monkeypatch.chdir(folder)

@@ -239,26 +239,6 @@ def test_json_is_one_document_with_answers_and_faults(tmp_path: Path, capsys: py
 # Which model
 
 
-def scores(folder: Path, values: dict[str, tuple[float, float]], weights: bool = True) -> Path:
-    """A made-up study: replicate -> validation and test macro-F1."""
-    models = sorted({name.split("-")[0] for name in values})
-    small_study.write(folder, {}, dict.fromkeys(models, small_study.MODELS["tiny"]))
-    for name, (validation, test) in values.items():
-        run = {"commit": "c", "started": "now"}
-        selected = {"val_macro_f1": validation}
-        if weights:
-            trees.put(folder / f"models/{name}/config.json", b"{}")
-            trees.put(folder / f"models/{name}/weights.safetensors", b"")
-            content = json.dumps({**run, "selected": selected}).encode()
-            trees.put(folder / f"models/{name}/run.json", content)
-        evaluation = {"run": run, "selected": selected, "scores": {"accuracy": test, "macro_f1": test}}
-        trees.put(folder / f"reports/evaluations/{name}.json", json.dumps(evaluation).encode())
-    return folder
-
-
-SCORES = {"cnn-0": (0.7, 0.99), "cnn-1": (0.9, 0.1), "vit-0": (0.8, 0.95), "vit-1": (0.6, 0.97)}
-
-
 @pytest.mark.parametrize(
     ("asked", "chosen", "why"),
     [
@@ -270,7 +250,7 @@ SCORES = {"cnn-0": (0.7, 0.99), "cnn-1": (0.9, 0.1), "vit-0": (0.8, 0.95), "vit-
 def test_the_model_is_chosen_by_validation_scores_whatever_the_test_scores_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, chosen: str, why: str
 ) -> None:
-    monkeypatch.chdir(scores(tmp_path, SCORES))
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
     entry, said = trained.choose(asked)
     assert entry.name == chosen
     assert said.startswith(f"{chosen} of ")
@@ -278,7 +258,7 @@ def test_the_model_is_chosen_by_validation_scores_whatever_the_test_scores_say(
 
 
 def test_of_equals_the_first_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(scores(tmp_path, {"cnn-0": (0.5, 0.1), "cnn-1": (0.5, 0.9), "vit-0": (0.5, 0.9)}))
+    monkeypatch.chdir(small_study.scores(tmp_path, {"cnn-0": (0.5, 0.1), "cnn-1": (0.5, 0.9), "vit-0": (0.5, 0.9)}))
     assert trained.choose()[0].name == "cnn-0"
 
 
@@ -286,7 +266,7 @@ def test_of_equals_the_first_is_chosen(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_unknown_model_is_refused_with_the_choices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    monkeypatch.chdir(scores(tmp_path, SCORES))
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
     with pytest.raises(StageError) as fault:
         trained.choose(asked)
     assert str(fault.value) == (
@@ -299,7 +279,7 @@ def test_where_nothing_is_trained_the_remedy_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     """Also where git brought the scores and nobody has fetched the weights yet."""
-    monkeypatch.chdir(scores(tmp_path, SCORES, weights=False))
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES, weights=False))
     with pytest.raises(StageError, match=r"run `dvc repro` to train, or `dvc checkout` \(`dvc pull` from a remote\)"):
         trained.choose(asked)
 
@@ -307,14 +287,14 @@ def test_where_nothing_is_trained_the_remedy_is_named(
 def test_models_that_params_yaml_no_longer_names_are_not_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores(tmp_path, {"old-0": (0.99, 0.99)})
-    monkeypatch.chdir(scores(tmp_path, SCORES))
+    small_study.scores(tmp_path, {"old-0": (0.99, 0.99)})
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
     assert Path("models/old-0").is_dir()
     assert trained.choose()[0].name == "cnn-1"
 
 
 def test_test_scores_of_weights_trained_before_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(scores(tmp_path, {"cnn-0": (0.5, 0.6)}))
+    monkeypatch.chdir(small_study.scores(tmp_path, {"cnn-0": (0.5, 0.6)}))
     diary = Path("models/cnn-0/run.json")
     diary.write_text(diary.read_text().replace('"now"', '"later"'))
     assert trained.choose("cnn-0")[0].test is None
