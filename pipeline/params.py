@@ -110,9 +110,12 @@ class TinyModel(_Model):
     """A small CNN as a list of layers."""
 
     family: Literal["tiny"]
-    layers: Annotated[tuple[TinyLayers, ...], Field(min_length=1, strict=False)]
-    in_channels: Literal[1, 3] = 3
-    bias: bool = False
+    layers: Annotated[
+        tuple[TinyLayers, ...],
+        Field(min_length=1, strict=False, description="such as conv 8, dw 12, conv 12 skip, transition 8, pool"),
+    ]
+    in_channels: Annotated[Literal[1, 3], Field(description="1: grey; 3: colour")] = 3
+    bias: Annotated[bool, Field(description="of every convolution")] = False
 
 
 class TimmModel(_Backbone):

@@ -130,7 +130,10 @@ def test_constraints_pin_every_dependency_by_version_alone() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in pins)
     named = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    listed = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     assert {re.sub(r"[-_.]+", "-", re.split("[<>=]", name)[0]).lower() for name in listed} <= named
 
 

@@ -1,0 +1,146 @@
+"""`versus`: what one does with a study and its trained models; `versus COMMAND --help` shows an example.
+
+A command's module is imported when the command runs: torch takes seconds to import, and help is wanted at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline import stage
+from pipeline.stage import StageError
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
+    if arguments.debug:
+        arguments.call(arguments)
+    else:
+        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)))
+
+
+def in_one_line(call: Callable[[], None]) -> None:
+    """Call; an error that nobody foresaw becomes a StageError, and a reader who has gone away (`| head`) no error."""
+    try:
+        call()
+        sys.stdout.flush()
+    except StageError:
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        sys.exit(141)  # as a shell reports SIGPIPE
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StageError(f"unexpected {type(error).__name__}: {reason}; --debug shows where") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="versus",
+        description="Use, list and check what a study of Versus trained; run it in the study's folder.",
+        epilog="example:\n  versus predict photo.jpg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    debug = "show where in the code an error comes from"
+    top.add_argument("--debug", action="store_true", help=debug)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, call: Callable[[argparse.Namespace], None], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=text[0].lower() + text[1:],
+            description=text + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
+        added.set_defaults(call=call)
+        return added
+
+    added = command(
+        "predict", predict, "Class and probability for images", "versus predict photo.jpg photos/ --model cnn"
+    )
+    added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or globs in quotes")
+    added.add_argument(
+        "--model", default="", help="cnn: its best replicate; cnn-2: that one; else the study's best, by validation"
+    )
+    added.add_argument("--top", type=positive, default=3, metavar="N", help="classes to name for each image (3)")
+    added.add_argument("--json", action="store_true", help="print one JSON document")
+
+    added = command(
+        "export", export, "Write a trained model as ONNX and verify it", "versus export cnn-2 --onnx cnn.onnx"
+    )
+    added.add_argument("model", help="cnn-2: that replicate; cnn: its best one, by validation")
+    added.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="where to write it")
+
+    added = command("models", models, "List the study's trained models with their scores", "versus models --json")
+    added.add_argument("--json", action="store_true", help="print one JSON document")
+
+    command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
+    command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
+
+    added = command(
+        "completion", completion, "Print what completes `versus` in a shell", 'eval "$(versus completion bash)"'
+    )
+    added.add_argument("shell", choices=SHELLS)
+    return top
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    from pipeline.predict import predict
+
+    if not predict(arguments.images, arguments.model, arguments.top, arguments.json):
+        sys.exit(1)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from pipeline.export import export
+
+    export(arguments.model, arguments.onnx)
+
+
+def models(arguments: argparse.Namespace) -> None:
+    from pipeline import trained
+
+    trained.show(arguments.json)
+
+
+def check(_: argparse.Namespace) -> None:
+    from pipeline import check
+
+    check.main()
+
+
+def schema(_: argparse.Namespace) -> None:
+    from pipeline import schema
+
+    schema.main()
+
+
+def completion(arguments: argparse.Namespace) -> None:
+    import shtab
+
+    top = parser()
+    for commands in (action.choices for action in top._actions if isinstance(action.choices, dict)):
+        for action in commands["predict"]._actions + commands["export"]._actions:
+            if action.dest in ("images", "onnx"):
+                action.complete = shtab.FILE
+    print(shtab.complete(top, arguments.shell))
+
+
+if __name__ == "__main__":
+    main()

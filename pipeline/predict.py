@@ -1,0 +1,167 @@
+"""Class and probability for images: `versus predict IMAGE...`, or `python -m pipeline.predict IMAGE...`.
+
+An image goes the way of a test image: decoded as fetch does, resized as split does, prepared and scored as evaluate
+does. So an image of the data set gets the logits that evaluate gave it.
+"""
+
+import glob
+import io
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from pipeline import cli, inference, loader, params, trained
+from pipeline.datasets.decode import SUFFIXES, decode
+from pipeline.datasets.tree import FolderTree
+from pipeline.split import FIT, fitted
+from pipeline.stage import StageError, study
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The form that split brings images into."""
+
+    side: int
+    channels: int
+    resize: str
+
+
+def predict(sources: Iterable[str], model: str = "", top: int = 3, as_json: bool = False) -> bool:
+    """Print an answer for every image; what has none gets a line on stderr, and False is returned."""
+    entry, why = trained.choose(model)
+    network, config = trained.load(entry)
+    form = packed(config, entry.name)
+    if not as_json:
+        print(why, file=sys.stderr)
+    faults: list[dict[str, str]] = []
+    answers = []
+    images = readable(sources, form, faults)
+    for paths, logits in scored(network, config, images):
+        for path, answer in zip(paths, ranked(logits, config["classes"], top), strict=True):
+            answers.append({"image": path, **answer[0], "top": answer})
+            if not as_json:
+                text = ", ".join(f"{choice['class']} {choice['probability']:.1%}" for choice in answer)
+                print(f"{path}: {text}", flush=True)
+    if as_json:
+        chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1}
+        print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2, ensure_ascii=False))
+    return not faults
+
+
+def packed(config: dict[str, Any], name: str) -> Packed:
+    """How split packed the images that a network was trained on; data/fit has to be that of the training."""
+    try:
+        digest = json.loads((FIT / "info.json").read_text(encoding="utf-8"))["digest"]
+        shape = np.load(FIT / "val_images.npy", mmap_mode="r").shape  # (N, S, S, C)
+    except FileNotFoundError:
+        raise StageError(
+            f"{FIT}: not found, and it says in what form {name} saw its images; run `dvc repro split`, or"
+            f" `dvc checkout {FIT}` (`dvc pull {FIT}` from a remote)"
+        ) from None
+    if digest != config["data"]["digest"]:
+        raise StageError(f"{name} was trained on other images than {FIT} holds; run `dvc repro` or `dvc checkout`")
+    return Packed(shape[1], shape[3], params.load().dataset.resize)
+
+
+def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and pixels (S, S, C) of every image that can be read; others are added to `faults` and said on stderr."""
+
+    def fault(name: str, error: StageError) -> None:
+        faults.append({"image": name, "error": str(error)})
+        print(f"versus: {error}", file=sys.stderr)
+
+    for source in sources:
+        try:
+            paths = files(source)
+        except StageError as error:
+            fault(source, error)
+            continue
+        for path in paths:
+            try:
+                image = read(path, form)
+            except StageError as error:
+                fault(str(path), error)
+            else:
+                yield str(path), image
+
+
+def files(source: str) -> list[Path]:
+    """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        images = [path / name for name in FolderTree(path).paths if name.lower().endswith(SUFFIXES)]
+        if not images:
+            raise StageError(f"{source}: no images in this folder ({', '.join(SUFFIXES)})")
+        return images
+    if path.exists():
+        return [path]
+    matches = sorted(glob.glob(str(path), recursive=True))
+    if not matches:
+        raise StageError(f"{source}: no such file")
+    return [path for match in matches for path in files(match)]
+
+
+def read(path: Path, form: Packed) -> np.ndarray:
+    """One image file as split would pack it: uint8 (S, S, C)."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read: {error.strerror}") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
+        if not known(content):
+            raise StageError(f"{path}: not an image")
+        pixels = decode(content, str(path))
+    return fitted(pixels, form.side, form.channels, form.resize)
+
+
+def known(content: bytes) -> bool:
+    """Whether these are an image's first bytes; what is wrong behind them, `decode` says."""
+    try:
+        Image.open(io.BytesIO(content)).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # Pillow's plugins raise whatever comes along
+        return True
+    return True
+
+
+def scored(
+    network: nn.Module, config: dict[str, Any], images: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and logits (N, K) of named images (S, S, C), a batch of evaluate's size at a time."""
+    size = config["train"]["batch_size"]
+    device = inference.pick_device("cpu" if config["train"]["device"] == "cpu" else "auto")
+    network, form = network.to(device), inference.image_format(config)
+    remaining = iter(images)
+    while batch := list(islice(remaining, size)):
+        pixels = torch.from_numpy(np.stack([image for _, image in batch]))
+        unknown = torch.zeros(len(batch), dtype=torch.int64)
+        with inference.memory_remedy("free memory on the device"):
+            yield (
+                [name for name, _ in batch],
+                inference.predict(network, loader.Images(pixels, unknown), form, device, size),
+            )
+
+
+def ranked(logits: Tensor, classes: list[str], top: int) -> list[list[dict[str, Any]]]:
+    """The `top` likeliest classes of each row of logits (N, K), the likeliest first."""
+    probabilities, order = logits.double().softmax(1).sort(dim=1, descending=True, stable=True)
+    return [
+        [{"class": classes[index], "probability": share} for index, share in zip(places, shares, strict=True)]
+        for places, shares in zip(order[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    cli.main(["predict", *sys.argv[1:]])

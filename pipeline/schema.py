@@ -1,0 +1,104 @@
+"""params.schema.json: what params.yaml may hold, for editors that complete and check it.
+
+Made from the typed parameters; what a key means is the comment beside its field in params.py, else the comment beside
+it in the default study's params.yaml. `versus schema` writes it, and a test holds it to both.
+"""
+
+import copy
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from pipeline import params
+from pipeline.stage import run, whole, write_json
+
+ROOT = Path(__file__).parent.parent
+FILE = ROOT / "params.schema.json"
+SECTIONS = {"dataset": params.Dataset, "split": params.Split, "augment": params.Augment, "train": params.Train}
+OVERRIDES = {"augment": "Augment", "train": "Train"}  # a model's keys that hold any of a section's
+
+
+def main() -> None:
+    with whole(FILE) as partial:
+        write_json(partial, schema())
+    print(f"schema: {FILE.name}, at the root of the repository")
+
+
+class _Untitled(GenerateJsonSchema):
+    """Titles would only repeat the keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a params.yaml."""
+    content = params.Params.model_json_schema(schema_generator=_Untitled)
+    definitions = content["$defs"]
+    texts = descriptions()
+    for owner, definition in [("Params", content), *definitions.items()]:
+        definition.pop("title")
+        for key, field in definition["properties"].items():
+            if (text := texts.get((owner, key))) and "description" not in field:
+                field["description"] = text
+    for key, section in OVERRIDES.items():
+        definitions[f"{section}Overrides"] = partly(definitions[section])
+        for family in params.FAMILIES.values():
+            field = definitions[family.__name__]["properties"][key]
+            field.pop("additionalProperties")
+            field.pop("type")
+            field["$ref"] = f"#/$defs/{section}Overrides"
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A study of Versus: params.yaml",
+        **content,
+    }
+
+
+def partly(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same keys, none of them needed and none with a default."""
+    part = copy.deepcopy({key: value for key, value in definition.items() if key != "required"})
+    for field in part["properties"].values():
+        field.pop("default", None)
+    return part
+
+
+def descriptions() -> dict[tuple[str, str], str]:
+    """(class of params.py, field) -> what it means."""
+    texts: dict[tuple[str, str], str] = {}
+    for path, text in yaml_comments((ROOT / "params.yaml").read_text(encoding="utf-8")).items():
+        if path[0] in SECTIONS and len(path) == 2:
+            texts.setdefault((SECTIONS[path[0]].__name__, path[1]), text)
+        elif path[0] == "models" and len(path) == 3:
+            for family in params.FAMILIES.values():  # a comment stands once, beside the first model that has the key
+                texts.setdefault((family.__name__, path[2]), text)
+        elif len(path) == 1:
+            texts.setdefault(("Params", path[0]), text)
+    for kind in vars(params).values():
+        if inspect.isclass(kind) and issubclass(kind, BaseModel):
+            for key, text in re.findall(r"^    (\w+):.*?  # (.+)$", inspect.getsource(kind), re.MULTILINE):
+                texts[kind.__name__, key] = text
+    return texts
+
+
+def yaml_comments(content: str) -> dict[tuple[str, ...], str]:
+    """Path of a key -> the comment beside it, or alone on the line above; keys indented by two, as in our files."""
+    found: dict[tuple[str, ...], str] = {}
+    path: list[str] = []
+    above = ""
+    for line in content.splitlines():
+        if match := re.fullmatch(r"( *)(\w+):(?:'[^']*'|[^'#])*(?:# (.*))?", line):
+            indent, key, beside = match.groups()
+            path = [*path[: len(indent) // 2], key]
+            if text := beside or above:
+                found[tuple(path)] = text
+        above = line.lstrip()[2:] if line.lstrip().startswith("# ") else ""
+    return found
+
+
+if __name__ == "__main__":
+    run(main)

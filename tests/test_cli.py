@@ -1,0 +1,232 @@
+"""`versus`: every command explains itself at once, faults are one line, and the texts name commands that exist."""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.stage import StageError
+from tests import small_study
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("predict", "export", "models", "check", "schema", "completion")
+
+
+def versus(*arguments: str) -> int:
+    """Its exit status."""
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def helped(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    assert versus(*command, "--help") == 0
+    return capsys.readouterr().out
+
+
+# Help
+
+
+def test_versus_is_the_command_that_the_package_installs() -> None:
+    module, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["versus"].split(":")
+    assert getattr(importlib.import_module(module), name) is cli.main
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_that_the_command_takes(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    text = helped(capsys, *command.split())
+    (example,) = re.search(r"example:\n  (.*)\n", text).groups()  # type: ignore[union-attr]
+    inner = re.search(r"\$\((.*)\)", example)
+    words = shlex.split(inner[1] if inner else example)
+    assert words[0] == "versus"
+    assert words[1] == command or not command
+    cli.parser().parse_args(words[1:])
+
+
+def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(helped(capsys).split())
+    for command in COMMANDS:
+        assert re.search(rf" {command} \w+ \w+", text), command
+
+
+@pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["export", "-h"], ["completion", "bash"]])
+def test_help_imports_nothing_that_takes_seconds(words: list[str]) -> None:
+    heavy = {"torch", "timm", "mlflow", "numpy", "pandas", "pydantic", "onnx"}
+    assert not heavy & loaded(words, ROOT)
+
+
+def test_models_are_listed_without_torch(tmp_path: Path) -> None:
+    assert not {"torch", "timm", "mlflow"} & loaded(["models"], small_study.scores(tmp_path, small_study.SCORES))
+
+
+def loaded(words: list[str], folder: Path) -> set[str]:
+    """The modules that a command has imported when it is done."""
+    code = (
+        "import sys\nfrom pipeline import cli\ntry:\n    cli.main(sys.argv[1:])\nexcept SystemExit as end:\n"
+        "    assert not end.code\nprint('loaded', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [[], ["predict"], ["predict", "a.png", "--top", "0"], ["export", "cnn"], ["train"]])
+def test_a_wrong_call_is_refused_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus(*words) == 2
+    assert capsys.readouterr().err.startswith("usage: versus")
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    "words", [["predict", "a.png"], ["export", "cnn", "--onnx", "x.onnx"], ["models"], ["check"]], ids=" ".join
+)
+def test_outside_a_study_every_command_says_so_in_one_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert versus(*words) == 1
+    assert capsys.readouterr().err == (
+        "versus: params.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def fails(error: BaseException) -> Callable[..., None]:
+    def call(*_: object) -> None:
+        raise error
+
+    return call
+
+
+def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.trained.show", fails(KeyError("scores")))
+    assert versus("models") == 1
+    assert capsys.readouterr().err == "versus: unexpected KeyError: 'scores'; --debug shows where\n"
+
+
+@pytest.mark.parametrize("words", [["models", "--debug"], ["--debug", "models"]], ids=" ".join)
+@pytest.mark.parametrize("error", [KeyError("scores"), StageError("no model")], ids=repr)
+def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]) -> None:
+    monkeypatch.setattr("pipeline.trained.show", fails(error))
+    with pytest.raises(type(error)):
+        cli.main(words)
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    """As with `versus models | head`."""
+    small_study.scores(tmp_path, small_study.SCORES)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "models"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+# Commands
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_predict_ends_with_an_error_if_any_image_had_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus("predict", "none.png", "--model", "tiny-0") == 1
+    assert "versus: none.png: no such file\n" in capsys.readouterr().err
+
+
+def test_models_shows_validation_and_test_scores_and_marks_the_best_by_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small_study.scores(tmp_path, small_study.SCORES)
+    shutil.rmtree(folder / "models/vit-0")  # its scores are in git, its weights elsewhere
+    (folder / "reports/evaluations/vit-1.json").unlink()  # not evaluated
+    monkeypatch.chdir(folder)
+    assert versus("models") == 0
+    output = capsys.readouterr().out
+    rows = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()[2:6]]
+    assert rows == [
+        ["cnn-0", "0.7000", "0.9900", "0.9900", "models/cnn-0"],
+        ["cnn-1 *", "0.9000", "0.1000", "0.1000", "models/cnn-1"],
+        ["vit-0", "0.8000", "0.9500", "0.9500", "-"],
+        ["vit-1", "0.6000", "-", "-", "models/vit-1"],
+    ]
+    assert "Weights that are not here: run `dvc repro`" in output
+    assert versus("models", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["models"]
+    assert [row["model"] for row in listed if row["default"]] == ["cnn-1"]
+    assert [row["weights"] is None for row in listed] == [False, False, True, False]
+    assert listed[3]["test"] is None
+
+
+def test_models_where_nothing_is_trained_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_study.write(tmp_path, {}))
+    assert versus("models") == 1
+    assert capsys.readouterr().err.startswith("versus: no trained model in models/; run `dvc repro`")
+
+
+def test_check_refuses_what_the_stage_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_study.write(tmp_path, {"train.epoch": 3}))
+    assert versus("check") == 1
+    assert "versus: params.yaml: train.epoch: unknown key; did you mean 'epochs'?" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus("completion", "bash") == 0
+    script = tmp_path / "versus.bash"
+    script.write_text(capsys.readouterr().out)
+
+    def completed(*words: str) -> list[str]:
+        line = " ".join(map(shlex.quote, words))
+        ask = f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; $(complete -p versus |"
+        ask += " sed 's/.*-F \\([^ ]*\\).*/\\1/'); printf '%s\\n' \"${COMPREPLY[@]}\""
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path)
+        return sorted(done.stdout.split())
+
+    assert completed("versus", "p") == ["predict"]
+    assert completed("versus", "ex") == ["export"]
+    assert completed("versus", "predict", "--m") == ["--model"]
+    assert completed("versus", "export", "--o") == ["--onnx"]
+
+
+# Texts
+
+
+def test_the_readme_shows_every_command_as_it_is_taken() -> None:
+    text = (ROOT / "README.md").read_text()
+    calls = re.findall(r"^(?:eval \"\$\()?versus ([^#\n)]*)", text, re.MULTILINE)
+    assert {call.split()[0] for call in calls} == set(COMMANDS)
+    for call in calls:
+        cli.parser().parse_args(shlex.split(call))

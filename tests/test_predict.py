@@ -1,0 +1,333 @@
+"""Classes and probabilities for images: as evaluate gave them, for every kind of file, from the model that is meant."""
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import inference, loader, predict, split, trained
+from pipeline.stage import StageError
+from tests import small_study, trees
+
+CPU = torch.device("cpu")
+PLAIN = {"plain": {"family": "tiny", "layers": ["conv 8, pool, conv 8"], "train": {"lr": 0.02}}}
+
+
+def load(name: str) -> tuple[torch.nn.Module, dict[str, Any], predict.Packed]:
+    network, config = trained.load(trained.choose(name)[0])
+    return network, config, predict.packed(config, name)
+
+
+def logits(name: str, paths: list[Path]) -> torch.Tensor:
+    """Of image files, by predict's own way."""
+    network, config, form = load(name)
+    images = [(str(path), predict.read(path, form)) for path in paths]
+    return torch.cat([batch for _, batch in predict.scored(network, config, images)])
+
+
+def evaluated(name: str) -> torch.Tensor:
+    """Logits of the test images, as evaluate computes them."""
+    network, config, _ = load(name)
+    images, form = loader.read(Path("data/test")), inference.image_format(config)
+    return inference.predict(network, images, form, CPU, config["train"]["batch_size"])
+
+
+def saved_test_images(folder: Path) -> list[Path]:
+    """The packed test images as files."""
+    folder.mkdir()
+    paths = [folder / f"{row:04d}.png" for row in range(360)]
+    for path, pixels in zip(paths, np.load("data/test/images.npy"), strict=True):
+        Image.fromarray(pixels[..., 0]).save(path)
+    return paths
+
+
+# The same as evaluate
+
+
+@pytest.mark.parametrize("name", ["tiny-0", "vit-0", "hybrid-0"])
+@pytest.mark.usefixtures("trained_study")
+def test_images_of_the_test_set_get_exactly_the_logits_that_evaluate_gave_them(tmp_path: Path, name: str) -> None:
+    found = logits(name, saved_test_images(tmp_path / "images"))
+    assert found.equal(evaluated(name))
+    reported = pd.read_csv(f"reports/predictions/{name}.csv", dtype=str)
+    classes = np.array(list("0123456789"))
+    assert list(classes[found.argmax(1)]) == list(reported.predicted)
+    probabilities = reported.filter(like="p(").to_numpy().astype(float)
+    assert found.double().softmax(1).numpy() == pytest.approx(probabilities, abs=1e-5)
+
+
+@pytest.fixture(scope="module", params=["crop", "squash"])
+def odd_study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of many sizes, formats and modes as a data set: what split has to resize, predict has to as well."""
+    folder = tmp_path_factory.mktemp("odd")
+    rng = np.random.default_rng(0)
+    for name, (mode, suffix, turned) in KINDS.items():
+        for label in range(2):
+            for split_name, count in (("train", 3), ("test", 2)):
+                for number in range(count):
+                    pixels = trees.striped(label, *rng.integers(14, 40, 2), 3, rng)
+                    image = Image.fromarray(pixels).convert(mode)
+                    path = folder / "images" / split_name / f"class {label}" / f"{name}{number}.{suffix}"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    image.save(path, **({"exif": turned_exif()} if turned else {}))
+    settings = {"dataset.name": "folder", "dataset.source": "images", "dataset.resize": request.param}
+    return small_study.run(folder, {**settings, "replicates": [0]}, PLAIN, ["plain-0"])
+
+
+KINDS = {  # mode, suffix, turned by its EXIF orientation
+    "colour": ("RGB", "png", False),
+    "grey": ("L", "png", False),
+    "binary": ("1", "png", False),
+    "palette": ("P", "gif", False),
+    "alpha": ("RGBA", "png", False),
+    "print": ("CMYK", "jpg", False),
+    "photo": ("RGB", "jpg", True),
+}
+
+
+def turned_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
+def test_files_of_any_size_and_mode_get_the_logits_that_the_data_set_got(
+    odd_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(odd_study)
+    names = pd.read_csv("data/test/manifest.csv").name
+    paths = [Path("images") / name for name in names]
+    assert len(paths) == 4 * len(KINDS)
+    packed = np.load("data/test/images.npy")
+    _, _, form = load("plain-0")
+    assert all((predict.read(path, form) == image).all() for path, image in zip(paths, packed, strict=True))
+    assert logits("plain-0", paths).equal(evaluated("plain-0"))
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_an_images_logits_hardly_depend_on_its_neighbours(tmp_path: Path) -> None:
+    paths = saved_test_images(tmp_path / "images")[:5]
+    together = logits("tiny-0", paths)
+    alone = torch.cat([logits("tiny-0", [path]) for path in paths])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
+
+
+def test_the_probabilities_are_a_softmax_the_likeliest_first_no_more_than_there_are() -> None:
+    (answer,) = predict.ranked(torch.tensor([[0.0, np.log(3.0), 0.0]]), ["a", "b", "c"], 9)
+    assert [choice["class"] for choice in answer] == ["b", "a", "c"]
+    assert [choice["probability"] for choice in answer] == pytest.approx([0.6, 0.2, 0.2])
+    assert len(predict.ranked(torch.zeros(1, 3), ["a", "b", "c"], 2)[0]) == 2
+
+
+# Which images
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Images at several depths, and files that are none."""
+    image = trees.encoded(np.zeros((8, 8, 1), np.uint8))
+    for name in ("b.png", "a.PNG", "deep/er/c.png", ".hidden/d.png", "[odd].png"):
+        trees.put(tmp_path / "pictures" / name, image)
+    trees.put(tmp_path / "pictures/labels.csv", b"a,b\n")
+    return tmp_path / "pictures"
+
+
+def names(source: Path | str) -> list[str]:
+    return [path.name for path in predict.files(str(source))]
+
+
+def test_a_folder_means_the_images_in_it_and_below(pictures: Path) -> None:
+    assert names(pictures) == ["[odd].png", "a.PNG", "b.png", "c.png"]
+
+
+def test_a_glob_means_what_it_matches_and_the_images_of_folders_that_it_matches(pictures: Path) -> None:
+    assert names(pictures / "?.png") == ["b.png"]
+    assert names(pictures / "**/*.png") == ["[odd].png", "b.png", "c.png"]
+    assert names(pictures / "d*") == ["c.png"]
+
+
+def test_a_files_name_means_that_file_also_where_it_looks_like_a_glob_or_like_no_image(pictures: Path) -> None:
+    assert names(pictures / "[odd].png") == ["[odd].png"]
+    assert names(pictures / "labels.csv") == ["labels.csv"]
+
+
+@pytest.mark.parametrize("source", ["none.png", "*.jpg"])
+def test_what_does_not_exist_is_named(pictures: Path, source: str) -> None:
+    with pytest.raises(StageError, match="no such file"):
+        predict.files(str(pictures / source))
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no images in this folder"):
+        predict.files(str(tmp_path))
+
+
+# Answers and faults
+
+
+def bad_files(folder: Path) -> dict[Path, str]:
+    """File -> what is to be said of it."""
+    whole = trees.encoded(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    floats = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(floats, "tiff")
+    return {
+        trees.put(folder / "text.png", b"hello"): "not an image",
+        trees.put(folder / "empty.png", b""): "not an image",
+        trees.put(folder / "half.png", whole[: len(whole) // 2]): "unreadable or truncated image",
+        trees.put(folder / "floats.tif", floats.getvalue()): "save the image with 8 bits",
+        folder / "none.png": "no such file",
+    }
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_bad_file_gets_one_line_and_the_other_images_their_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = bad_files(tmp_path)
+    good = saved_test_images(tmp_path / "good")[:2]
+    assert predict.predict([str(good[0]), *map(str, faults), str(good[1])], "tiny-0") is False
+    output, errors = capsys.readouterr()
+    assert [line.split(": ")[0] for line in output.splitlines()] == [str(path) for path in good]
+    said = errors.splitlines()[1:]  # the first names the model
+    assert len(said) == len(faults)
+    for line, (path, text) in zip(said, faults.items(), strict=True):
+        assert line.startswith(f"versus: {path}: ")
+        assert text in line
+        assert "0x" not in line, "no addresses in memory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = trees.put(tmp_path / "secret.png", b"")
+    path.chmod(0)
+    with pytest.raises(StageError, match="Permission denied"):
+        predict.read(path, predict.Packed(8, 1, "crop"))
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_an_answer_names_the_likeliest_classes_with_their_probabilities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved_test_images(tmp_path / "images")[7]
+    assert predict.predict([str(path)], "tiny-0", top=2) is True
+    line = capsys.readouterr().out.strip()
+    share, order = evaluated("tiny-0")[7].double().softmax(0).sort(descending=True)
+    assert line == f"{path}: {order[0]} {share[0]:.1%}, {order[1]} {share[1]:.1%}"
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_json_is_one_document_with_answers_and_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved_test_images(tmp_path / "images")[0]
+    assert predict.predict([str(path), "none.png"], "tiny-0", top=3, as_json=True) is False
+    document = json.loads(capsys.readouterr().out)
+    (answer,) = document["images"]
+    assert document["model"] == "tiny-0"
+    assert answer["image"] == str(path)
+    assert len(answer["top"]) == 3
+    assert answer["top"][0] == {"class": answer["class"], "probability": answer["probability"]}
+    assert document["errors"] == [{"image": "none.png", "error": "none.png: no such file"}]
+
+
+# Which model
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "why"),
+    [
+        ("", "cnn-1", "the highest of 4 trained models"),
+        ("vit", "vit-0", "the highest of 2 replicates of vit"),
+        ("vit-1", "vit-1", "validation macro-F1 0.6000"),
+    ],
+)
+def test_the_model_is_chosen_by_validation_scores_whatever_the_test_scores_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, chosen: str, why: str
+) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    entry, said = trained.choose(asked)
+    assert entry.name == chosen
+    assert said.startswith(f"{chosen} of ")
+    assert said.endswith(why)
+
+
+def test_of_equals_the_first_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, {"cnn-0": (0.5, 0.1), "cnn-1": (0.5, 0.9), "vit-0": (0.5, 0.9)}))
+    assert trained.choose()[0].name == "cnn-0"
+
+
+@pytest.mark.parametrize("asked", ["vit-7", "vti", "vit-", "-"])
+def test_an_unknown_model_is_refused_with_the_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    with pytest.raises(StageError) as fault:
+        trained.choose(asked)
+    assert str(fault.value) == (
+        f"no model '{asked}' in params.yaml; choose from cnn, vit, or one of its replicates (0, 1) as in cnn-0"
+    )
+
+
+@pytest.mark.parametrize("asked", ["", "cnn", "cnn-1"])
+def test_where_nothing_is_trained_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Also where git brought the scores and nobody has fetched the weights yet."""
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES, weights=False))
+    with pytest.raises(StageError, match=r"run `dvc repro` to train, or `dvc checkout` \(`dvc pull` from a remote\)"):
+        trained.choose(asked)
+
+
+def test_models_that_params_yaml_no_longer_names_are_not_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study.scores(tmp_path, {"old-0": (0.99, 0.99)})
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    assert Path("models/old-0").is_dir()
+    assert trained.choose()[0].name == "cnn-1"
+
+
+def test_test_scores_of_weights_trained_before_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, {"cnn-0": (0.5, 0.6)}))
+    diary = Path("models/cnn-0/run.json")
+    diary.write_text(diary.read_text().replace('"now"', '"later"'))
+    assert trained.choose("cnn-0")[0].test is None
+
+
+# Whether data and weights are those of the training
+
+
+@pytest.fixture
+def copied(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the study to spoil."""
+    copy = Path(shutil.copytree(trained_folder, tmp_path / "copy"))
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def test_without_the_trainings_data_the_remedy_is_named(copied: Path) -> None:
+    shutil.rmtree(copied / "data")
+    with pytest.raises(StageError, match=r"run `dvc repro split`, or `dvc checkout data/fit`"):
+        predict.predict(["any.png"], "tiny-0")
+
+
+def test_data_that_the_model_was_not_trained_on_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images may be packed otherwise, and the answers would silently be others."""
+    trees.recorded(monkeypatch)
+    small_study.write(copied, {"split.seed": 1})
+    split.main()
+    with pytest.raises(StageError, match="tiny-0 was trained on other images than data/fit holds"):
+        predict.predict(["any.png"], "tiny-0")
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_damaged_weights_are_refused_with_the_remedy(copied: Path, content: bytes) -> None:
+    (copied / "models/tiny-0/weights.safetensors").write_bytes(content)
+    with pytest.raises(StageError, match=r"models/tiny-0: damaged.*`dvc checkout --force models/tiny-0`"):
+        predict.predict(["any.png"], "tiny-0")
