@@ -45,6 +45,7 @@ class Split(Frozen):
     seed: Seed = 0
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
+    duplicates: Literal["keep", "drop", "error"] = "keep"
 
 
 class Pipeline(Frozen):

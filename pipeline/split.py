@@ -32,7 +32,8 @@ def main() -> None:
     config = params.load()
     raw = Raw.open(RAW)
     found = assign(raw, config.split.val_fraction, config.split.test_fraction, config.split.seed)
-    rows = {**found, "train": thin(found["train"], raw.labels, config.dataset.imbalance, config.split.seed)}
+    unique, dropped = settle_duplicates(raw, found, config.split.duplicates)
+    rows = {**unique, "train": thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)}
     counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
     minority = minority_classes(raw.classes, counts["train"])
 
@@ -42,11 +43,13 @@ def main() -> None:
         pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
         write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
         write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
-        write_json(report, summary(raw, config.dataset.imbalance, minority, found, per_class, digests))
+        summed = summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
+        write_json(report, {**summed, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}})
     log(raw, config.dataset.source, counts, minority, digests)
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
-    thinned = f" (thinned from {len(found['train']):,})" if len(rows["train"]) < len(found["train"]) else ""
-    print(f"split: {sizes} images{thinned}; minority classes: {', '.join(minority) or 'none'}")
+    thinned = f" (thinned from {len(unique['train']):,})" if len(rows["train"]) < len(unique["train"]) else ""
+    gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
+    print(f"split: {sizes} images{thinned}{gone}; minority classes: {', '.join(minority) or 'none'}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,41 @@ def assign(raw: Raw, val_fraction: float, test_fraction: float, seed: int) -> di
         if not len(rows[split]):
             rows["train"], rows[split] = draw(rows["train"], raw.labels, raw.classes, split, fraction, seed)
     return rows
+
+
+def settle_duplicates(raw: Raw, rows: dict[str, np.ndarray], rule: str) -> tuple[dict[str, np.ndarray], int]:
+    """What becomes of training and validation images whose pixels a later split holds too, and how many were dropped.
+
+    "keep" leaves them; "drop" leaves them out of training and validation, so that the test images stay whole; "error"
+    raises StageError, naming the first.
+    """
+    if rule == "keep":
+        return rows, 0
+    kept = dict(rows)
+    seen = {_digest(raw, row): row for row in rows["test"]}
+    for split in ("val", "train"):
+        copies = [row for row in rows[split] if _digest(raw, row) in seen]
+        if copies and rule == "error":
+            first = copies[0]
+            raise StageError(
+                f"split: {len(copies):,} {split} images have the pixels of images kept apart from them, such as"
+                f" {raw.names[first]} those of {raw.names[seen[_digest(raw, first)]]}; split.duplicates: drop leaves"
+                " them out of training and validation, keep ignores them"
+            )
+        kept[split] = np.setdiff1d(rows[split], copies)
+        seen.update((_digest(raw, row), row) for row in kept[split])
+    for split in ("val", "train"):
+        lost = np.setdiff1d(raw.labels[rows[split]], raw.labels[kept[split]])
+        if len(lost):
+            raise StageError(
+                f"split: every {split} image of class {raw.classes[lost[0]]!r} has the pixels of an image kept apart;"
+                " set split.duplicates: keep or mend the data"
+            )
+    return kept, sum(len(rows[split]) - len(kept[split]) for split in ("val", "train"))
+
+
+def _digest(raw: Raw, row: int) -> bytes:
+    return hashlib.blake2b(raw.image(row).tobytes(), digest_size=16, salt=b"%d" % raw.shapes[row][0]).digest()
 
 
 def draw(
