@@ -215,7 +215,5 @@ def test_an_override_offers_all_keys_of_its_section_needs_none_and_changes_none(
 def test_an_editor_finds_the_schema_where_a_params_yaml_names_it(study: Path) -> None:
     first = (study / "params.yaml").read_text(encoding="utf-8").splitlines()[0]
     named = re.fullmatch(r"# yaml-language-server: \$schema=(.*)", first)
-    if study.name in ("mnist_efficient", "cifar10_efficient") and not named:
-        pytest.skip("does not name it yet")
     assert named
     assert (study / named[1]).resolve() == ROOT / "params.schema.json"
