@@ -283,6 +283,76 @@ def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+def reliability(bins: Mapping[str, Sequence[tuple[npt.NDArray[np.float64], ...]]]) -> Figure:
+    """Accuracy against confidence, a panel per model: a line for each replicate, its images' shares as bars below.
+
+    `bins` has confidence, accuracy and share (bins,) of each replicate; the diagonal is perfect calibration.
+    """
+    with mpl.rc_context(STYLE):
+        figure, panels = _small_multiples(list(bins), "confidence", "accuracy")
+        for (model, runs), panel in zip(bins.items(), panels, strict=True):
+            tone = colours(list(bins))[model]
+            share = np.mean([run[2] for run in runs], axis=0)
+            width = 1 / len(share)
+            panel.bar((np.arange(len(share)) + 0.5) * width, share, width=0.86 * width, color=GHOST, zorder=1)
+            panel.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+            for sure, accuracy, run_share in runs:
+                known = ~np.isnan(sure)
+                panel.plot(sure[known], accuracy[known], color=tone, linewidth=1, alpha=0.6, zorder=3)
+                area = 8 + 60 * run_share[known]  # a point of few images is an uncertain one
+                panel.scatter(sure[known], accuracy[known], s=area, color=tone, alpha=0.8, linewidth=0, zorder=4)
+            panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
+        keys = [
+            Line2D([], [], color=SOFT, marker="o", markersize=4.5, linewidth=1, label="replicate"),
+            Line2D([], [], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated"),
+            Line2D([], [], marker="s", ls="", markersize=8, color=GHOST, label="share of the images"),
+        ]
+        figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize=9.5)
+    return figure
+
+
+def selective_prediction(coverage: npt.NDArray[np.float64], curves: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
+    """Accuracy on the images that a model is surest of, against their share: a panel per model, the others in grey.
+
+    `coverage` is (C,), curves are (R, C): replicates thin, their mean bold.
+    """
+    with mpl.rc_context(STYLE):
+        figure, panels = _small_multiples(list(curves), "coverage", "accuracy")
+        for (model, runs), panel in zip(curves.items(), panels, strict=True):
+            tone = colours(list(curves))[model]
+            for other in (name for name in curves if name != model):
+                panel.plot(coverage, curves[other].mean(0), color=GHOST, linewidth=1.2, zorder=1)
+            for run in runs if len(runs) > 1 else ():
+                panel.plot(coverage, run, color=tone, linewidth=0.8, alpha=0.55)
+            panel.plot(coverage, runs.mean(0), color=tone, linewidth=2.2, zorder=4)
+            panel.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+            panel.xaxis.set_major_formatter(PercentFormatter(1))
+        values = np.concatenate([runs[:, coverage >= 0.05].ravel() for runs in curves.values()])
+        if not np.isnan(values).all():
+            low = float(np.nanmin(values))
+            panels[0].set_ylim(max(0.0, low - 0.04 * max(1 - low, 0.02)), 1 + 0.02 * (1 - low))
+    return figure
+
+
+def _small_multiples(models: Sequence[str], across: str, up: str) -> tuple[Figure, list[Axes]]:
+    """A panel for each model, named in its colour, all of one scale."""
+    columns = min(len(models), 4 if len(models) <= 12 else 5)
+    rows = math.ceil(len(models) / columns)
+    width = {1: 4.2, 2: 3.9, 3: 3.5, 4: 3.0}.get(columns, 2.5)
+    figure = Figure(figsize=(width * columns, 0.95 * width * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for index, (model, tone) in enumerate(colours(models).items()):
+        axes[index].set_title(model, color=tone)
+        if index % columns == 0:
+            axes[index].set_ylabel(up)
+        if index + columns >= len(models):
+            axes[index].set_xlabel(across)
+            axes[index].tick_params(labelbottom=True)
+    for unused in axes[len(models) :]:
+        unused.set_visible(False)
+    return figure, list(axes[: len(models)])
+
+
 def class_distribution(
     classes: Sequence[str], splits: Mapping[str, Sequence[int]], minority: Sequence[str] = ()
 ) -> Figure:

@@ -7,6 +7,7 @@ images or weights here, so that a report can be rendered anew wherever reports/ 
 import base64
 import contextlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline import figures, metrics, params, scorecard, stats, tables
+from pipeline import calibration, figures, metrics, pairs, params, scorecard, stats, tables, verdicts
 from pipeline.stage import StageError, checkout, run, study, whole, write_json
 
 REPORTS = Path("reports")
@@ -35,6 +36,9 @@ class Trained:
     evaluations: tuple[dict[str, Any], ...]
     histories: tuple[pd.DataFrame, ...]
     confusions: npt.NDArray[np.int64]  # (R, K, K)
+    actual: npt.NDArray[np.int64]  # (N,)
+    predicted: npt.NDArray[np.int64]  # (R, N)
+    confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
     scores: Mapping[str, stats.Interval]
 
     @property
@@ -58,9 +62,15 @@ def main() -> None:
     if not picture.exists():
         raise _missing(picture, "preview")
     models = [read_model(name, settings.replicates, data) for name in settings.models]
-    summary = {"study": study(), "models": {model.name: headline(model) for model in models}}
+    checkup = read_json(REPORTS / "doctor.json", "doctor")
+    tested_pairs = compare_pairs(models, data)
+    summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}
+    if tested_pairs:
+        summary["pairs"] = verdicts.compact(tested_pairs)
     overview = tables.comparison([line(model) for model in models], comparison_caption(models, data))
     reports = [classification(model, data) for model in models]
+    verdict = pairs_table(tested_pairs, models, data) if tested_pairs else None
+    believed = calibration_table(models, data)
     lines = compare(settings, data, models)
     card = scorecard.table(lines, scorecard_caption(models, data)) if lines else None
 
@@ -70,9 +80,23 @@ def main() -> None:
         for folder in outputs:
             folder.mkdir()
         drawn = draw(models, data, outputs[0])
-        for table in filter(None, (overview, *reports, card)):
+        for table in filter(None, (overview, verdict, believed, *reports, card)):
             tables.write(table, outputs[1])
-        html = render(settings, data, models, overview, reports, lines, card, drawn, picture)
+        html = render(
+            settings,
+            data,
+            checkup,
+            models,
+            overview,
+            tested_pairs,
+            verdict,
+            believed,
+            reports,
+            lines,
+            card,
+            drawn,
+            picture,
+        )
         page.write_text(html, encoding="utf-8")
         write_json(numbers, summary)
 
@@ -87,12 +111,25 @@ def main() -> None:
                 for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
             }
         )
+        tracked.metrics(
+            {
+                f"{model.name}/{name}": interval.mean
+                for model, values in zip(models, map(calibration_scores, models), strict=True)
+                for name, interval in values.items()
+                if name != "accuracy" and not math.isnan(interval.mean)
+            }
+        )
+        if tested_pairs:
+            held = sum(pair.verdict != "not distinguishable" for pair in tested_pairs)
+            tracked.metrics({"pairs/different": held, "pairs/not_distinguishable": len(tested_pairs) - held})
         if lines:
             tracked.metrics({f"scorecard/{name}": count for name, count in scorecard.counts(lines).items()})
         for name in ("tables", "figures"):
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
     print(terminal(models))
+    if tested_pairs:
+        print(verdicts.sentence(tested_pairs, len(models[0].evaluations)))
     if lines:
         print(scorecard.sentence(lines))
     print(f"report: {REPORTS / 'report.html'}")
@@ -114,13 +151,15 @@ def read_json(path: Path, stage: str) -> dict[str, Any]:
 
 def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
     texts = {name: str for name in columns if name in ("actual", "predicted")}
+    empty = {name: [""] for name in columns if name not in texts} if texts else None  # a class may be called NA
     try:
-        return pd.read_csv(path, usecols=list(columns), dtype=texts, keep_default_na=not texts)
+        return pd.read_csv(path, usecols=list(columns), dtype=texts, keep_default_na=not texts, na_values=empty)
     except FileNotFoundError:
         raise _missing(path, stage) from None
     except ValueError:
         raise StageError(
-            f"report: {path}: not readable as a table with columns {', '.join(columns)};"
+            f"report: {path}: not readable as a table with columns {', '.join(columns[:8])}"
+            f"{', ...' * (len(columns) > 8)};"
             f" run `dvc repro -f {stage}` in the study's folder"
         ) from None
 
@@ -128,31 +167,59 @@ def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
 def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) -> Trained:
     """One model's evaluations and histories; raises StageError if one is missing or does not fit the others."""
     classes = [each["class"] for each in data["classes"]]
-    evaluations, histories = [], []
+    evaluations, histories, tables_of_images = [], [], []
+    probabilities = [f"p({each})" for each in classes]
     for replicate in replicates:
         run_name = f"{name}-{replicate}"
         path = REPORTS / "evaluations" / f"{run_name}.json"
         evaluation = read_json(path, f"evaluate@{run_name}")
         predictions = read_csv(
-            REPORTS / "predictions" / f"{run_name}.csv", f"evaluate@{run_name}", ("actual", "predicted")
+            REPORTS / "predictions" / f"{run_name}.csv",
+            f"evaluate@{run_name}",
+            ("actual", "predicted", *probabilities),
         )
         columns = ("epoch", "train_loss", "val_accuracy", "val_macro_f1")
         histories.append(read_csv(REPORTS / "histories" / f"{run_name}.csv", f"train@{run_name}", columns))
         if [each["class"] for each in evaluation["classes"]] != classes:
             raise StageError(f"report: {path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
-        if not np.array_equal(_count(predictions, classes), np.array(evaluation["confusion"]["counts"])):
+        actual, predicted = (_labels(predictions[key], classes) for key in ("actual", "predicted"))
+        if not np.array_equal(_count(actual, predicted, classes), np.array(evaluation["confusion"]["counts"])):
             raise StageError(
                 f"report: {path}: its confusion matrix is not that of reports/predictions/{run_name}.csv;"
                 f" run `dvc repro -f evaluate@{run_name}`"
             )
         evaluations.append(evaluation)
+        tables_of_images.append((actual, predicted, predictions[probabilities].to_numpy().max(1)))
     confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
-    return Trained(name, tuple(evaluations), tuple(histories), confusions, stats.intervals(confusions))
+    if any(not np.array_equal(actual, tables_of_images[0][0]) for actual, _, _ in tables_of_images):
+        raise _other_images(name)
+    return Trained(
+        name,
+        tuple(evaluations),
+        tuple(histories),
+        confusions,
+        tables_of_images[0][0],
+        np.array([predicted for _, predicted, _ in tables_of_images]),
+        np.array([confidence for _, _, confidence in tables_of_images]),
+        stats.intervals(confusions),
+    )
 
 
-def _count(predictions: pd.DataFrame, classes: list[str]) -> npt.NDArray[np.int64]:
-    """The confusion matrix of predictions by name; empty if a name is no class's."""
-    actual, predicted = (pd.Index(classes).get_indexer(pd.Index(predictions[key])) for key in ("actual", "predicted"))
+def _labels(names: pd.Series, classes: list[str]) -> npt.NDArray[np.int64]:
+    """Each name's place among the classes; -1 where a name is no class's."""
+    return pd.Index(classes).get_indexer(pd.Index(names)).astype(np.int64)
+
+
+def _other_images(name: str) -> StageError:
+    return StageError(
+        f"report: reports/predictions: those of {name} are not all of the same test images; run `dvc repro`"
+    )
+
+
+def _count(
+    actual: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: list[str]
+) -> npt.NDArray[np.int64]:
+    """The confusion matrix; empty if a label is no class's."""
     if (actual < 0).any() or (predicted < 0).any():
         return np.zeros((0, 0), dtype=np.int64)
     return metrics.confusion_matrix(actual, predicted, len(classes))
@@ -242,6 +309,56 @@ def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str
     )
 
 
+def compare_pairs(models: Sequence[Trained], data: Mapping[str, Any]) -> list[pairs.Pair]:
+    """Every pair of models; raises StageError where they were not scored on the same images."""
+    for model in models:
+        if not np.array_equal(model.actual, models[0].actual):
+            raise _other_images(f"{models[0].name} and {model.name}")
+    guesses = {model.name: model.predicted for model in models}
+    return pairs.compare(models[0].actual, guesses, len(data["classes"]))
+
+
+def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table:
+    n = len(models[0].evaluations)
+    over = f"mean scores over n = {n} replicates" if n > 1 else "n = 1 replicate"
+    caption = f"{tested(models, data)}: {over}. {verdicts.caption(tested_pairs, n)}"
+    return verdicts.table(tested_pairs, ranking(models), n, caption)
+
+
+def ranking(models: Sequence[Trained]) -> list[str]:
+    """Names, the highest mean macro-F1 first."""
+    return [model.name for model in sorted(models, key=lambda model: -model.scores["macro_f1"].mean)]
+
+
+def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
+    """How far a model's probabilities can be believed; intervals over replicates where there are several."""
+    right = model.predicted == model.actual  # (R, N)
+    runs = list(zip(model.confidence, right, strict=True))
+    values = {
+        "calibration_error": [calibration.calibration_error(*run) for run in runs],
+        "overconfidence": list(model.confidence.mean(1) - right.mean(1)),
+        "accuracy": list(right.mean(1)),
+        "selective_accuracy": [float(calibration.selective_accuracy(*run)) for run in runs],
+    }
+    return {
+        name: stats.over_replicates(found, lowest=-1.0 if name == "overconfidence" else 0.0)
+        if len(found) > 1
+        else stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
+        for name, found in values.items()
+    }
+
+
+def calibration_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table:
+    n = len(models[0].evaluations)
+    over = f"means with {basis(models)}" if n > 1 else "n = 1 replicate, without intervals"
+    caption = (
+        f"{tested(models, data)}: {over}. ECE: expected calibration error, {calibration.BINS} bins of equal width (Guo"
+        " et al. 2017); 0 is perfect. Confidence: mean probability of the predicted class; more of it than accuracy is"
+        f" overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is surest of."
+    )
+    return tables.calibration({model.name: calibration_scores(model) for model in models}, caption)
+
+
 def places(models: Sequence[Trained]) -> str:
     """The devices and precisions of all trainings."""
     machines = [evaluation["machine"] for model in models for evaluation in model.evaluations]
@@ -288,6 +405,18 @@ def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> di
         "validation_macro_f1": figures.validation_macro_f1(histories, selected),
         "training_curves": figures.training_curves(histories),
     }
+    runs = {model.name: list(zip(model.confidence, model.predicted == model.actual, strict=True)) for model in models}
+    drawn["reliability"] = figures.reliability(
+        {name: [calibration.reliability(*run) for run in each] for name, each in runs.items()}
+    )
+    coverage = np.arange(1, 101) / 100
+    drawn["selective_prediction"] = figures.selective_prediction(
+        coverage,
+        {
+            name: np.array([calibration.selective_accuracy(*run, coverage) for run in each])
+            for name, each in runs.items()
+        },
+    )
     if all(model.cpu_seconds for model in models):
         drawn["latency"] = figures.latency({model.name: model.cpu_seconds for model in models})
     for name, figure in drawn.items():
@@ -319,8 +448,12 @@ def terminal(models: Sequence[Trained]) -> str:
 def render(
     settings: params.Params,
     data: Mapping[str, Any],
+    checkup: Mapping[str, Any],
     models: Sequence[Trained],
     overview: tables.Table,
+    tested_pairs: Sequence[pairs.Pair],
+    verdict: tables.Table | None,
+    believed: tables.Table,
     reports: Sequence[tables.Table],
     lines: Sequence[scorecard.Line],
     card: tables.Table | None,
@@ -346,9 +479,15 @@ def render(
         data=data,
         name=caption_name(data),
         splits=split_counts(data),
+        findings=findings(checkup, models),
         ratio=max(each["train"] for each in data["classes"]) / min(each["train"] for each in data["classes"]),
         subject="training images" if data["shareable"] else "test cards",
-        lead=lead(models),
+        lead=lead(models, tested_pairs),
+        pairs=len(tested_pairs),
+        verdict=verdict,
+        matrix=verdicts.matrix(tested_pairs, ranking(models)) if len(tested_pairs) > verdicts.FEW else [],
+        held=verdicts.sentence(tested_pairs, len(settings.replicates)) if tested_pairs else "",
+        believed=believed,
         overview=overview,
         card=card,
         verdicts=list(zip(lines, card.cells, strict=True)) if card else [],
@@ -369,8 +508,8 @@ def render(
     )
 
 
-def lead(models: Sequence[Trained]) -> str:
-    """One sentence: which model's macro-F1 is highest (in the mean), how sure that is, and what comes next."""
+def lead(models: Sequence[Trained], tested_pairs: Sequence[pairs.Pair]) -> str:
+    """One sentence: which model's macro-F1 is highest (in the mean), how sure that is, and which others it is above."""
     ranked = sorted(models, key=lambda model: -model.scores["macro_f1"].mean)
     top = ranked[0].scores["macro_f1"]
     over = f"over {top.n} replicates" if top.n > 1 else "over the test images, from one replicate"
@@ -381,11 +520,8 @@ def lead(models: Sequence[Trained]) -> str:
     tied = [model.name for model in ranked if model.scores["macro_f1"].mean == top.mean]
     if len(tied) > 1:
         return f"{_enumerate(tied)} share the highest {score}, {value}."
-    second = ranked[1].scores["macro_f1"]
-    return (
-        f"{ranked[0].name} has the highest {score}, {value}; next is {ranked[1].name} with"
-        f" {tables.score(second.mean)} ({tables.score(second.low)} to {tables.score(second.high)})."
-    )
+    rest = verdicts.against_the_rest(tested_pairs, ranking(models), top.n)
+    return f"{ranked[0].name} has the highest {score}, {value}; {rest}."
 
 
 def split_counts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -399,6 +535,49 @@ def split_counts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for split, title in SPLITS.items()
     ]
+
+
+def findings(checkup: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
+    """What the doctor found in the data, a sentence each, and what leaks from test to training do to the scores."""
+    count = {key: f"{value:,}" for key, value in checkup.items() if isinstance(value, int)}
+    pairs_of_splits = {"train_val": "training and validation", "train_test": "training and test"}
+    pairs_of_splits["val_test"] = "validation and test"
+
+    def lying(kind: str) -> str:
+        found = [
+            f"{count[f'{kind}_{key}']} in {name}" for key, name in pairs_of_splits.items() if checkup[f"{kind}_{key}"]
+        ]
+        return f", {_enumerate(found)}" if found else ", none across splits"
+
+    notes = []
+    if checkup["duplicate_groups"]:
+        notes.append(
+            f"{count['duplicate_images']} of {count['images']} images have the pixels of another one:"
+            f" {count['duplicate_groups']} groups{lying('equal')}."
+        )
+    else:
+        notes.append(f"No two of the {count['images']} images have equal pixels.")
+    if leaked := checkup["leaked_test_rows"]:
+        rest = np.setdiff1d(np.arange(len(models[0].actual)), leaked)
+        scores = [
+            f"{model.name} {tables.score(model.scores['accuracy'].mean)} with, "
+            f"{tables.score((model.predicted == model.actual)[:, rest].mean())} without"
+            for model in models
+        ]
+        notes.append(
+            f"{count['leaked_test_images']} test images occur in training or validation too. Accuracy with and without"
+            f" them: {'; '.join(scores)}."
+        )
+    if checkup["conflicting_labels"]:
+        notes.append(f"{count['conflicting_labels']} groups of equal images have more than one label.")
+    if checkup["near_pairs"]:
+        notes.append(
+            f"{count['near_pairs']} further pairs of images are alike to a correlation of {checkup['near_correlation']}"
+            f"{lying('near')}."
+        )
+    if checkup["blank_images"]:
+        notes.append(f"{count['blank_images']} images are of one colour.")
+    return notes
 
 
 def protocol(
@@ -447,13 +626,17 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
     notes = []
     if n > 1:
         notes.append(
-            f"Every interval is a Student t interval over n = {n} replicates. It covers the luck of initialisation,"
-            f" order and augmentation; it does not cover another draw of the {images:,} test images or another split."
+            f"Every interval of a score is a Student t interval over n = {n} replicates. It covers the luck of"
+            f" initialisation, order and augmentation; it does not cover another draw of the {images:,} test images or"
+            " another split."
+            + " Intervals of differences and verdicts cover both seeds and test images, not another split."
+            * (len(models) > 1)
         )
     else:
         notes.append(
-            f"Each model was trained once. Every interval is a percentile bootstrap over the {images:,} test images"
-            f" ({stats.RESAMPLES:,} resamples): it covers another draw of test images and says nothing of another seed."
+            f"Each model was trained once. Every interval of a score is a percentile bootstrap over the {images:,} test"
+            f" images ({stats.RESAMPLES:,} resamples): it covers another draw of test images and nothing of another"
+            " seed."
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")

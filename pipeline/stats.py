@@ -65,8 +65,8 @@ def intervals(confusions: npt.ArrayLike, seed: int = 0, measure: Measure = score
     return {name: over_replicates(values) for name, values in measure(counts).items()}
 
 
-def over_replicates(values: npt.ArrayLike, highest: float = 1.0) -> Interval:
-    """Student's t interval of the mean of values (R,), R > 1, clipped to what a score (or up to `highest`) can be."""
+def over_replicates(values: npt.ArrayLike, highest: float = 1.0, lowest: float = 0.0) -> Interval:
+    """Student's t interval of the mean of values (R,), R > 1, clipped to what a score can be, or to other limits."""
     from scipy.special import stdtrit  # scipy.stats.t.ppf without the second that importing scipy.stats takes
 
     array = np.asarray(values, dtype=np.float64)
@@ -75,7 +75,7 @@ def over_replicates(values: npt.ArrayLike, highest: float = 1.0) -> Interval:
         raise ValueError(f"wanted two replicates or more, got {n}: their spread is what the interval is made of")
     mean = array.mean()
     half = stdtrit(n - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(n)
-    low, high = np.clip([mean - half, mean + half], 0.0, highest)  # NaN stays NaN
+    low, high = np.clip([mean - half, mean + half], lowest, highest)  # NaN stays NaN
     return Interval(float(mean), float(low), float(high), n, "replicates")
 
 

@@ -127,6 +127,36 @@ def classification(name: str, confusions: npt.ArrayLike, classes: Sequence[str],
     return Table(name, caption, pd.DataFrame(rows), header, tuple(cells), rules=(len(classes),))
 
 
+def calibration(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
+    """Each model's calibration error, overconfidence and accuracies over coverage, by these names in `lines`."""
+    titles = {
+        "calibration_error": "ECE",
+        "overconfidence": "Confidence − accuracy",
+        "accuracy": "Accuracy",
+        "selective_accuracy": "Accuracy at 80% coverage",
+    }
+    rows = [
+        {"model": model}
+        | {
+            name + suffix: getattr(values[name], field)
+            for name in titles
+            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+        | {"n": values["accuracy"].n}
+        for model, values in lines.items()
+    ]
+    cells = [
+        (model, *(_bare(values[name]) for name in titles), str(values["accuracy"].n)) for model, values in lines.items()
+    ]
+    return Table("calibration", caption, pd.DataFrame(rows), ("Model", *titles.values(), "n"), tuple(cells))
+
+
+def _bare(interval: Interval) -> str:
+    """With its interval where it has one."""
+    text = score(interval.mean).replace("-", "−") if math.isnan(interval.low) else score_interval(interval)
+    return text.replace("-", "−")
+
+
 def _summary(measure: str, values: npt.NDArray[np.float64]) -> dict[str, float]:
     """Mean, and with several replicates standard deviation and number, of the values (R,) that are defined."""
     defined = values[~np.isnan(values)]

