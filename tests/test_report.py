@@ -617,3 +617,40 @@ def test_a_fault_while_drawing_leaves_no_output_behind(tmp_path: Path, monkeypat
     with pytest.raises(ZeroDivisionError):
         report.main()
     assert sorted(Path("reports").rglob("*")) == before
+
+
+# what the doctor found
+
+
+def page_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(folder)
+    report.main()
+    return Page(Path("reports/report.html").read_text()).text
+
+
+def test_the_page_says_what_leaks_from_test_to_training_do_to_the_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small(tmp_path)
+    rows = [0, 3, 4]
+    fake_study.write_doctor(
+        folder / "reports/doctor.json",
+        duplicate_groups=2,
+        duplicate_images=3,
+        equal_train_test=2,
+        leaked_test_images=3,
+        leaked_test_rows=rows,
+        conflicting_labels=1,
+    )
+    text = page_of(folder, monkeypatch)
+    tables_of_images = [pd.read_csv(path) for path in sorted((folder / "reports/predictions").glob("cnn-*.csv"))]
+    right = [(each.actual == each.predicted).drop(index=rows).mean() for each in tables_of_images]
+    assert f"{sum(right) / len(right):.4f} without" in text
+    assert "2 groups, 2 in training and test" in text
+    assert "1 groups of equal images have more than one label" in text
+
+
+def test_clean_data_are_called_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = page_of(small(tmp_path), monkeypatch)
+    assert "No two of the 500 images have equal pixels." in text
+    assert "occur in training" not in text
