@@ -64,7 +64,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
         " imbalance, normalise",
     ),
-    ("split.seeds", 0, "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction"),
+    (
+        "split.seeds",
+        0,
+        "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates",
+    ),
     (
         "augment.strenght",
         1,
