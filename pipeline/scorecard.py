@@ -234,7 +234,8 @@ def _cells(line: Line) -> tuple[str, ...]:
     start = (line.table, line.row, line.model, TITLES[metric], number(line.published, metric, line.published))
     if not ours:
         return (*start, *[DASH] * 4, f"not run: {line.reason}")
-    ends = [number(end, metric, line.published) for end in (ours.low, ours.high)]
+    known = not math.isnan(ours.low)  # seconds of one replicate have no interval
+    ends = [number(end, metric, line.published) for end in (ours.low, ours.high)] if known else []
     amount = abs(_difference(line))
     gap = number(amount, metric, amount) if metric in UNITS else f"{amount:.2f} pp"
     sign = "−" if _difference(line) < 0 else "+"
@@ -242,7 +243,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     return (
         *start,
         number(ours.mean, metric, line.published),
-        DASH if math.isnan(ours.low) else f"[{', '.join(ends)}]",
+        f"[{', '.join(ends)}]" if known else DASH,
         str(ours.n),
         sign + gap if any(digit in gap for digit in "123456789") else gap,
         line.verdict + side,
