@@ -38,7 +38,7 @@ def runs(store: mlflow.MlflowClient, query: str = "", study: str = "digits") -> 
 
 def restore(checkout: Path) -> None:
     """The state of the last commit, its data and weights from the cache."""
-    repo.call(checkout, "git", "checkout", "--quiet", ".")
+    repo.call(checkout, "git", "reset", "--quiet", "--hard")  # DVC stages what it writes
     repo.call(checkout, "dvc", "checkout", "--force")
 
 
