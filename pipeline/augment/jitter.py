@@ -3,25 +3,26 @@
 Departs from torchvision's ColorJitter: a fixed order (brightness, contrast, saturation), no hue.
 """
 
-import torch
 from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as Pillow and torchvision weigh red, green and blue
 
 
 def color_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """images (N, C, H, W) float in 0..255, C 1 or 3; factors (N,), 1 changes nothing. Returns the same shape."""
+    """images (N, C, H, W) in 0..255, C 1 or 3; factors (N,), 1 changes nothing. Returns float, the same shape."""
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
-    images = (images * brightness).clamp(0, 255)
+    images = (images.contiguous() * brightness).clamp_(0, 255)  # a plane for each channel: long runs of memory
     mean = grey(images).mean((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
-    images = torch.lerp(mean, images, contrast).clamp(0, 255)
+    images.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 255)
     if images.shape[1] == 1:
         return images  # grey has no saturation
-    return torch.lerp(grey(images), images, saturation).clamp(0, 255)
+    luma = grey(images)
+    return images.mul_(saturation).add_(luma.mul_(1 - saturation)).clamp_(0, 255)
 
 
 def grey(images: Tensor) -> Tensor:
     """(N, 1 or 3, H, W) -> luma (N, 1, H, W)"""
     if images.shape[1] == 1:
         return images
-    return torch.tensordot(images.movedim(1, -1), images.new_tensor(LUMA), dims=1)[:, None]  # (N, 1, H, W)
+    red, green, blue = images.unbind(1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]

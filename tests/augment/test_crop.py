@@ -6,7 +6,7 @@ import torchvision.transforms.v2.functional as oracle
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.augment.crop import resized_crop
+from pipeline.augment.crop import LARGE, resized_crop
 
 WITHIN = {"atol": 1.0, "rtol": 0.0}  # one grey level of 255
 
@@ -99,3 +99,17 @@ def test_the_crop_is_turned_first_and_then_flipped() -> None:
 
 def test_one_pixel_can_be_enlarged() -> None:
     assert_close(crop(torch.full((1, 3, 1, 1), 9.0), (0, 0, 1, 1), 8), torch.full((1, 3, 8, 8), 9.0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("box", [(0, 0, 90, 80), (7, 3, 40, 77), (89, 79, 1, 1)])
+def test_large_images_of_whole_numbers_are_cropped_one_by_one_to_the_same(
+    box: tuple[int, int, int, int], channels: int
+) -> None:
+    images = pictures(count=6, channels=channels, height=90, width=80)
+    whole = images.round().byte()
+    flip = torch.tensor([True, False] * 3)
+    fast, slow = crop(whole, box, LARGE, flip=flip), crop(whole.float(), box, LARGE, flip=flip)
+    assert_close(fast, slow, atol=1.01, rtol=0.0)  # the kernel rounds after each direction
+    assert torch.equal(fast, fast.round())
+    assert not torch.equal(slow, slow.round()) or box == (89, 79, 1, 1)  # so it was another way
