@@ -187,11 +187,20 @@ def test_batches(images: Images, form: Format, batch_size: int, device: torch.de
 
 
 def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
-    """pixels (N, H, W, 1 or 3) uint8, draws (N, DRAWS), strong (N,) bool -> (N, C, S, S) normalised.
+    """pixels (N, H, W, 1 or 3) uint8, draws (N, DRAWS), strong (N,) bool -> (N, C, S, S) normalised."""
+    images = normalise(transform(pixels, draws, strong, recipe), recipe.format)
+    if "erase" in recipe.used:
+        erase = recipe.amplitudes[strong.long(), KEYS.index("erase")]
+        images = random_erase(images, chosen=draws[:, 9] < erase, draws=draws[:, 10:14])
+    return cutout(images, recipe.cutout, draws[:, 14:]) if recipe.cutout else images
+
+
+def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
+    """What moves pixels and changes colours: arguments as `augment`, returns (N, 1 or 3, S, S) in 0..255.
 
     Images that are only shifted and flipped stay whole pixels; a crop, a rotation or another size resamples them.
     """
-    crop, aspect, shift, rotate, jitter, erase = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
+    crop, aspect, shift, rotate, jitter, _ = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
     signed = draws * 2 - 1
     height, width = pixels.shape[1:3]
     size = recipe.format.size
@@ -218,10 +227,7 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
         images = pixels.permute(0, 3, 1, 2)
     if "jitter" in recipe.used:
         images = color_jitter(images, *(1 + signed[:, 6:9] * jitter[:, None]).unbind(1))
-    images = normalise(images, recipe.format)
-    if "erase" in recipe.used:
-        images = random_erase(images, chosen=draws[:, 9] < erase, draws=draws[:, 10:14])
-    return cutout(images, recipe.cutout, draws[:, 14:]) if recipe.cutout else images
+    return images
 
 
 def prepare(pixels: Tensor, form: Format) -> Tensor:

@@ -27,7 +27,7 @@ def resized_crop(
     """Resample a crop of each image to `size` x `size`.
 
     images (N, C, H, W) in 0..255, uint8 or float; top, left, height, width (N,) in pixels; angle (N,) in degrees, about
-    the crop's centre; flip (N,) bool. Returns float (N, C, size, size).
+    the crop's centre; flip (N,) bool. Returns (N, C, size, size), float, or uint8 of large uint8 images.
     """
     if images.dtype == torch.uint8 and images.device.type == "cpu" and angle is None and size >= LARGE:
         boxes = torch.stack([top, left, height, width], dim=1)
@@ -56,10 +56,9 @@ def _one_by_one(images: Tensor, boxes: list[list[int]], size: int, flip: Tensor 
     crops = torch.empty(len(images), size, size, images.shape[1], dtype=torch.uint8).permute(0, 3, 1, 2)
     for index, (top, left, height, width) in enumerate(boxes):
         part = images[index : index + 1, :, top : top + height, left : left + width]
-        crops[index] = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
-    if flip is not None:
-        crops[flip] = crops[flip].flip(-1)
-    return crops.float()
+        crop = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
+        crops[index] = crop.flip(-1) if flip is not None and flip[index] else crop
+    return crops
 
 
 def _clamp(offset: Tensor, length: Tensor, start: Tensor) -> Tensor:

@@ -110,6 +110,5 @@ def test_large_images_of_whole_numbers_are_cropped_one_by_one_to_the_same(
     whole = images.round().byte()
     flip = torch.tensor([True, False] * 3)
     fast, slow = crop(whole, box, LARGE, flip=flip), crop(whole.float(), box, LARGE, flip=flip)
-    assert_close(fast, slow, atol=1.01, rtol=0.0)  # the kernel rounds after each direction
-    assert torch.equal(fast, fast.round())
-    assert not torch.equal(slow, slow.round()) or box == (89, 79, 1, 1)  # so it was another way
+    assert fast.dtype == torch.uint8  # so it was another way
+    assert_close(fast.float(), slow, atol=1.01, rtol=0.0)  # the kernel rounds after each direction

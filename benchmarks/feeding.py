@@ -1,0 +1,89 @@
+"""Feeding: images a second of one core, uint8 in and out, against torchvision's transforms in a DataLoader."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from benchmarks.bench import Row, compare, rate
+from pipeline import inference, loader
+
+NONE = {"crop": 0.0, "aspect": 0.0, "shift": 0.0, "rotate": 0, "jitter": 0.0, "erase": 0.0}
+CASES = {  # what -> our amplitudes, the peer's transforms, side, target
+    "crop of a padded image and flip, 32 px": (
+        {"shift": 0.125},
+        [v2.RandomCrop(32, padding=4, padding_mode="edge"), v2.RandomHorizontalFlip()],
+        32,
+        ">= 40",
+    ),
+    "the same with colour jitter": (
+        {"shift": 0.125, "jitter": 0.4},
+        [
+            v2.RandomCrop(32, padding=4, padding_mode="edge"),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.4, 0.4, 0.4),
+        ],
+        32,
+        ">= 15",
+    ),
+    "resized crop and flip, 224 px": (
+        {"crop": 0.9, "aspect": 0.25},
+        [v2.RandomResizedCrop(224, scale=(0.1, 1.0), antialias=False), v2.RandomHorizontalFlip()],
+        224,
+        ">= 10",
+    ),
+}
+
+
+class Pictures(Dataset):
+    def __init__(self, pixels: np.ndarray, transform: Callable[[Any], Any]) -> None:
+        self.images, self.transform = [Image.fromarray(image) for image in pixels], transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(self.images[index])
+
+
+def rows() -> Iterator[Row]:
+    inference.keep_freed_memory()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for what, (amplitudes, transforms, side, target) in CASES.items():
+        count = 4096 if side == 32 else 256
+        pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        images = loader.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
+        light = {**NONE, **amplitudes}
+        augment = {
+            "strength": 1.0,
+            "flip": True,
+            "minority": "light",
+            "cutout": 0,
+            "mixup": 0.0,
+            "light": light,
+            "strong": NONE,
+        }
+        form = loader.Format(side, (0.5,) * 3, (0.25,) * 3)
+        recipe = loader.recipe(form, ["one"], [], augment, True, torch.device("cpu"))
+        batches = DataLoader(Pictures(pixels, v2.Compose([*transforms, v2.PILToTensor()])), 128, shuffle=True)
+
+        def ours(images: loader.Images = images, recipe: loader.Recipe = recipe) -> int:
+            rows, draws = loader.order(images.labels, "shuffle", 0, 0), loader.draw(len(images), 0, 0)
+            for part in torch.arange(len(images)).split(128):
+                taken = images.pixels.index_select(0, rows[part])
+                strong = torch.zeros(len(part), dtype=torch.bool)
+                loader.transform(taken, draws[part], strong, recipe).to(torch.uint8)
+            return len(images)
+
+        def peer(batches: DataLoader = batches, count: int = count) -> int:
+            for _ in batches:
+                pass
+            return count
+
+        yield compare(f"feeding: {what}", "images/s", lambda: rate(ours), lambda: rate(peer), target)
+    torch.set_num_threads(threads)
