@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.debug:
         arguments.call(arguments)
     else:
-        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)))
+        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)), alone=False)
 
 
 def in_one_line(call: Callable[[], None]) -> None:

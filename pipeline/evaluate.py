@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import inference, loader, metrics, networks, tracking
+from pipeline import inference, loader, metrics, networks, resume, tracking
 from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
@@ -88,6 +88,7 @@ def evaluate(name: str) -> None:
         tracked.artifact(evaluation)
         tracked.artifact(predictions)
         tracked.confusion(confusion, classes)
+    resume.discard(diary["key"])
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
 
 
