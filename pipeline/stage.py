@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-FULL = "No space left|File too large|Disk quota exceeded|failed writing file|requested and \\d+ written|disk is full"
+FULL = (  # as Python, torch's two writers, numpy and SQLite say it
+    "No space left|File too large|Disk quota exceeded|iostream error|inline_container|requested and \\d+ written"
+    "|disk is full"
+)
 
 
 class StageError(Exception):
