@@ -5,6 +5,7 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import statistics
@@ -67,7 +68,8 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("commit", "started")},
+        "run": {key: diary[key] for key in ("commit", "started")}
+        | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {
             "dataset": {**config["data"], "image_size": config["image_size"]},
             "augment": config["augment"],

@@ -101,16 +101,31 @@ def discard(key: str) -> None:
     """Remove a training's state, unless a process has it open."""
     from filelock import FileLock, Timeout
 
-    name = key[:32]
-    if not (folders() / name).exists():
-        return
-    with contextlib.suppress(Timeout, OSError), FileLock(state_folder() / "locks" / f"{name}.lock", blocking=False):
-        remove(folders() / name)
+    folder = folders() / key[:32]
+    with contextlib.suppress(Timeout, FileNotFoundError), FileLock(_lock(key), blocking=False):
+        remove(folder)
+
+
+def is_open(key: str) -> bool:
+    """Whether a process has a training's state open."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(_lock(key), blocking=False):
+            return False
+    except FileNotFoundError:
+        return False
+    except Timeout:
+        return True
+
+
+def _lock(key: str) -> Path:
+    return state_folder() / "locks" / f"{key[:32]}.lock"
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files below `folder`; a file that vanishes meanwhile counts nothing."""
-    total = 0
+    """Bytes of a file, or of those below a folder; what vanishes meanwhile counts nothing."""
+    total = folder.lstat().st_size if folder.is_file() else 0
     for root, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):

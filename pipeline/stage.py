@@ -106,7 +106,7 @@ def whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{_escape(path.name)}.*.part"):
-        if not _runs(stale.name.split(".")[-2]):
+        if not running(stale.name.split(".")[-2]):
             remove(stale)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -123,7 +123,7 @@ def _escape(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
-def _runs(pid: str) -> bool:
+def running(pid: str) -> bool:
     """Whether a process of this id is there; of another user's too."""
     try:
         os.kill(int(pid), 0)

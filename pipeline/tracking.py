@@ -11,12 +11,16 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import psutil
@@ -285,6 +289,51 @@ def _connect() -> tuple[Any, str]:
             if found is None:
                 raise
             return client, found.experiment_id
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that ended as KILLED or FAILED."""
+
+    id: str
+    name: str
+    study: str
+    status: str
+    ended: float  # seconds since 1970
+    bytes: int  # of its artifacts, where they lie on this machine
+
+
+def broken_runs() -> list[Broken]:
+    """Every study's runs that did not finish, those first closed whose process is gone."""
+    if not GIVEN and not (home() / "mlflow.db").exists():
+        return []
+    with reachable():
+        client, _ = _connect()
+        found = []
+        for experiment in client.search_experiments():
+            _close_orphans(client, experiment.experiment_id)
+            for status in ("KILLED", "FAILED"):
+                for run in client.search_runs([experiment.experiment_id], f"attributes.status = '{status}'"):
+                    place = url2pathname(urlparse(run.info.artifact_uri).path)
+                    size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+                    ended = (run.info.end_time or run.info.start_time) / 1000
+                    found.append(Broken(run.info.run_id, run.info.run_name, experiment.name, status, ended, size))
+        return found
+
+
+def delete_runs(ids: Sequence[str]) -> None:
+    """Delete runs; of a store on this machine for good, of a server as it deletes: it keeps them until `mlflow gc`."""
+    if not ids:
+        return
+    with reachable():
+        client, _ = _connect()
+        for run in ids:
+            client.delete_run(run)
+    if store_uri().startswith("sqlite"):
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store_uri(), "--run-ids", ",".join(ids)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StageError(f"mlflow gc: {' '.join(done.stderr.split())[-300:]}; the runs are marked as deleted")
 
 
 def _find(client: Any, experiment: str, query: str) -> str | None:

