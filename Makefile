@@ -45,7 +45,7 @@ test: lint  ## Lint, type check and tests
 	python -m pytest
 
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
-	KILLS=$(KILLS) SEED=$(SEED) SECONDS=$(LIMIT) python -m tests.torture
+	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .

@@ -1,8 +1,9 @@
 """Kill a study at random moments, again and again, and look whether anything was lost: `python -m tests.torture`.
 
 A cycle runs the whole pipeline from nothing and is killed with SIGKILL at seeded random moments: the stage's process,
-DVC's, or both. What `dvc repro` makes of it must be, byte for byte, what an uninterrupted cycle makes. KILLS and SEED
-in the environment say how many and which; the findings are written to torture.json.
+DVC's, or both. What `dvc repro` makes of it must be, byte for byte, what an uninterrupted cycle makes. Then experiments
+on several workers and a `dvc repro` share one new MLflow store. KILLS and SEED in the environment say how many kills
+and which, LIMIT after how many seconds no further cycle begins; the findings are written to torture.json.
 """
 
 import contextlib
@@ -10,7 +11,10 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -100,8 +104,13 @@ def cycle(folder: Path, chance: random.Random, kills: int, longest: float, found
     for remaining in [*range(kills, 0, -1), 0]:
         with log.open("w") as output:
             process = start(folder, output)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(chance.uniform(0.5, longest) if remaining else None)
+            except subprocess.TimeoutExpired:
+                pass
+            except BaseException:
+                kill(process, "both")
+                raise
             if process.poll() is None:
                 whom = chance.choice(("stage", "dvc", "both"))
                 found[f"{kill(process, whom)}, {whom}"] += 1
@@ -147,6 +156,42 @@ def check(folder: Path, reference: dict[str, bytes], cycles: int) -> None:
             assert [point.step for point in points] == list(range(1, EPOCHS + 1))
 
 
+def at_once(folder: Path, experiments: int = 3, workers: int = 3) -> dict[str, Any]:
+    """Queued experiments on several workers and a `dvc repro`, all from the store's very first use on; what it holds.
+
+    Each experiment must find its own settings, and no run may be lost.
+    """
+    rates = [round(0.001 * (number + 1), 4) for number in range(experiments)]
+    for number, rate in enumerate(rates):
+        repo.call(folder, "dvc", "exp", "run", "--queue", "--name", f"rate{number}", "-S", f"train.lr={rate}")
+    assert not (folder / "mlflow.db").exists()
+    repo.call(folder, "dvc", "queue", "start", "--jobs", str(workers))
+    repo.call(folder, "dvc", "repro")
+    began = time.monotonic()
+    while re.search("Running|Queued", status := repo.call(folder, "dvc", "queue", "status")):
+        assert time.monotonic() - began < 1800, status
+        time.sleep(2)
+    assert status.count("Success") == experiments, status
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    store = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = store.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = list(store.search_runs([experiment.experiment_id]))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for number, rate in enumerate(rates):
+        own = [run for run in runs if run.data.tags.get("dvc.experiment") == f"rate{number}"]
+        assert sorted(run.data.tags["versus.stage"] for run in own) == ["evaluate", "report", "train"]
+        assert {run.data.params["train.lr"] for run in own if "train.lr" in run.data.params} == {str(rate)}
+    assert len([run for run in runs if run.data.tags["versus.stage"] == "train"]) == experiments + 1
+    return {
+        "experiments": experiments,
+        "workers": workers,
+        "runs": len(runs),
+        "seconds": round(time.monotonic() - began),
+    }
+
+
 def uninterrupted(folder: Path, found: Counter) -> tuple[dict[str, bytes], float]:
     started = time.monotonic()
     cycle(folder, random.Random(0), 0, 0, found)
@@ -155,7 +200,8 @@ def uninterrupted(folder: Path, found: Counter) -> tuple[dict[str, bytes], float
 
 def main() -> None:
     kills, seed = int(os.environ.get("KILLS", "200")), int(os.environ.get("SEED", "0"))
-    limit = float(os.environ.get("SECONDS", "inf"))
+    limit = float(os.environ.get("LIMIT", "inf"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chance, found, began = random.Random(seed), Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = study(Path(scratch))
@@ -170,6 +216,8 @@ def main() -> None:
             cycles += 1
             check(folder, reference, cycles)
             print(f"{found['kills']} kills, {cycles} cycles, {time.monotonic() - began:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        together = at_once(study(Path(scratch)))
     result = {
         "kills": found.pop("kills"),
         "cycles": cycles,
@@ -179,6 +227,7 @@ def main() -> None:
         "ended": ended,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "where": dict(sorted(found.items())),
+        "at_once": together,
     }
     Path(os.environ.get("RESULT", "torture.json")).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
