@@ -68,7 +68,7 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("commit", "started")}
+        "run": {key: diary[key] for key in ("commit", "started", "mlflow_run") if key in diary}
         | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {
             "dataset": {**config["data"], "image_size": config["image_size"]},

@@ -159,15 +159,26 @@ def write_json(path: Path, content: object) -> None:
 
 def commit() -> str:
     """The git commit of this package's code, with `-dirty` behind it where the code differs; empty outside git."""
-    package = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, check=True).stdout
-
     try:
-        return git("rev-parse", "HEAD").strip() + "-dirty" * bool(git("status", "--porcelain", "--", "."))
+        return _git("rev-parse", "HEAD").strip() + "-dirty" * bool(_git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def uncommitted() -> str:
+    """How this package's code differs from its commit, new files included, as a patch; empty if it does not."""
+    try:
+        new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", ".").split("\0")[:-1]
+        patches = [_git("diff", "HEAD", "--", ".")]
+        patches += [_git("diff", "--no-index", "--", os.devnull, name, check=False) for name in new]
+        return "".join(patches)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str, check: bool = True) -> str:
+    options = {"capture_output": True, "text": True, "errors": "replace", "check": check}
+    return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, **options).stdout  # type: ignore[call-overload]
 
 
 def study() -> str:

@@ -25,7 +25,7 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 
-from pipeline.stage import StageError, commit, home, study, whole
+from pipeline.stage import StageError, commit, home, study, uncommitted, whole
 
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
 SETTINGS = {  # of mlflow itself; what the user sets stays
@@ -226,6 +226,8 @@ def _open(
                 tags={"versus.stage": stage, **tags, **provenance(), **owner()},
                 log_system_metrics=system_metrics,
             )
+            if patch := uncommitted():
+                client.log_text(active.info.run_id, patch, "uncommitted.patch")
         try:
             yield Run(client, known or active.info.run_id, reopened=bool(known))
         except BaseException as error:

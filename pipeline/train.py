@@ -85,6 +85,7 @@ def train(name: str, replicate: int) -> None:
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,
+            "mlflow_run": tracked.id,
             "commit": commit(),
             "started": started,
             "machine": machine,

@@ -288,7 +288,7 @@ BROKEN: tuple[tuple[str, bytes, str], ...] = (
     ("zero bytes.png", b"", "unreadable or truncated"),
     ("text.jpg", b"not an image", "unreadable or truncated"),
     ("page.png", b"<html>404</html>", "unreadable or truncated"),
-    ("half.png", saved("RGB", "png", (64, 64))[:90], "unreadable or truncated"),
+    ("half.png", saved("RGB", "png", (64, 64))[:60], "unreadable or truncated"),
     ("half.jpg", saved("RGB", "jpeg", (640, 640))[:-400], "unreadable or truncated"),
     ("half.gif", animated("gif")[:30], "unreadable or truncated"),
     ("half.bmp", saved("RGB", "bmp")[:-50], "unreadable or truncated"),

@@ -174,6 +174,23 @@ def test_the_commit_is_that_of_the_code_marked_where_the_code_differs(copied: Mo
     assert copied.commit() == f"{head}-dirty"
 
 
+def test_what_is_not_committed_is_a_patch_that_makes_it_again(copied: ModuleType) -> None:
+    root = Path(copied.__file__).parents[1]
+    for command in (("init",), ("add", "."), ("commit", "-m", "First")):
+        git(*command, cwd=root)
+    assert copied.uncommitted() == ""
+    (root / "pipeline/new.py").write_text("a = 1\n")
+    with (root / "pipeline/stage.py").open("a") as file:
+        file.write("# changed\n")
+    changed = (root / "pipeline/stage.py").read_text()
+    patch = copied.uncommitted()
+    git("checkout", "--", ".", cwd=root)
+    (root / "pipeline/new.py").unlink()
+    subprocess.run(["git", "apply"], cwd=root, input=patch, text=True, check=True)
+    assert (root / "pipeline/stage.py").read_text() == changed
+    assert list((root / "pipeline").glob("new.py")) or list(root.rglob("new.py"))
+
+
 def test_outside_git_there_is_no_commit(copied: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path(copied.__file__).parents[2]))
     assert copied.commit() == ""

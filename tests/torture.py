@@ -38,7 +38,7 @@ SETTINGS = {
     "train.warmup_epochs": 0,
     "models": {"tiny": MODEL},
 }
-TIMED = ("seconds", "started", "images_per_second")  # of run.json: when, not what
+TIMED = ("seconds", "started", "images_per_second", "mlflow_run")  # of run.json: when, not what
 DAMAGED = ("corrupted", "is invalid")  # what DVC says of a file of its own that it was killed in the middle of writing
 
 
