@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests import torture
 
-KILLS = 4
+KILLS = 3
 
 
 def test_killed_at_random_moments_the_pipeline_ends_where_it_would_have_ended(tmp_path: Path) -> None:
