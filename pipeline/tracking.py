@@ -52,7 +52,8 @@ class Run:
             if not name.startswith("system/")
             for point in client.get_metric_history(run_id, name)
         }
-        self._has_model = bool(reopened and run.outputs and run.outputs.model_outputs)
+        outputs = run.outputs.model_outputs if reopened and run.outputs else []
+        self._has_model = any(client.get_logged_model(output.model_id).status == "READY" for output in outputs)
         self._waiting: list[tuple[dict[str, float], int]] = []
         self._try_again = 0.0
 

@@ -6,7 +6,9 @@ Cases that need more than a line to make are in tests/datasets, tests/networks a
 import bz2
 import gzip
 import io
+import json
 import lzma
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import datasets, fetch, params, resume
+from pipeline import datasets, fetch, inference, params, resume
 from pipeline.datasets import tree as trees_module
 from pipeline.datasets.decode import decode
 from pipeline.datasets.tree import open_tree
@@ -403,6 +405,38 @@ def test_a_state_of_a_training_that_holds_code_is_not_run(
         assert kept.load() is None
     assert "not readable" in capsys.readouterr().err
     assert not (tmp_path / "owned").exists()
+
+
+WEIGHTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "weights cut short": (lambda f: _cut(f / "weights.safetensors"), "damaged"),
+    "weights of noise": (lambda f: (f / "weights.safetensors").write_bytes(bytes(64)), "damaged"),
+    "weights that are a pickle": (lambda f: (f / "weights.safetensors").write_bytes(b"\x80\x04."), "damaged"),
+    "no weights": (lambda f: (f / "weights.safetensors").unlink(), "damaged"),
+    "another class count": (lambda f: _configure(f, classes=["a", "b"]), "size mismatch for"),
+    "another network": (lambda f: _configure(f, network={"family": "tiny", "layers": ["conv 4"]}), "state_dict"),
+    "no settings": (lambda f: (f / "config.json").write_text("{"), "damaged"),
+    "settings of another kind": (lambda f: (f / "config.json").write_text("[]"), "damaged"),
+}
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _configure(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_weights_that_do_not_fit_are_refused_with_the_remedy(trained_folder: Path, tmp_path: Path, case: str) -> None:
+    folder = Path(shutil.copytree(trained_folder / "models/tiny-0", tmp_path / "tiny-0"))
+    spoil, told = WEIGHTS[case]
+    spoil(folder)
+    with pytest.raises(StageError) as error:
+        inference.load(folder)
+    assert told in one_line_each(error)
+    assert "`dvc repro train@tiny-0`" in str(error.value)
 
 
 # Through DVC
