@@ -3,6 +3,10 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 5000
+TOLERANCE ?= 0
+KILLS ?= 200
+SEED ?= 0
+LIMIT ?= inf
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
 export PATH := $(BIN):$(PATH)
@@ -22,6 +26,13 @@ $(READY): pyproject.toml constraints.txt
 repro: $(READY)  ## Run the default study: only what changed reruns
 	dvc repro
 
+verify: $(READY)  ## Rerun the default study in a fresh clone, compare it with the committed results (TOLERANCE=0)
+	rm -rf .versus/verify
+	git clone --quiet . .versus/verify/committed
+	git clone --quiet . .versus/verify/rerun
+	cd .versus/verify/rerun && dvc repro
+	versus verify .versus/verify/committed .versus/verify/rerun --tolerance $(TOLERANCE)
+
 ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only (PORT=5000)
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
@@ -33,8 +44,11 @@ lint: $(READY)  ## Check format, lint and types
 test: lint  ## Lint, type check and tests
 	python -m pytest
 
+torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
+	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
+
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro ui lint test format
+.PHONY: help setup repro verify ui lint test torture format

@@ -8,11 +8,14 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from pipeline.metrics import Floats
 
 BINS = 15
 COVERAGE = 0.8
+TEMPERATURES = (0.05, 20.0)  # least and greatest: images that are all right, or all wrong, have none that is best
 Booleans = npt.NDArray[np.bool_]
 
 
@@ -50,3 +53,34 @@ def selective_accuracy(confidence: Floats, right: Booleans, coverage: npt.ArrayL
     _, place, count = np.unique(-confidence, return_inverse=True, return_counts=True)
     expected = (np.bincount(place, weights=right) / count)[np.sort(place)]  # (N,), the surest first
     return np.cumsum(expected)[kept - 1] / kept
+
+
+def log_loss(logits: Floats, labels: npt.NDArray[np.integer], temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood in nats of labels (N,), of logits (N, K) divided by the temperature."""
+    scaled = log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    return float(-scaled[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
+    """The temperature with the least log loss on validation images (Guo et al. 2017, section 4.2), within TEMPERATURES.
+
+    logits (N, K), labels (N,). Logits that are not finite give NaN.
+    """
+    if not np.isfinite(logits).all():
+        return math.nan
+    low, high = (math.log(1 / bound) for bound in reversed(TEMPERATURES))  # convex in 1/T
+    found = minimize_scalar(lambda log: log_loss(logits, labels, math.exp(-log)), bounds=(low, high), method="bounded")
+    return math.exp(-found.x)
+
+
+def believed(
+    val_logits: Floats, val_labels: npt.NDArray[np.integer], logits: Floats, labels: npt.NDArray[np.integer]
+) -> dict[str, float | None]:
+    """Log loss and ECE on test images before and after the validation images' temperature; undefined is None."""
+    temperature = fit_temperature(val_logits, val_labels)
+    found = {"temperature": temperature}
+    for suffix, divisor in (("", 1.0), ("_scaled", temperature)):
+        sure = np.exp(log_softmax(np.asarray(logits, dtype=np.float64) / divisor, axis=1))
+        found["log_loss" + suffix] = log_loss(logits, labels, divisor)
+        found["calibration_error" + suffix] = calibration_error(sure.max(1), logits.argmax(1) == labels)
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}

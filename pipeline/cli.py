@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.debug:
         arguments.call(arguments)
     else:
-        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)))
+        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)), alone=False)
 
 
 def in_one_line(call: Callable[[], None]) -> None:
@@ -82,6 +82,27 @@ def parser() -> argparse.ArgumentParser:
     added = command("models", models, "List the study's trained models with their scores", "versus models --json")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
+    added = command(
+        "prune",
+        prune,
+        "List what killed and failed stages left, and remove it with --yes",
+        "versus prune --days 1 --yes",
+    )
+    added.add_argument("--days", type=float, default=7, metavar="N", help="only what is older than N days (7)")
+    added.add_argument("--yes", action="store_true", help="remove it; without, it is listed only")
+
+    added = command(
+        "verify",
+        verify,
+        "Compare two runs of a study and say what differs",
+        "versus verify . ../rerun --tolerance 0.01",
+    )
+    added.add_argument("committed", type=Path, metavar="COMMITTED", help="a study's folder")
+    added.add_argument("rerun", type=Path, metavar="RERUN", help="the same study's folder in another checkout")
+    added.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
+    )
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -117,6 +138,19 @@ def models(arguments: argparse.Namespace) -> None:
     from pipeline import trained
 
     trained.show(arguments.json)
+
+
+def prune(arguments: argparse.Namespace) -> None:
+    from pipeline.prune import prune
+
+    prune(arguments.days, arguments.yes)
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    from pipeline.verify import verify
+
+    if not verify(arguments.committed, arguments.rerun, arguments.tolerance):
+        sys.exit(1)
 
 
 def check(_: argparse.Namespace) -> None:

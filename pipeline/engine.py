@@ -7,7 +7,7 @@ epoch is over.
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,14 @@ class Fit:
     selected: Epoch
     weights: dict[str, Tensor]  # of the selected epoch, on the CPU
     seconds: float  # of training and validation, loading and saving apart
+
+
+class Keeper(Protocol):
+    """Keeps the state of a training where a kill does not reach it; pipeline/resume.py has one."""
+
+    def load(self) -> dict[str, Any] | None: ...
+
+    def save(self, state: Callable[[], dict[str, Any]], last: bool = False) -> None: ...
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
@@ -116,18 +124,23 @@ def fit(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> Fit:
     """Train `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
 
     Returns the weights that `select` names: of the epoch with the highest validation macro-F1, the earliest of equals;
-    of the last one; or the average. Raises StageError on a loss that is not finite (epoch and step) and when memory
-    runs out.
+    of the last one; or the average. Goes on from what `keeper` has, whose epochs `on_epoch` hears of again, and ends
+    where it had ended uninterrupted: an epoch draws from generators of its own, keyed by its number. Raises StageError
+    on a loss that is not finite (epoch and step) and when memory runs out.
     """
     started = time.perf_counter()
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
         network = network.to(device).to(memory_format=torch.channels_last)
         train, val = loader.resident(train, device), loader.resident(val, device)
+    kept = keeper.load() if keeper is not None else None
+    if kept is not None and "fit" in kept:
+        return _restored(kept["fit"], on_epoch)
     optimizer = make_optimizer(network, protocol, device)
     loss_of = make_loss(train.labels, protocol, classes, device)
 
@@ -158,8 +171,29 @@ def fit(
         return {"val_loss": loss, "val_accuracy": found["accuracy"], "val_macro_f1": found["macro_f1"]}
 
     history: list[Epoch] = []
-    selected, weights = None, {}
-    for index in range(epochs):
+    selected: Epoch | None = None
+    weights: dict[str, Tensor] = {}
+    if kept is not None:
+        network.load_state_dict(kept["network"])
+        optimizer.load_state_dict(kept["optimizer"])
+        step_of.scaler.load_state_dict(kept["scaler"])
+        if average is not None:
+            average.load_state_dict(kept["average"])
+        before = _restored(kept["so_far"], on_epoch)
+        history, selected, weights = before.history, before.selected, before.weights
+        started -= before.seconds
+
+    def state() -> dict[str, Any]:
+        assert selected is not None
+        return {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": step_of.scaler.state_dict(),
+            "average": average.state_dict() if average is not None else None,
+            "so_far": _plain(Fit(history, selected, weights, time.perf_counter() - started)),
+        }
+
+    for index in range(len(history), epochs):
         torch.manual_seed(seed_of(seed, index))  # dropout and drop path
         network.train()
         losses, hits, seen = [], [], 0
@@ -189,13 +223,34 @@ def fit(
             selected = epoch
             if protocol["select"] == "best" or epoch.epoch == epochs:
                 weights = _copy(network)
+        if keeper is not None:
+            keeper.save(state)
     if average is not None:
         with memory_remedy(remedy):
             averaged = average.finish((batch.images for batch in batches(epochs)), device)
             selected = dataclasses.replace(history[-1], **scores(averaged, epochs))
             weights = _copy(averaged)
     assert selected is not None
-    return Fit(history, selected, weights, time.perf_counter() - started)
+    fit = Fit(history, selected, weights, time.perf_counter() - started)
+    if keeper is not None:
+        keeper.save(lambda: {"fit": _plain(fit)}, last=True)
+    return fit
+
+
+def _plain(fit: Fit) -> dict[str, Any]:
+    """Types that `torch.load(weights_only=True)` reads."""
+    history = [dataclasses.asdict(epoch) for epoch in fit.history]
+    return {"history": history, "selected": dataclasses.asdict(fit.selected)} | {
+        key: getattr(fit, key) for key in ("weights", "seconds")
+    }
+
+
+def _restored(plain: dict[str, Any], on_epoch: Callable[[Epoch], None] | None) -> Fit:
+    history = [Epoch(**row) for row in plain["history"]]
+    if on_epoch is not None:
+        for epoch in history:
+            on_epoch(epoch)
+    return Fit(history, Epoch(**plain["selected"]), plain["weights"], plain["seconds"])
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import statistics
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import inference, loader, metrics, networks, tracking
+from pipeline import calibration, inference, loader, metrics, networks, resume, tracking
 from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
+VAL_LABELS = Path("data/fit/val_labels.npy")
 FRACTIONS = ("precision", "recall", "f1")
 LATENCY_BATCH = 128
 LATENCY_SECONDS = 20
@@ -60,12 +62,14 @@ def evaluate(name: str) -> None:
         "replicate": config["replicate"],
         "classes": class_rows(confusion, classes),
         "scores": scores,
+        "calibration": calibration.believed(*validation(folder), logits.numpy(), actual),
         "images": len(images),
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("commit", "started")},
+        "run": {key: diary[key] for key in ("commit", "started", "mlflow_run") if key in diary}
+        | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {
             "dataset": {**config["data"], "image_size": config["image_size"]},
             "augment": config["augment"],
@@ -85,10 +89,23 @@ def evaluate(name: str) -> None:
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
         tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})
         tracked.metrics(result["cost"])
+        tracked.metrics({f"test_{name}": value for name, value in result["calibration"].items() if value is not None})
         tracked.artifact(evaluation)
         tracked.artifact(predictions)
         tracked.confusion(confusion, classes)
+    resume.discard(diary["key"])
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
+
+
+def validation(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, K) and labels (N,) of the validation images, as train and split left them."""
+    logits, labels = np.load(folder / "val_logits.npy"), np.load(VAL_LABELS)
+    if len(logits) != len(labels):
+        raise StageError(
+            f"evaluate: {folder} has logits of {len(logits)} validation images, {VAL_LABELS} {len(labels)} labels; run"
+            " `dvc repro`"
+        )
+    return logits, labels
 
 
 def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict[str, int]:

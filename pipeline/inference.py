@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,16 +19,23 @@ from pipeline.stage import StageError
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A trained network with its configuration, as train left them in `folder`."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    network = networks.build(
-        name=config["model"],
-        classes=len(config["classes"]),
-        image_size=config["image_size"],
-        seed=0,
-        **{**config["network"], "pretrained": False},
-    )
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    """A trained network with its configuration, as train left them in `folder`; StageError if they do not fit."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network = networks.build(
+            name=config["model"],
+            classes=len(config["classes"]),
+            image_size=config["image_size"],
+            seed=0,
+            **{**config["network"], "pretrained": False},
+        )
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StageError(
+            f"{folder}: damaged, or trained by another version of this code ({reason}); run"
+            f" `dvc checkout --force {folder}` or `dvc repro train@{folder.name}`"
+        ) from None
     return network, config
 
 

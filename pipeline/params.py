@@ -138,6 +138,7 @@ class HybridModel(_Backbone):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
+LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
 FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the members of Model
 Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
 
@@ -198,6 +199,8 @@ class Params(Frozen):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml; raises StageError with one line per fault."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise StageError(f"{path}: larger than {LARGEST:,} bytes, which no params.yaml is")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StageError(f"{path}: not found; run from a study's folder, where dvc.yaml and params.yaml lie") from None
@@ -205,6 +208,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise StageError(f"{path}: cannot be read: {error.strerror}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise StageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise StageError(f"{path}: nested too deeply; no key of it is") from None
+    _refuse_bomb(content, path)
     return parse(content)
 
 
@@ -241,6 +247,22 @@ def parse(content: object) -> Params:
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params
+
+
+def _refuse_bomb(content: object, path: Path) -> None:
+    """Raise StageError for aliases that name each other into more values than memory has, or themselves."""
+    todo, seen = [content], 0
+    while todo:
+        value = todo.pop()
+        todo += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise StageError(f"{path}: its aliases (&, *) stand for more than {MOST_VALUES:,} values; write them out")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -286,12 +308,12 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
         return where, f"{where}: missing; it is needed"
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = got.get("family") if isinstance(got, Mapping) else got
-        return where, f"{where}.family: got {found!r}; choose from {', '.join(FAMILIES)}"
+        return where, f"{where}.family: got {_shown(found)}; choose from {', '.join(FAMILIES)}"
     if fault["type"] == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
-        return where, f"{where}: got {got!r}; choose from {', '.join(choices)}"
+        return where, f"{where}: got {_shown(got)}; choose from {', '.join(choices)}"
     wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return where, f"{where or 'top level'}: got {got!r}; wanted {wanted}"
+    return where, f"{where or 'top level'}: got {_shown(got)}; wanted {wanted}"
 
 
 def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str]]:

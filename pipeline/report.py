@@ -340,6 +340,10 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
         "accuracy": list(right.mean(1)),
         "selective_accuracy": [float(calibration.selective_accuracy(*run)) for run in runs],
     }
+    fitted = [evaluation.get("calibration", {}) for evaluation in model.evaluations]
+    for name in ("temperature", "calibration_error_scaled", "log_loss", "log_loss_scaled"):
+        if all(name in each for each in fitted):  # evaluations of earlier versions have none
+            values[name] = [math.nan if each[name] is None else each[name] for each in fitted]
     return {
         name: stats.over_replicates(found, lowest=-1.0 if name == "overconfidence" else 0.0)
         if len(found) > 1
@@ -355,6 +359,7 @@ def calibration_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tab
         f"{tested(models, data)}: {over}. ECE: expected calibration error, {calibration.BINS} bins of equal width (Guo"
         " et al. 2017); 0 is perfect. Confidence: mean probability of the predicted class; more of it than accuracy is"
         f" overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is surest of."
+        " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
     )
     return tables.calibration({model.name: calibration_scores(model) for model in models}, caption)
 

@@ -101,4 +101,4 @@ def yaml_comments(content: str) -> dict[tuple[str, ...], str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone=False)

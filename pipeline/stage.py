@@ -1,45 +1,152 @@
 """What every stage shares: one clear line for a fault, and outputs that appear whole or not at all."""
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+
+FULL = (  # as Python, torch's two writers, numpy and SQLite say it
+    "No space left|File too large|Disk quota exceeded|iostream error|inline_container|requested and \\d+ written"
+    "|disk is full"
+)
 
 
 class StageError(Exception):
     """A fault that the user can mend; its text says what was found and what to do."""
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call a stage's `main`; a StageError becomes its text on stderr and exit status 1."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a stage as Ctrl-C does."""
+
+
+def run(main: Callable[[], None], alone: bool = True) -> None:
+    """Call a stage's `main`; a fault that the user can mend becomes one line on stderr and exit status 1.
+
+    `alone`: where DVC was killed and a stage goes on without it, the same stage started anew waits for it, so that
+    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
-        main()
+        with locked(_name(), "the same stage runs in another process; waiting") if alone else contextlib.nullcontext():
+            main()
     except StageError as error:
         print(f"versus: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("versus: interrupted; nothing was left half-written", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        word, status = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
+        print(
+            f"versus: {word}; nothing was left half-written, `dvc repro` goes on from what was finished",
+            file=sys.stderr,
+        )
+        sys.exit(status)
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        print(
+            f"versus: the disk is full ({' '.join(str(error).split())[:200]}); nothing was left half-written: free some"
+            " space (`versus prune` lists what may go) and run `dvc repro` again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _name() -> str:
+    """A stage's command line and folder, as a lock's name."""
+    text = json.dumps([str(Path.cwd()), Path(sys.argv[0]).stem, *sys.argv[1:]])
+    return f"stage-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, a quota or a limit on files is exhausted; libraries wrap it in their own."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return re.search(FULL, str(error)) is not None
+
+
+@contextlib.contextmanager
+def locked(name: str, waiting: str) -> Iterator[None]:
+    """Hold a lock that the whole checkout knows, experiments' copies included; say `waiting` if another has it.
+
+    The operating system releases it with its process, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(state_folder() / "locks" / f"{name}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"versus: {waiting}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds, remove it if not."""
+    """Yield a temporary name beside `path`; flush and rename it to `path` if the block succeeds, remove it if not.
+
+    What a killed process left under such a name is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{_escape(path.name)}.*.part"):
+        if not running(stale.name.split(".")[-2]):
+            remove(stale)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
-        _remove(path)
-        partial.rename(path)
+        _flush(partial)
+        if path.is_dir():  # a folder or a link to one cannot be replaced by renaming
+            remove(path)
+        partial.replace(path)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
-def _remove(path: Path) -> None:
+def _escape(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def running(pid: str) -> bool:
+    """Whether a process of this id is there; of another user's too."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system write a file, or a folder and all that is in it, to the disk."""
+    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        if each.is_file() or each == path:
+            descriptor = os.open(each, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder; no error if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -52,15 +159,26 @@ def write_json(path: Path, content: object) -> None:
 
 def commit() -> str:
     """The git commit of this package's code, with `-dirty` behind it where the code differs; empty outside git."""
-    package = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, check=True).stdout
-
     try:
-        return git("rev-parse", "HEAD").strip() + "-dirty" * bool(git("status", "--porcelain", "--", "."))
+        return _git("rev-parse", "HEAD").strip() + "-dirty" * bool(_git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def uncommitted() -> str:
+    """How this package's code differs from its commit, new files included, as a patch; empty if it does not."""
+    try:
+        new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", ".").split("\0")[:-1]
+        patches = [_git("diff", "HEAD", "--", ".")]
+        patches += [_git("diff", "--no-index", "--", os.devnull, name, check=False) for name in new]
+        return "".join(patches)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str, check: bool = True) -> str:
+    options = {"capture_output": True, "text": True, "errors": "replace", "check": check}
+    return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, **options).stdout  # type: ignore[call-overload]
 
 
 def study() -> str:
@@ -72,6 +190,16 @@ def study() -> str:
 def checkout() -> Path | None:
     """The root of the git checkout that the stage runs in; without git, the nearest folder with a `.dvc`."""
     return _nearest(Path.cwd(), ".git") or _nearest(Path.cwd(), ".dvc")
+
+
+def home() -> Path:
+    """The root of the user's own checkout: where what outlives an experiment's copy lies."""
+    return original(checkout() or Path.cwd())
+
+
+def state_folder() -> Path:
+    """`.versus` there: locks, and what killed trainings go on from."""
+    return home() / ".versus"
 
 
 def original(copy: Path) -> Path:

@@ -134,7 +134,12 @@ def calibration(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Ta
         "overconfidence": "Confidence − accuracy",
         "accuracy": "Accuracy",
         "selective_accuracy": "Accuracy at 80% coverage",
+        "calibration_error_scaled": "ECE, scaled",
+        "log_loss": "Log loss",
+        "log_loss_scaled": "Log loss, scaled",
+        "temperature": "Temperature",
     }
+    titles = {name: title for name, title in titles.items() if all(name in values for values in lines.values())}
     rows = [
         {"model": model}
         | {

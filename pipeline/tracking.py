@@ -11,21 +11,28 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import psutil
 
-from pipeline.stage import checkout, commit, original, study
+from pipeline.stage import StageError, commit, home, study, uncommitted, whole
 
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
 SETTINGS = {  # of mlflow itself; what the user sets stays
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is away is noticed after seconds, not minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
     "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
 }
@@ -35,10 +42,20 @@ SERVING = ("numpy", "pandas", "safetensors", "timm", "torch")  # what a logged m
 class Run:
     """An open MLflow run; what it already knows is not logged again, so that a reopened run gets no double points."""
 
-    def __init__(self, client: Any, run_id: str) -> None:
+    def __init__(self, client: Any, run_id: str, reopened: bool = False) -> None:
         self.client, self.id = client, run_id
-        data = client.get_run(run_id).data
-        self._params, self._metrics = dict(data.params), set(data.metrics)
+        run = client.get_run(run_id)
+        self._params = dict(run.data.params)
+        self._metrics = {  # (name, step)
+            (name, point.step)
+            for name in (run.data.metrics if reopened else ())
+            if not name.startswith("system/")
+            for point in client.get_metric_history(run_id, name)
+        }
+        outputs = run.outputs.model_outputs if reopened and run.outputs else []
+        self._has_model = any(client.get_logged_model(output.model_id).status == "READY" for output in outputs)
+        self._waiting: list[tuple[dict[str, float], int]] = []
+        self._try_again = 0.0
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log nested settings under dotted names."""
@@ -50,18 +67,37 @@ class Run:
             self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log finite values of one step in one call."""
+        """Log finite values of one step in one call; a metric that has a value there keeps it."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         points = [
             Metric(metric_name(key), float(value), now, step)
             for key, value in values.items()
-            if np.isfinite(value) and not (step == 0 and metric_name(key) in self._metrics)
+            if np.isfinite(value) and (metric_name(key), step) not in self._metrics
         ]
-        self._metrics |= {point.key for point in points if step == 0}
         for chunk in _chunks(points, 1000):
             self.client.log_batch(self.id, metrics=chunk)
+            self._metrics |= {(point.key, step) for point in chunk}
+
+    def later(self, values: Mapping[str, float], step: int) -> None:
+        """As `metrics`; where the store cannot be reached, say so, go on and try again after a minute."""
+        self._waiting.append((dict(values), step))
+        if time.monotonic() < self._try_again:
+            return
+        try:
+            self.settle()
+        except StageError as error:
+            if not self._try_again:
+                print(f"\nversus: {error}; the training goes on, its points are logged later", file=sys.stderr)
+            self._try_again = time.monotonic() + 60
+
+    def settle(self) -> None:
+        """Log what `later` could not; a StageError if that cannot be done now either."""
+        while self._waiting:
+            with reachable():
+                self.metrics(*self._waiting[0])
+            self._waiting.pop(0)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder with what is in it."""
@@ -95,6 +131,8 @@ class Run:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec
 
+        if self._has_model:
+            return
         for logger in ("mlflow.models.model", "mlflow.pyfunc"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         signature = ModelSignature(
@@ -122,16 +160,23 @@ def data_run(stage: str) -> Iterator[Run]:
     raw = Path("data/raw/info.json")
     digest = json.loads(raw.read_text(encoding="utf-8")).get("digest") if raw.exists() else None
     key = hashlib.sha256(json.dumps([study(), values, digest], sort_keys=True).encode()).hexdigest()
-    with _open("data", stage, {"versus.key": key}, reopen=True) as run:
+    query = f"tags.`versus.key` = '{key}'"
+    with _open("data", stage, {"versus.key": key}, reopen=query) as run:
         run.params(values)
         yield run
 
 
 @contextlib.contextmanager
-def training_run(name: str, key: str, values: Mapping[str, Any]) -> Iterator[Run]:
-    """A run for one training, with system metrics; `key` hashes what determines it."""
+def training_run(name: str, key: str, values: Mapping[str, Any], known: str = "") -> Iterator[Run]:
+    """A run for one training, with system metrics; `key` hashes what determines it.
+
+    A training that was killed goes on in the run it had: `known`, or the newest of the same key that never finished.
+    The caller sees to it that no other process trains the same.
+    """
     tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
-    with _open(name, "train", tags, system_metrics=True) as run:
+    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'train'"
+    query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
+    with _open(name, "train", tags, reopen=query, system_metrics=True) as run:
         run.params(values)
         yield run
 
@@ -159,29 +204,60 @@ def report_run() -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _open(
-    name: str, stage: str, tags: Mapping[str, str], *, reopen: bool = False, system_metrics: bool = False
+    name: str, stage: str, tags: Mapping[str, str], *, reopen: str = "", system_metrics: bool = False
 ) -> Iterator[Run]:
-    """Start a run, or go on with the one of the same key; runs whose process is gone are closed first."""
-    import mlflow
+    """Start a run, or go on with the newest that the query `reopen` finds; runs whose process is gone are closed first.
 
-    client, experiment = _connect()
-    _close_orphans(client, experiment)
-    known = _find(client, experiment, f"tags.`versus.key` = '{tags['versus.key']}'") if reopen else None
-    started = (
-        mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
-        if known
-        else mlflow.start_run(
-            experiment_id=experiment,
-            run_name=name,
-            tags={"versus.stage": stage, **tags, **provenance(), **owner()},
-            log_system_metrics=system_metrics,
-        )
-    )
-    with started as active:
+    A run ends as FINISHED, as FAILED by an error, as KILLED by Ctrl-C or SIGTERM.
+    """
+    with reachable():
+        import mlflow
+
+        client, experiment = _connect()
+        _close_orphans(client, experiment)
+        known = _find(client, experiment, reopen) if reopen else None
         if known:
             for key, value in owner().items():
                 client.set_tag(known, key, value)
-        yield Run(client, active.info.run_id)
+            mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
+        else:
+            active = mlflow.start_run(
+                experiment_id=experiment,
+                run_name=name,
+                tags={"versus.stage": stage, **tags, **provenance(), **owner()},
+                log_system_metrics=system_metrics,
+            )
+            if patch := uncommitted():
+                client.log_text(active.info.run_id, patch, "uncommitted.patch")
+        try:
+            yield Run(client, known or active.info.run_id, reopened=bool(known))
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the store may be what failed
+                mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        mlflow.end_run("FINISHED")
+
+
+@contextlib.contextmanager
+def reachable() -> Iterator[None]:
+    """Turn what mlflow raises where its store is away, locked or full into a StageError."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
+        reason = " ".join(str(error).split())
+        short = f"{reason[:200]}..." if len(reason) > 200 else reason
+        raise StageError(
+            f"the MLflow store {store_uri()} does not answer ({short}); see that it is up, has space and is not locked"
+            " (MLFLOW_TRACKING_URI names another), and run `dvc repro` again: nothing that was finished is lost"
+        ) from error
+
+
+def store_uri() -> str:
+    return GIVEN or f"sqlite:///{home() / 'mlflow.db'}"
 
 
 def _connect() -> tuple[Any, str]:
@@ -195,17 +271,19 @@ def _connect() -> tuple[Any, str]:
 
     for logger in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
         logging.getLogger(logger).setLevel(logging.WARNING)
-    home = original(checkout() or Path.cwd())
-    uri = GIVEN or f"sqlite:///{home / 'mlflow.db'}"
+    uri, database = store_uri(), home() / "mlflow.db"
     mlflow.set_tracking_uri(uri)
-    with FileLock(home / ".versus.lock") if uri.startswith("sqlite") else contextlib.nullcontext():
+    with FileLock(home() / ".versus.lock") if uri.startswith("sqlite") else contextlib.nullcontext():
+        if not GIVEN and not database.exists():
+            with whole(database) as partial:  # a kill while the tables are made must not leave some of them
+                mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments()
         client = mlflow.MlflowClient(uri)
         found = client.get_experiment_by_name(study())
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is not None:
             return client, found.experiment_id
-        local = None if GIVEN else (home / "mlartifacts" / study()).as_uri()
+        local = None if GIVEN else (home() / "mlartifacts" / study()).as_uri()
         view = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on trainings, not on traces
         try:
             return client, client.create_experiment(study(), artifact_location=local, tags=view)
@@ -214,6 +292,51 @@ def _connect() -> tuple[Any, str]:
             if found is None:
                 raise
             return client, found.experiment_id
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that ended as KILLED or FAILED."""
+
+    id: str
+    name: str
+    study: str
+    status: str
+    ended: float  # seconds since 1970
+    bytes: int  # of its artifacts, where they lie on this machine
+
+
+def broken_runs() -> list[Broken]:
+    """Every study's runs that did not finish, those first closed whose process is gone."""
+    if not GIVEN and not (home() / "mlflow.db").exists():
+        return []
+    with reachable():
+        client, _ = _connect()
+        found = []
+        for experiment in client.search_experiments():
+            _close_orphans(client, experiment.experiment_id)
+            for status in ("KILLED", "FAILED"):
+                for run in client.search_runs([experiment.experiment_id], f"attributes.status = '{status}'"):
+                    place = url2pathname(urlparse(run.info.artifact_uri).path)
+                    size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+                    ended = (run.info.end_time or run.info.start_time) / 1000
+                    found.append(Broken(run.info.run_id, run.info.run_name, experiment.name, status, ended, size))
+        return found
+
+
+def delete_runs(ids: Sequence[str]) -> None:
+    """Delete runs; of a store on this machine for good, of a server as it deletes: it keeps them until `mlflow gc`."""
+    if not ids:
+        return
+    with reachable():
+        client, _ = _connect()
+        for run in ids:
+            client.delete_run(run)
+    if store_uri().startswith("sqlite"):
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store_uri(), "--run-ids", ",".join(ids)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StageError(f"mlflow gc: {' '.join(done.stderr.split())[-300:]}; the runs are marked as deleted")
 
 
 def _find(client: Any, experiment: str, query: str) -> str | None:

@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pipeline import engine, inference, loader, networks, params, tracking
+from pipeline import engine, inference, loader, networks, params, resume, tracking
 from pipeline.stage import StageError, commit, run, whole, write_json
+from pipeline.stage import study as study_name
 
 FIT = Path("data/fit")
 CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
@@ -55,12 +56,14 @@ def train(name: str, replicate: int) -> None:
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
-    with tracking.training_run(f"{name}-{replicate}", key, {**config, "machine": machine}) as tracked:
+    values = {**config, "machine": machine}
+    with resume.opened(key) as kept, tracking.training_run(f"{name}-{replicate}", key, values, kept.run) as tracked:
+        kept.note(run=tracked.id, study=study_name(), training=f"{name}-{replicate}", epochs=protocol["epochs"])
         tracked.dataset(info["title"], info["digest"], study.dataset.source or info["dataset"], "training")
         with tqdm(total=protocol["epochs"], desc=f"{name}-{replicate}", unit="epoch", disable=None) as progress:
 
             def on_epoch(epoch: engine.Epoch) -> None:
-                tracked.metrics(dataclasses.asdict(epoch), step=epoch.epoch)
+                tracked.later(dataclasses.asdict(epoch), step=epoch.epoch)
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
@@ -75,12 +78,14 @@ def train(name: str, replicate: int) -> None:
                 seed=replicate,
                 device=device,
                 on_epoch=on_epoch,
+                keeper=kept,
             )
         network.load_state_dict(fit.weights)
         logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,
+            "mlflow_run": tracked.id,
             "commit": commit(),
             "started": started,
             "machine": machine,
@@ -96,6 +101,7 @@ def train(name: str, replicate: int) -> None:
             np.save(partial / "val_logits.npy", logits.numpy())
             write_json(partial / "config.json", config)
             write_json(partial / "run.json", diary)
+        tracked.settle()
         tracked.metrics({"train_seconds": fit.seconds, "images_per_second": speed})
         tracked.artifact(history_path)
         tracked.model(folder, example=train_images.pixels[:1].numpy(), classes=info["classes"])

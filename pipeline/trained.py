@@ -91,18 +91,9 @@ def choose(asked: str = "") -> tuple[Trained, str]:
 
 def load(entry: Trained) -> "tuple[nn.Module, dict[str, Any]]":
     """The network with its configuration."""
-    from safetensors import SafetensorError  # late, with torch: `versus models` does without
+    from pipeline import inference  # late: `versus models` does without torch
 
-    from pipeline import inference
-
-    try:
-        return inference.load(entry.folder)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StageError(
-            f"{entry.folder}: damaged, or trained by another version of this code ({reason}); run"
-            f" `dvc checkout --force {entry.folder}` or `dvc repro train@{entry.name}`"
-        ) from None
+    return inference.load(entry.folder)
 
 
 def show(as_json: bool = False) -> None:

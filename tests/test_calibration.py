@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 import sklearn.calibration
+import torch
 from numpy.testing import assert_allclose
 
 from pipeline import figures
-from pipeline.calibration import calibration_error, reliability, selective_accuracy
+from pipeline.calibration import (
+    TEMPERATURES,
+    believed,
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability,
+    selective_accuracy,
+)
 
 
 def test_the_error_of_perfectly_calibrated_predictions_tends_to_0() -> None:
@@ -78,3 +87,49 @@ def test_calibration_figures_have_a_panel_for_each_model_of_one_scale() -> None:
         assert [panel.get_title(loc="left") for panel in panels] == list(bins)
         assert {panel.get_ylim() for panel in panels} == {panels[0].get_ylim()}
         assert max(figure.get_size_inches()) < 16
+
+
+# Temperature
+
+
+def logits_of(images: int, classes: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at `temperature` is the distribution that the labels are drawn from."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (images, classes))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return logits * temperature, (shares.cumsum(1) > rng.random((images, 1))).argmax(1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_labels_were_drawn_at_is_found(temperature: float) -> None:
+    assert fit_temperature(*logits_of(20_000, 5, temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_has_a_lower_log_loss() -> None:
+    logits, labels = logits_of(500, 4, 2.0)
+    best = fit_temperature(logits, labels)
+    around = [log_loss(logits, labels, best * factor) for factor in (0.9, 0.99, 1.01, 1.1)]
+    assert log_loss(logits, labels, best) < min(around)
+
+
+def test_log_loss_is_torchs_cross_entropy() -> None:
+    logits, labels = logits_of(100, 4, 2.0)
+    oracle = torch.nn.functional.cross_entropy(torch.from_numpy(logits) / 1.7, torch.from_numpy(labels))
+    assert log_loss(logits, labels, 1.7) == pytest.approx(oracle.item())
+
+
+def test_a_temperature_mends_overconfidence_on_images_that_it_was_not_fitted_on() -> None:
+    found = believed(*logits_of(4000, 5, 3.0, seed=1), *logits_of(4000, 5, 3.0, seed=2))
+    raw, scaled = found["calibration_error"], found["calibration_error_scaled"]
+    assert raw is not None
+    assert scaled is not None
+    assert raw > 0.1
+    assert scaled < 0.03
+    assert found["log_loss_scaled"] < found["log_loss"]  # type: ignore[operator]
+
+
+def test_a_model_that_is_always_right_gets_the_least_temperature_and_one_that_diverged_none() -> None:
+    logits = np.eye(3)[[0, 1, 2, 0]] * 2
+    assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(TEMPERATURES[0], rel=0.1)
+    logits[0] = np.nan
+    assert set(believed(logits, np.array([0, 1, 2, 0]), logits, np.array([0, 1, 2, 0])).values()) == {None}

@@ -88,7 +88,7 @@ def linear() -> nn.Module:
 
 
 def fit(network: nn.Module | None = None, *, seed: int = 0, strength: float = 1.0, **changes: Any) -> engine.Fit:
-    options = {key: changes.pop(key) for key in ("train", "val", "on_epoch") if key in changes}
+    options = {key: changes.pop(key) for key in ("train", "val", "on_epoch", "keeper") if key in changes}
     augment = {key: changes.pop(key) for key in ("cutout", "mixup") if key in changes}
     return engine.fit(
         network if network is not None else tiny(),

@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
-# Modules that change no result: params only refuses (values are DVC's params), stage writes and fails, tracking logs.
-NEUTRAL = {"__init__", "params", "stage", "tracking"}
+# Modules that change no result: params only refuses (values are DVC's params), resume gives back what a killed training
+# had, stage writes and fails, tracking logs.
+NEUTRAL = {"__init__", "params", "resume", "stage", "tracking"}
 
 
 def stages() -> dict[str, dict]:

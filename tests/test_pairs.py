@@ -282,3 +282,27 @@ def test_more_replicates_settle_a_difference_unless_the_test_images_limit_it() -
 def test_few_replicates_and_many_pairs_ask_for_a_large_difference() -> None:
     assert pairs.threshold(3, 1) == pytest.approx(scipy.stats.t.ppf(0.975, 2) / math.sqrt(3))
     assert pairs.threshold(3, 105) > 5 * pairs.threshold(5, 105) > 5
+
+
+@pytest.mark.parametrize(
+    ("value", "shared"), [(0.02, 0.0), (0.008, 0.0), (0.005, 0.001), (0.01, 0.002)], ids=lambda value: f"{value:g}"
+)
+def test_with_the_replicates_said_to_settle_it_a_difference_is_found_in_four_studies_of_five(
+    value: float, shared: float
+) -> None:
+    """Studies drawn anew: seeds of deviation 0.01, and test images of deviation `shared` that every seed shares."""
+    rng = np.random.default_rng(3)
+    told = int(settled_by(value, seeds=0.01**2, shared=shared**2, freedom=500, alpha=0.05))
+
+    def found(number: int) -> float:
+        seeds = rng.normal(value, 0.01, (4000, number))
+        images = rng.normal(0, shared, 4000)
+        parts = (
+            (np.full(4000, shared**2), np.full(4000, 500.0)),
+            (seeds.var(1, ddof=1) / number, np.full(4000, number - 1.0)),
+        )
+        return float(np.mean(np.abs(seeds.mean(1) + images) > half_widths(0.05, parts)))
+
+    assert found(told) > 0.77
+    if told > pairs.REPLICATES[0]:
+        assert found(pairs.REPLICATES[pairs.REPLICATES.index(told) - 1]) < 0.83

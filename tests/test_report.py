@@ -449,6 +449,26 @@ def test_calibration_is_that_of_the_predictions(reported: Path) -> None:
     assert "15 bins of equal width (Guo et al. 2017)" in page
 
 
+def test_calibration_after_the_temperature_stands_beside_the_raw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    for path in Path("reports/evaluations").glob("*.json"):
+        evaluation = json.loads(path.read_text())
+        values = {"temperature": 1.5, "calibration_error_scaled": 0.0123, "log_loss": 0.5, "log_loss_scaled": None}
+        path.write_text(json.dumps({**evaluation, "calibration": values}))
+    report.main()
+    head, *rows = Path("reports/tables/calibration.md").read_text().splitlines()[2:]
+    assert [cell.strip() for cell in head.strip("|").split("|")][5:9] == [
+        "ECE, scaled",
+        "Log loss",
+        "Log loss, scaled",
+        "Temperature",
+    ]
+    cells = [cell.strip() for cell in rows[-1].strip("|").split("|")]
+    assert (cells[5].split()[0], cells[7], cells[8].split()[0]) == ("0.0123", "–", "1.5000")
+
+
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small(tmp_path))
     for replicate in (0, 1):

@@ -2,10 +2,14 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -170,6 +174,23 @@ def test_the_commit_is_that_of_the_code_marked_where_the_code_differs(copied: Mo
     assert copied.commit() == f"{head}-dirty"
 
 
+def test_what_is_not_committed_is_a_patch_that_makes_it_again(copied: ModuleType) -> None:
+    root = Path(copied.__file__).parents[1]
+    for command in (("init",), ("add", "."), ("commit", "-m", "First")):
+        git(*command, cwd=root)
+    assert copied.uncommitted() == ""
+    (root / "pipeline/new.py").write_text("a = 1\n")
+    with (root / "pipeline/stage.py").open("a") as file:
+        file.write("# changed\n")
+    changed = (root / "pipeline/stage.py").read_text()
+    patch = copied.uncommitted()
+    git("checkout", "--", ".", cwd=root)
+    (root / "pipeline/new.py").unlink()
+    subprocess.run(["git", "apply"], cwd=root, input=patch, text=True, check=True)
+    assert (root / "pipeline/stage.py").read_text() == changed
+    assert list((root / "pipeline").glob("new.py")) or list(root.rglob("new.py"))
+
+
 def test_outside_git_there_is_no_commit(copied: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path(copied.__file__).parents[2]))
     assert copied.commit() == ""
@@ -202,3 +223,109 @@ def test_an_experiments_copy_leads_back_to_the_users_checkout(monkeypatch: pytes
     home = Path("/home/user/versus")
     assert stage.original(home / ".dvc" / "tmp" / "exps" / "abc123") == home
     assert stage.original(home) == home
+
+
+# Ends that nobody chose
+
+
+def process(folder: Path, code: str, **options: Any) -> subprocess.Popen:
+    """Python with `code` as a stage's main, whatever signals the tests were started to ignore."""
+    head = "import signal, sys, time\nfrom pathlib import Path\nfrom pipeline import stage\n"
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{head}{code}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(stage.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+SLOW = """
+def main():
+    with stage.whole(Path('out')) as partial:
+        partial.write_text('half')
+        print('begun', flush=True)
+        time.sleep(60)
+stage.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_sigterm_and_ctrl_c_end_a_stage_in_one_line_with_nothing_half_written(
+    tmp_path: Path, number: int, status: int, word: str
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "out").write_text("old")
+    slow = process(tmp_path, SLOW)
+    assert slow.stdout is not None
+    assert slow.stdout.readline() == "begun\n"
+    slow.send_signal(number)
+    _, said = slow.communicate(timeout=30)
+    assert slow.returncode == status
+    assert said == f"versus: {word}; nothing was left half-written, `dvc repro` goes on from what was finished\n"
+    assert (tmp_path / "out").read_text() == "old"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_stage_that_lost_its_dvc_is_waited_for_by_the_same_stage_started_anew(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    first = process(tmp_path, SLOW)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "begun\n"
+    second = process(tmp_path, "stage.run(lambda: print('mine'))")
+    assert second.stderr is not None
+    assert second.stderr.readline() == "versus: the same stage runs in another process; waiting\n"
+    assert second.poll() is None
+    first.kill()
+    first.communicate()
+    assert second.communicate(timeout=30)[0] == "mine\n"
+    with stage.whole(tmp_path / "out"):
+        assert not [path for path in tmp_path.glob(".out.*") if str(first.pid) in path.name]
+        (tmp_path / f".out.{os.getpid()}.part").touch()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "partial.write_bytes(bytes(10**6))",
+        "import numpy; numpy.save(partial.open('wb'), numpy.zeros(10**6))",
+        "import torch; torch.save(torch.zeros(10**6), partial)",
+        "import torch, safetensors.torch; safetensors.torch.save_file({'w': torch.zeros(10**6)}, partial)",
+    ],
+    ids=["python", "numpy", "torch", "safetensors"],
+)
+def test_a_full_disk_ends_a_stage_in_one_line_and_the_old_output_stays(tmp_path: Path, write: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "out").write_text("old")
+    code = f"""
+import resource
+def main():
+    with stage.whole(Path('out')) as partial:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
+        {write}
+stage.run(main)
+"""
+    full = process(tmp_path, code)
+    _, said = full.communicate(timeout=60)
+    assert full.returncode == 1, said
+    assert said.startswith("versus: the disk is full (")
+    assert said.count("\n") == 1
+    assert (tmp_path / "out").read_text() == "old"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = tmp_path / ".out.json.1.part"  # process 1 lives as long as the machine
+    stale, other = tmp_path / f".out.json.{gone.pid}.part", tmp_path / f".in.json.{gone.pid}.part"
+    for path in (mine, stale, other):
+        path.touch()
+    with stage.whole(tmp_path / "out.json") as partial:
+        partial.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, other.name, "out.json"])

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import mlflow
 import pytest
 
 from pipeline import tracking
+from pipeline.stage import StageError
 from tests import trees
 
 
@@ -92,6 +94,80 @@ def test_the_stages_of_one_state_of_the_data_share_a_run_and_another_state_has_i
     with tracking.data_run("split"):
         pass
     assert len(store(home).search_runs(["1"])) == 2
+
+
+TRAINING = "tracking.training_run('cnn-0', 'k', {'model': 'cnn', 'replicate': 0, 'lr': 0.1})"
+
+
+def test_a_killed_training_goes_on_in_its_run_without_double_points(home: Path) -> None:
+    code = f"""
+import os
+from pipeline import tracking
+with {TRAINING} as run:
+    for step in (1, 2):
+        run.later({{'val_macro_f1': step / 10}}, step)
+    os.kill(os.getpid(), 9)
+"""
+    for _ in range(2):
+        python(home, code).communicate()
+    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}) as run:
+        for step in (1, 2, 3):
+            run.later({"val_macro_f1": step / 10}, step)
+        run.settle()
+    assert statuses(home) == {"cnn-0": "FINISHED"}
+    points = store(home).get_metric_history(run.id, "val_macro_f1")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}) as anew:
+        assert anew.id != run.id, "a finished training that is repeated is another run"
+    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}, run.id) as known:
+        assert known.id == run.id, "unless a kill came after its end and before DVC knew"
+
+
+def test_an_interrupted_stage_leaves_a_killed_run(home: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), tracking.report_run():
+        raise KeyboardInterrupt
+    assert statuses(home) == {"report": "KILLED"}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_server_that_is_away_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "GIVEN", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    told = r"MLflow store http://127.0.0.1:9 does not answer .* nothing .* is lost"
+    with pytest.raises(StageError, match=told), tracking.report_run():
+        raise AssertionError("not reached")
+
+
+def test_a_server_that_goes_away_does_not_end_a_training(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with tracking.report_run() as run:
+        here, away = run.client, mlflow.MlflowClient("http://127.0.0.1:9")
+        run.client = away
+        for step in (1, 2):
+            run.later({"loss": 0.5}, step)
+        assert capsys.readouterr().err.count("the training goes on") == 1
+        with pytest.raises(StageError, match="does not answer"):
+            run.settle()
+        run.client = here
+        run.settle()
+    assert [point.step for point in store(home).get_metric_history(run.id, "loss")] == [1, 2]
+
+
+def test_a_kill_while_the_store_is_made_leaves_no_half_store(home: Path) -> None:
+    """Its tables are made under another name: MLflow does not mend a file that has only some of them."""
+    code = "from pipeline import tracking\nwith tracking.report_run():\n  pass"
+    maker = python(home, code)
+    while maker.poll() is None and not list(home.glob(".mlflow.db.*.part")):
+        time.sleep(0.01)
+    maker.kill()
+    maker.communicate()
+    assert not (home / "mlflow.db").exists()
+    with tracking.report_run():
+        pass
+    assert statuses(home) == {"report": "FINISHED"}
+    assert not list(home.glob(".mlflow.db*"))
 
 
 def test_a_failing_stage_leaves_a_failed_run(home: Path) -> None:

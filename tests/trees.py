@@ -148,6 +148,8 @@ def put_settings(params: Any, settings: Mapping[str, Any]) -> None:
 class Recorded:
     """Stands in for a tracked run and keeps what is logged."""
 
+    id = "recorded"
+
     def __init__(self) -> None:
         self.logged: dict[str, Any] = {"params": {}, "metrics": {}, "artifacts": [], "datasets": []}
 
@@ -156,6 +158,12 @@ class Recorded:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:  # noqa: ARG002
         self.logged["metrics"] |= values
+
+    def later(self, values: Mapping[str, float], step: int) -> None:
+        self.metrics(values, step)
+
+    def settle(self) -> None:
+        pass
 
     def artifact(self, path: Path, folder: str = "") -> None:  # noqa: ARG002
         assert path.exists()

@@ -11,7 +11,6 @@ import lzma
 import os
 import posixpath
 import re
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -31,6 +30,8 @@ COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
 }
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError)
 LARGEST_FILE = 1 << 30  # bytes; the largest file of a known data set (icml_face_data.csv) has 0.3 GB
+MOST_FILES = 5_000_000  # of a source; ImageNet has 1.4 million
+BOMB = 100  # times its own size is what no archive of images unpacks to; below LARGEST_FILE it does not matter
 
 
 class Tree:
@@ -40,6 +41,8 @@ class Tree:
         self.label = label  # for messages
         self.title = title
         self.paths = sorted(path for path in paths if not _hidden(path))
+        if len(self.paths) > MOST_FILES:
+            raise StageError(f"{label}: more than {MOST_FILES:,} files, which no data set here has; it is refused")
 
     def open(self, path: str) -> IO[bytes]:
         raise NotImplementedError
@@ -87,6 +90,8 @@ class ZipTree(Tree):
             except (*DAMAGED, UnicodeDecodeError) as error:
                 raise StageError(f"{path}: damaged or incomplete zip archive ({error}); fetch it again") from None
             _refuse_outside(path, ((info.filename, self.links.get(info.filename)) for info in members))
+            if sum(info.file_size for info in members) > _most_bytes(path):
+                raise _bomb(path)
             opened.pop_all()
         super().__init__(str(path), path.stem, (info.filename for info in members if not info.is_dir()))
 
@@ -223,6 +228,16 @@ def _tar_members(file: IO[bytes]) -> list[tarfile.TarInfo]:
     return members
 
 
+def _most_bytes(archive: Path) -> int:
+    """How much an archive may unpack to."""
+    return max(LARGEST_FILE, BOMB * archive.stat().st_size)
+
+
+def _bomb(archive: Path) -> StageError:
+    size = archive.stat().st_size
+    return StageError(f"{archive}: unpacks to more than {BOMB} times its {size:,} bytes; the archive is refused")
+
+
 def _is_tar(path: Path) -> bool:
     try:
         return tarfile.is_tarfile(path)
@@ -240,7 +255,15 @@ def _decompressed(path: Path) -> IO[bytes]:
     plain = tempfile.TemporaryFile()  # noqa: SIM115 (closed by TarTree)
     try:
         with file, opener(file) as compressed:
-            shutil.copyfileobj(compressed, plain, 1 << 20)
+            remaining = _most_bytes(path)
+            while part := compressed.read(1 << 20):
+                plain.write(part)
+                remaining -= len(part)
+                if remaining < 0:
+                    raise _bomb(path)
+    except StageError:
+        plain.close()
+        raise
     except DAMAGED as error:
         plain.close()
         raise StageError(f"{path}: damaged or incomplete archive ({error}); fetch it again") from None

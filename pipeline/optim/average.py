@@ -6,6 +6,7 @@ grows to its final value as timm's does, so that the first weights are forgotten
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,3 +36,10 @@ class Average:
         if self.kind == "swa":
             update_bn(images, network, device)
         return network
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.steps = state["steps"]

@@ -1,0 +1,113 @@
+"""What killed and failed stages left behind, listed and removed on request: `versus prune --yes`.
+
+That is: states of trainings that nobody went on with, MLflow runs that ended as KILLED or FAILED, and files that a
+killed process was writing. Nothing that FINISHED is touched, nor the run of a training that can still be gone on with,
+nor what a living process has open. For results that no commit names, DVC has `dvc gc`.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import resume
+from pipeline.stage import home, remove, run, running, state_folder
+
+DAY = 86_400
+WRITTEN = ("data", "models", "reports")  # folders of a study that its stages write into
+
+
+@dataclass(frozen=True)
+class Leftover:
+    what: str
+    bytes: int
+    age: float  # seconds since it was last written
+    path: Path | None = None
+    run: str = ""  # an MLflow run's id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.prune", description="Remove what killed stages left.")
+    parser.add_argument("--days", type=float, default=7, metavar="N", help="only what is older than N days (7)")
+    parser.add_argument("--yes", action="store_true", help="remove it; without, it is listed only")
+    given = parser.parse_args()
+    prune(given.days, given.yes)
+
+
+def prune(days: float = 7, yes: bool = False) -> None:
+    """List what is older than `days`, and remove it if `yes`."""
+    from pipeline import tracking
+
+    states = old(trainings(), days)
+    resumable = {
+        str(resume.about(left.path).get("run", "")) for left in trainings() if left not in states and left.path
+    }
+    now = time.time()
+    runs = [
+        Leftover(f"MLflow run {one.name} of {one.study}, {one.status}", one.bytes, now - one.ended, run=one.id)
+        for one in tracking.broken_runs()
+        if one.id not in resumable
+    ]
+    leftovers = [*states, *old(runs, days), *old(partial_files(), days)]
+    if not leftovers:
+        print(f"prune: nothing that is older than {days:g} days")
+        return
+    for left in leftovers:
+        print(f"{size(left.bytes):>9}  {left.age / DAY:6.1f} days  {left.what}")
+    total = size(sum(left.bytes for left in leftovers))
+    if not yes:
+        print(f"prune: {len(leftovers)} of these, {total}; `versus prune --days {days:g} --yes` removes them")
+        return
+    tracking.delete_runs([left.run for left in leftovers if left.run])
+    for left in leftovers:
+        if left.path in {state.path for state in states} and left.path is not None:
+            resume.discard(left.path.name)  # unless a process opened it just now
+        elif left.path is not None:
+            remove(left.path)
+    print(f"prune: removed {len(leftovers)}, {total} freed")
+
+
+def old(leftovers: list[Leftover], days: float) -> list[Leftover]:
+    return [left for left in leftovers if left.age >= days * DAY]
+
+
+def trainings() -> list[Leftover]:
+    """States of trainings that no process has open."""
+    found = []
+    for folder in sorted(resume.folders().glob("*")):
+        if resume.is_open(folder.name):
+            continue
+        about = resume.about(folder)
+        named = f"{about.get('training', folder.name)} of {about.get('study', 'an unknown study')}"
+        found.append(Leftover(f"state of the training {named}", resume.size(folder), age(folder), folder))
+    return found
+
+
+def partial_files() -> list[Leftover]:
+    """Files and folders that a process was writing when it was killed, in every study of this checkout."""
+    root = home()
+    places = [state_folder(), *(study / name for study in (root, *root.glob("studies/*")) for name in WRITTEN)]
+    found = [path for place in places for path in place.rglob(".*.part")]
+    return [
+        Leftover(f"half-written {path.relative_to(root)}", resume.size(path), age(path), path)
+        for path in found
+        if not running(path.name.split(".")[-2])
+    ]
+
+
+def age(path: Path) -> float:
+    """Seconds since anything in a folder was written."""
+    return time.time() - max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+
+
+def size(count: float) -> str:
+    """1234567 -> 1.2 MB"""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+if __name__ == "__main__":
+    run(main, alone=False)

@@ -1,0 +1,168 @@
+"""Whether two runs of a study agree, from what git keeps of them: `versus verify COMMITTED RERUN`.
+
+Without a rerun, data or weights: digests of the images, settings, the history of every training, every test image's
+probabilities, the digest of the weights and the scores are compared. What differs is said with by how much, and so are
+processor, device and libraries where they do.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.stage import StageError
+from pipeline.tracking import flatten
+
+SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
+
+
+def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
+    """Print what differs; whether no mean score differs by more than `tolerance` and nothing else that it rests on.
+
+    With a tolerance above 0, histories, probabilities and weights may differ: other processors round otherwise.
+    """
+    faults = [*differing_data(committed, rerun), *differing_settings(committed, rerun)]
+    rounding = [*differing_histories(committed, rerun), *differing_predictions(committed, rerun)]
+    rounding += differing_weights(committed, rerun)
+    scores, worst = differing_scores(committed, rerun)
+    for line in (*faults, *rounding, *scores):
+        print(line)
+    for line in differing_machines(committed, rerun):
+        print(f"(made on another machine: {line})")
+    if not (faults or rounding or scores):
+        print("verify: the same to the last bit that git keeps")
+        return True
+    held = not faults and (tolerance > 0 or not rounding) and worst <= tolerance
+    allowed = f"tolerance {tolerance:g}"
+    print(
+        f"verify: the largest difference of a mean score is {worst:.4f} ({allowed}): {'held' if held else 'not held'}"
+    )
+    return held
+
+
+def differing_data(committed: Path, rerun: Path) -> Iterator[str]:
+    ours, theirs = (_json(folder, "data.json")["digests"] for folder in (committed, rerun))
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            yield f"data: other {name} images (digest {_short(ours.get(name))}, {_short(theirs.get(name))})"
+
+
+def differing_settings(committed: Path, rerun: Path) -> Iterator[str]:
+    for name, ours, theirs in _evaluations(committed, rerun):
+        ours, theirs = (flatten(each["config"]) for each in (ours, theirs))
+        for key in sorted({*ours, *theirs}):
+            if ours.get(key) != theirs.get(key):
+                yield f"{name}: {key} is {ours.get(key)!r}, {theirs.get(key)!r}"
+
+
+def differing_histories(committed: Path, rerun: Path) -> Iterator[str]:
+    for name in _names(committed, rerun):
+        ours, theirs = (_csv(folder, f"histories/{name}.csv") for folder in (committed, rerun))
+        if len(ours) != len(theirs):
+            yield f"{name}: {len(ours)} epochs, {len(theirs)}"
+            continue
+        shared = [column for column in ours if column in theirs]
+        gap = (_numbers(ours[shared]) - _numbers(theirs[shared])).abs()
+        apart = gap.gt(0).any(axis=1)
+        if apart.any():
+            column = str(gap.max().idxmax())
+            yield (
+                f"{name}: training differs from epoch {int(apart.to_numpy().argmax()) + 1} on, {column} by up to"
+                f" {gap[column].max():.3g}"
+            )
+
+
+def differing_predictions(committed: Path, rerun: Path) -> Iterator[str]:
+    for name in _names(committed, rerun):
+        ours, theirs = (_csv(folder, f"predictions/{name}.csv") for folder in (committed, rerun))
+        if list(ours) != list(theirs) or not ours["actual"].equals(theirs["actual"]):
+            yield f"{name}: predictions of other test images"
+            continue
+        other = int((ours["predicted"] != theirs["predicted"]).sum())
+        columns = [column for column in ours if str(column).startswith("p(")]
+        gap = float(np.nanmax((_numbers(ours[columns]) - _numbers(theirs[columns])).abs(), initial=0.0))
+        if other or gap:
+            yield f"{name}: {other} of {len(ours)} test images change class, probabilities differ by up to {gap:.3g}"
+
+
+def differing_weights(committed: Path, rerun: Path) -> Iterator[str]:
+    """Where both say what their weights are: evaluations of earlier versions do not."""
+    for name, ours, theirs in _evaluations(committed, rerun):
+        digests = [each["run"].get("weights_sha256") for each in (ours, theirs)]
+        if None not in digests and digests[0] != digests[1]:
+            yield f"{name}: other weights (SHA-256 {_short(digests[0])}, {_short(digests[1])})"
+
+
+def differing_scores(committed: Path, rerun: Path) -> tuple[list[str], float]:
+    """Lines, and the largest difference of a mean score."""
+    ours, theirs = (_json(folder, "metrics.json")["models"] for folder in (committed, rerun))
+    lines, worst = [], 0.0
+    for model in (model for model in ours if model in theirs):
+        for score in SCORES:
+            first, second = (each[model][score]["mean"] for each in (ours, theirs))
+            if first != second:
+                worst = max(worst, abs(second - first))
+                low, high = ours[model][score].get("low"), ours[model][score].get("high")
+                inside = low is not None and high is not None and low <= second <= high
+                where = ", within the committed 95% interval" if inside else ""
+                lines.append(f"{model}: {score} {first:.4f}, {second:.4f} ({second - first:+.4f}{where})")
+    return lines, worst
+
+
+def differing_machines(committed: Path, rerun: Path) -> Iterator[str]:
+    seen: dict[str, None] = {}
+    for _, ours, theirs in _evaluations(committed, rerun):
+        for key in sorted({*ours["machine"], *theirs["machine"]}):
+            first, second = ours["machine"].get(key), theirs["machine"].get(key)
+            if first != second:
+                seen[f"{key} {first}, {second}"] = None
+    yield from seen
+
+
+def _names(committed: Path, rerun: Path) -> list[str]:
+    """The trainings of both; a StageError if one lacks any."""
+    ours, theirs = (
+        {path.stem for path in (folder / "reports/evaluations").glob("*.json")} for folder in (committed, rerun)
+    )
+    for folder, lacking in ((committed, theirs - ours), (rerun, ours - theirs)):
+        if lacking:
+            raise StageError(f"{folder}: has no evaluation of {', '.join(sorted(lacking))}; run `dvc repro` there")
+    if not ours:
+        raise StageError(f"{committed}: no study with results (reports/evaluations is empty or missing)")
+    return sorted(ours)
+
+
+def _evaluations(committed: Path, rerun: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    for name in _names(committed, rerun):
+        yield name, _json(committed, f"evaluations/{name}.json"), _json(rerun, f"evaluations/{name}.json")
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / "reports" / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; give the folders of two studies that have run") from None
+    except ValueError:
+        raise StageError(f"{path}: not readable as JSON; `git checkout` brings the committed one back") from None
+
+
+def _csv(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / "reports" / name
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)  # as Python reads numbers, to the last bit
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; run `dvc repro` there") from None
+    except (ValueError, UnicodeDecodeError):
+        raise StageError(f"{path}: not readable as CSV; `git checkout` brings the committed one back") from None
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    return table.replace("", "nan").astype(float)
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:12]

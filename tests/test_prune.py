@@ -1,0 +1,110 @@
+"""What killed stages left is listed with its size, removed on request, and nothing else is."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline import prune, resume, tracking
+from tests import trees
+from tests.test_tracking import statuses
+
+OLD = time.time() - 30 * prune.DAY
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / ".dvc").mkdir()
+    trees.study(tmp_path, {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "GIVEN", "")
+    yield tmp_path
+    mlflow.set_tracking_uri(None)
+
+
+def state(key: str, days: float, run: str = "") -> Path:
+    """The state of a training, last written so many days ago."""
+    with resume.opened(key) as kept:
+        kept.note(training="cnn-0", study="digits", run=run)
+        trees.put(kept.path, bytes(2_000_000))
+    for path in (*kept.folder.iterdir(), kept.folder):
+        os.utime(path, (time.time() - days * prune.DAY,) * 2)
+    return kept.folder
+
+
+def test_nothing_is_said_to_be_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prune.prune()
+    assert capsys.readouterr().out == "prune: nothing that is older than 7 days\n"
+    assert not (home / "mlflow.db").exists()
+
+
+def test_old_states_are_listed_and_go_with_yes_and_new_ones_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = state("a" * 64, days=30), state("b" * 64, days=1)
+    prune.prune()
+    said = capsys.readouterr().out
+    assert "2.0 MB    30.0 days  state of the training cnn-0 of digits" in said
+    assert "1 of these, 2.0 MB; `versus prune --days 7 --yes` removes them" in said
+    assert old.exists()
+    prune.prune(yes=True)
+    assert "removed 1, 2.0 MB freed" in capsys.readouterr().out
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_state_that_a_process_has_open_stays(home: Path) -> None:
+    folder = state("a" * 64, days=30)
+    code = f"from pipeline import resume\nwith resume.opened('{'a' * 64}'):\n  print(flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(trees.ROOT)}
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes) as other:  # type: ignore[call-overload]
+        assert other.stdout is not None
+        other.stdout.readline()
+        prune.prune(days=0, yes=True)
+        assert folder.exists()
+        other.communicate("\n")
+    prune.prune(days=0, yes=True)
+    assert not folder.exists()
+
+
+def test_half_written_files_of_dead_processes_go_and_those_of_living_ones_stay(home: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    litter = trees.put(home / f"studies/mine/reports/evaluations/.a.json.{gone.pid}.part", b"1234")
+    living = trees.put(home / f"models/.cnn-0.{os.getpid()}.part/weights.safetensors", b"1234")
+    prune.prune(days=0, yes=True)
+    assert not litter.exists()
+    assert living.exists()
+
+
+def test_runs_that_failed_go_and_those_that_finished_or_can_be_gone_on_with_stay(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracking.report_run() as finished:
+        finished.artifact(trees.put(home / "table.csv", b"1"))
+    large = trees.put(home / "large.bin", bytes(3_000_000))
+    with pytest.raises(ValueError, match="no digit"), tracking.report_run() as failed:
+        int("no digit" if failed.artifact(large) is None else 0)  # type: ignore[func-returns-value]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0}) as kept,
+    ):
+        raise KeyboardInterrupt
+    folder = state("k" * 64, days=0, run=kept.id)
+    prune.prune(days=0.001, yes=False)
+    assert "nothing" in capsys.readouterr().out, "none is that old"
+    broken = [one for one in tracking.broken_runs() if one.id == failed.id]
+    assert [(one.study, one.status, one.bytes) for one in broken] == [("digits", "FAILED", 3_000_000)]
+    future = time.time() + prune.DAY / 2
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (future, future))
+    prune.prune(days=0, yes=True)
+    assert "3.0 MB" in capsys.readouterr().out
+    assert statuses(home) == {"report": "FINISHED", "cnn-0": "KILLED"}
+    artifacts = [path.name for path in (home / "mlartifacts").rglob("*") if path.is_file()]
+    assert artifacts == ["table.csv"]

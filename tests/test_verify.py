@@ -1,0 +1,139 @@
+"""Two runs that agree are said to, and every planted difference is found with its size."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline import cli
+from pipeline.stage import StageError
+from pipeline.verify import verify
+from tests import fake_study
+
+MODELS = ("cnn", "vit")
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = fake_study.write(tmp_path_factory.mktemp("committed"), models=MODELS)
+    models = {name: {score: {"mean": 0.9, "low": 0.88, "high": 0.92} for score in SCORES} for name in MODELS}
+    (folder / "reports/metrics.json").write_text(json.dumps({"models": models}))
+    return folder
+
+
+SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
+
+
+@pytest.fixture
+def rerun(committed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(committed, tmp_path / "rerun"))
+
+
+def change(path: Path, edit: Callable[[Any], Any]) -> None:
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content))
+    else:
+        table = pd.read_csv(path)
+        edit(table)
+        table.to_csv(path, index=False)
+
+
+def test_equal_runs_are_the_same_to_the_last_bit(
+    committed: Path, rerun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(committed, rerun)
+    assert capsys.readouterr().out == "verify: the same to the last bit that git keeps\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "told", "held"),
+    [
+        ("data.json", lambda c: c["digests"].update(test="b" * 64), "data: other test images", False),
+        ("evaluations/cnn-1.json", lambda c: c["config"]["train"].update(lr=0.5), "cnn-1: train.lr is", False),
+        (
+            "histories/vit-0.csv",
+            lambda t: t.loc.__setitem__((2, "val_loss"), 9.0),
+            "vit-0: training differs from",
+            True,
+        ),
+        ("predictions/cnn-2.csv", lambda t: t.loc.__setitem__((0, "predicted"), 99), "cnn-2: 1 of ", True),
+        (
+            "metrics.json",
+            lambda c: c["models"]["cnn"]["macro_f1"].update(mean=0.895),
+            "cnn: macro_f1 0.9000, 0.8950",
+            True,
+        ),
+        (
+            "metrics.json",
+            lambda c: c["models"]["cnn"]["accuracy"].update(mean=0.8),
+            "cnn: accuracy 0.9000, 0.8000",
+            False,
+        ),
+    ],
+)
+def test_a_planted_difference_is_found(
+    committed: Path,
+    rerun: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    edit: Callable[[Any], Any],
+    told: str,
+    held: bool,
+) -> None:
+    change(rerun / "reports" / file, edit)
+    assert not verify(committed, rerun)
+    first = capsys.readouterr().out
+    assert told in first
+    assert "not held" in first
+    assert verify(committed, rerun, tolerance=0.01) == held
+
+
+def test_other_weights_and_another_machine_are_named(
+    committed: Path, rerun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = Path(shutil.copytree(committed, tmp_path / "ours"))
+    for folder, digest, torch in ((ours, "a" * 64, "2.11.0"), (rerun, "b" * 64, "2.15.0")):
+        change(
+            folder / "reports/evaluations/cnn-0.json",
+            lambda c, digest=digest, torch=torch: (
+                c["run"].update(weights_sha256=digest),
+                c["machine"].update(torch=torch),
+            ),
+        )
+    assert not verify(ours, rerun)
+    said = capsys.readouterr().out
+    assert "cnn-0: other weights (SHA-256 aaaaaaaaaaaa, bbbbbbbbbbbb)" in said
+    assert "(made on another machine: torch 2.11.0, 2.15.0)" in said
+
+
+def test_a_small_difference_within_the_committed_interval_is_said_to_be_so(
+    committed: Path, rerun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(rerun / "reports/metrics.json", lambda c: c["models"]["vit"]["macro_f1"].update(mean=0.91))
+    verify(committed, rerun)
+    assert "vit: macro_f1 0.9000, 0.9100 (+0.0100, within the committed 95% interval)" in capsys.readouterr().out
+
+
+def test_what_is_missing_or_damaged_is_named(committed: Path, rerun: Path) -> None:
+    (rerun / "reports/evaluations/vit-1.json").unlink()
+    with pytest.raises(StageError, match="rerun: has no evaluation of vit-1; run `dvc repro` there"):
+        verify(committed, rerun)
+    (rerun / "reports/data.json").write_text("{")
+    with pytest.raises(StageError, match=r"data.json: not readable as JSON; `git checkout`"):
+        verify(committed, rerun)
+    with pytest.raises(StageError, match=r"data.json: not found; give the folders of two studies"):
+        verify(committed, rerun / "reports")
+
+
+def test_the_exit_status_says_whether_they_agree(committed: Path, rerun: Path) -> None:
+    cli.main(["verify", str(committed), str(rerun)])
+    change(rerun / "reports/metrics.json", lambda c: c["models"]["cnn"]["accuracy"].update(mean=0.8))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", str(committed), str(rerun)])
+    assert end.value.code == 1
