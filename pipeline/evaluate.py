@@ -106,24 +106,26 @@ def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict
 def measure_latency(network: nn.Module, images: loader.Images, form: loader.Format) -> dict[str, float | int]:
     """Milliseconds of a forward pass on the CPU, in float32, images prepared: per image in batches, and for one alone.
 
-    Medians, which leave out what else the machine was doing; over all test images, or as many as LATENCY_SECONDS allow.
+    An image's pass goes over all its views. Medians, which leave out what else the machine was doing; over all test
+    images, or as many as LATENCY_SECONDS allow.
     """
     network = network.cpu().eval().to(memory_format=torch.channels_last)
-    batches = loader.test_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
+    batches = loader.view_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
 
-    def seconds(batch: Tensor) -> float:
+    def seconds(views: list[Tensor]) -> float:
         started = time.perf_counter()
-        network(batch)
+        inference.score(network, views)
         return time.perf_counter() - started
 
     with torch.inference_mode():
         first = next(batches)
-        seconds(first), seconds(first[:1])  # the first calls choose kernels
-        alone = [seconds(image[None]) for image in first[:ALONE]]
+        few = [view[:ALONE] for view in first]
+        seconds(first), seconds([view[:1] for view in few])  # the first calls choose kernels
+        alone = [seconds([view[index : index + 1] for view in few]) for index in range(len(few[0]))]
         times, seen, started = [], 0, time.perf_counter()
-        for batch in itertools.chain([first], batches):
-            times.append(seconds(batch) / len(batch))
-            seen += len(batch)
+        for views in itertools.chain([first], batches):
+            times.append(seconds(views) / len(views[0]))
+            seen += len(views[0])
             if time.perf_counter() - started > LATENCY_SECONDS:
                 break
     return {

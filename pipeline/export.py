@@ -121,7 +121,8 @@ def describe(model: Any, entry: trained.Trained, config: dict[str, Any]) -> None
     order = "RGB" if form.channels == 3 else "grey"
     notes = {
         "classes": config["classes"],
-        "input": f"float32 (N, {form.channels}, {form.size}, {form.size}), {order}, (value / 255 - mean) / std",
+        "input": f"float32 (N, {form.channels}, {form.size}, {form.size}), {order}, (value / 255 - mean) / std"
+        + (f"; the centre of images of {form.whole} pixels" if form.crop else ""),
         "mean": form.mean,
         "std": form.std,
         "output": f"logits (N, {len(config['classes'])}); their softmax are probabilities",

@@ -5,6 +5,7 @@ epoch's order: the batch size changes nothing, and an image that is sampled twic
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -40,11 +41,21 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes."""
+    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes.
 
-    size: int
+    With `crop` it is shown squares of that many pixels: random ones in training, `views` of them in testing.
+    """
+
+    whole: int  # the side that images are brought to
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: int = 0
+    views: int = 1  # 1: the centre; 5: and the corners; 10: and the mirror images of these
+
+    @property
+    def size(self) -> int:
+        """The side of what the network takes."""
+        return self.crop or self.whole
 
     @property
     def channels(self) -> int:
@@ -101,7 +112,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
 
 
-def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channels: int) -> Format:
+def format_for(
+    size: int, normalise: str, pixels: dict[str, list[float]], channels: int, crop: int = 0, views: int = 1
+) -> Format:
     """The format for a network that takes `channels` (1 or 3); `pixels` are the training images' `mean` and `std`.
 
     `normalise` "imagenet" takes ImageNet's statistics, "dataset" the training images' own. A grey image is repeated
@@ -113,7 +126,8 @@ def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channe
         if channels == 1 < len(values):
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
-    return Format(size, *statistics)
+    mean, std = statistics
+    return Format(size, mean, std, crop, views)
 
 
 def recipe(
@@ -179,9 +193,15 @@ def train_batches(
 
 
 def test_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """All images in their order, resized and normalised: (N, C, S, S), on `device`."""
+    """All images in their order, resized and normalised: (N, C, S, S), on `device`; of crops the one at the centre."""
     for start in range(0, len(images), batch_size):
         yield prepare(images.pixels[start : start + batch_size].to(device), form)
+
+
+def view_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[list[Tensor]]:
+    """All images in their order, each batch as its views."""
+    for start in range(0, len(images), batch_size):
+        yield views(images.pixels[start : start + batch_size].to(device), form)
 
 
 def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
@@ -189,17 +209,23 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
     crop, aspect, shift, rotate, jitter, erase = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
     signed = draws * 2 - 1
     height, width = pixels.shape[1:3]
-    size = recipe.format.size
+    size, whole = recipe.format.size, recipe.format.whole
     images = _channels_first(pixels)
     if recipe.flip or recipe.used & {"crop", "aspect", "shift", "rotate"} or (height, width) != (size, size):
         area = 1 - crop * draws[:, 0]
         stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
         tall = (area.sqrt() * stretch).clamp(max=1) * height
         wide = (area.sqrt() / stretch).clamp(max=1) * width
+        top = draws[:, 2] * (height - tall) + signed[:, 2] * shift * height
+        left = draws[:, 3] * (width - wide) + signed[:, 3] * shift * width
+        if size < whole:  # of the resized image, a square at whole pixels: the same resampling reads that part alone
+            places = (draws[:, 2:4] * (whole - size + 1)).floor() / whole  # (N, 2)
+            top, left = top + places[:, 0] * tall, left + places[:, 1] * wide
+            tall, wide = tall * (size / whole), wide * (size / whole)
         images = resized_crop(
             images,
-            top=draws[:, 2] * (height - tall) + signed[:, 2] * shift * height,
-            left=draws[:, 3] * (width - wide) + signed[:, 3] * shift * width,
+            top=top,
+            left=left,
             height=tall,
             width=wide,
             size=size,
@@ -215,11 +241,27 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
 
 
 def prepare(pixels: Tensor, form: Format) -> Tensor:
-    """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation."""
+    """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation; of crops the centre."""
+    return next(_views(pixels, form))
+
+
+def views(pixels: Tensor, form: Format) -> list[Tensor]:
+    """pixels (N, H, W, 1 or 3) uint8 -> what a network sees of them: `form.views` tensors (N, C, S, S)."""
+    return list(itertools.islice(_views(pixels, form), form.views))
+
+
+def _views(pixels: Tensor, form: Format) -> Iterator[Tensor]:
+    """The centre, the corners, and the mirror images of these: torchvision's `ten_crop`, the centre first."""
     images = _channels_first(pixels)
-    if images.shape[-2:] != (form.size, form.size):
-        images = torch.nn.functional.interpolate(images, (form.size, form.size), mode="bilinear", align_corners=False)
-    return _normalise(images, form)
+    if images.shape[-2:] != (form.whole, form.whole):
+        images = torch.nn.functional.interpolate(images, (form.whole, form.whole), mode="bilinear", align_corners=False)
+    images = _normalise(images, form)
+    last = form.whole - form.size
+    middle = round(last / 2)
+    for mirrored in (images, images.flip(-1)):
+        for top, left in ((middle, middle), (0, 0), (0, last), (last, 0), (last, last)):
+            view = mirrored[..., top : top + form.size, left : left + form.size]
+            yield view.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_first(pixels: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ class Augment(Frozen):
     minority: Literal["strong", "light"] = "strong"
     cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
+    crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
+    test_crops: Literal[1, 5, 10] = 1  # the centre; and the corners; and their mirror images: logits are averaged
     light: Pipeline
     strong: Pipeline
 
@@ -119,6 +121,18 @@ class TinyModel(_Model):
     bias: Annotated[bool, Field(description="of every convolution")] = False
 
 
+class CbamResnetModel(_Model):
+    """A ResNet of eight blocks of two 3x3 convolutions with CBAM in each."""
+
+    family: Literal["cbam_resnet"]
+    attention: Annotated[
+        Literal["none", "channel_first", "spatial_first", "parallel"], Field(description="CBAM in every block")
+    ] = "channel_first"
+    width: Annotated[int, Field(ge=1, description="channels of the first blocks, doubled three times")] = 64
+    reduction: Annotated[int, Field(ge=1, description="of the channels within CBAM's channel gate")] = 16
+    in_channels: Annotated[Literal[1, 3], Field(description="1: grey; 3: colour")] = 3
+
+
 class TimmModel(_Backbone):
     """Any timm backbone by name, pooled features, dropout and a linear head."""
 
@@ -138,8 +152,13 @@ class HybridModel(_Backbone):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
-FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the members of Model
-Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
+FAMILIES = {  # the members of Model
+    "timm": TimmModel,
+    "hybrid": HybridModel,
+    "tiny": TinyModel,
+    "cbam_resnet": CbamResnetModel,
+}
+Model = Annotated[TimmModel | HybridModel | TinyModel | CbamResnetModel, Field(discriminator="family")]
 
 
 class PublishedRow(Frozen):
@@ -220,7 +239,7 @@ def parse(content: object) -> Params:
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
         try:
-            params.model_augment(name)
+            faults += _crop_faults(params, name)
             train = params.model_train(name)
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
@@ -241,6 +260,16 @@ def parse(content: object) -> Params:
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params
+
+
+def _crop_faults(params: Params, name: str) -> list[str]:
+    augment, whole = params.model_augment(name), params.dataset.image_size
+    own = f"models.{name}." if {"crop_size", "test_crops"} & params.models[name].augment.keys() else ""
+    if augment.crop_size > whole:
+        return [f"params.yaml: {own}augment.crop_size: {augment.crop_size} is more than dataset.image_size, {whole}"]
+    if augment.test_crops > 1 and not augment.crop_size:
+        return [f"params.yaml: {own}augment.test_crops: {augment.test_crops} crops need augment.crop_size, which is 0"]
+    return []
 
 
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -23,7 +23,9 @@ def main() -> None:
     study = params.load()
     info = loader.read_info(FIT)
     recipe = loader.recipe(
-        loader.format_for(study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3),
+        loader.format_for(
+            study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3, crop=study.augment.crop_size
+        ),
         info["classes"],
         info["minority"],
         study.augment.model_dump(),

@@ -45,12 +45,19 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    crop, views = config["augment"]["crop_size"], config["augment"]["test_crops"]
+    if views == 10 and not info["flip"]:
+        raise StageError(
+            "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
+        )
+    side = crop or config["image_size"]
     network = networks.build(
-        name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
+        name=name, classes=len(info["classes"]), image_size=side, seed=replicate, **config["network"]
     )
-    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], networks.channels(network))
+    channels = networks.channels(network)
+    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], channels, crop, views)
     config["normalise"] = {"mean": form.mean, "std": form.std}
-    precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
+    precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -32,7 +32,7 @@ TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": 
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-AUGMENT = "strength, flip, minority, cutout, mixup, light, strong"
+AUGMENT = "strength, flip, minority, cutout, mixup, crop_size, test_crops, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
@@ -122,7 +122,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.epochs", GONE, "train.epochs: missing; it is needed"),
     ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
-    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny"),
+    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet"),
     # not among the choices
     ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
     (
@@ -142,7 +142,14 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
     ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
-    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny"),
+    (
+        "models.cnn.augment",
+        {"test_crops": 10},
+        "models.cnn.augment.test_crops: 10 crops need augment.crop_size, which is 0",
+    ),
+    ("augment.crop_size", 44, "augment.crop_size: 44 is more than dataset.image_size, 32"),
+    ("models.cnn.augment", {"crop_size": 33}, "models.cnn.augment.crop_size: 33 is more than dataset.image_size, 32"),
+    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet"),
     (
         "models.hybrid.pool",
         "avg",

@@ -51,11 +51,15 @@ def build(
 
 
 def builder(family: str) -> Callable[..., nn.Module]:
-    """The family's `build`; imported late, for timm takes seconds and the tiny networks do without it."""
+    """The family's `build`; imported late, for timm takes seconds and networks of our own do without it."""
     if family == "tiny":
         from pipeline.networks import tiny
 
         return tiny.build
+    if family == "cbam_resnet":
+        from pipeline.networks import cbam_resnet
+
+        return cbam_resnet.build
     if family == "hybrid":
         from pipeline.networks import hybrid
 
