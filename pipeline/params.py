@@ -88,6 +88,11 @@ class Train(Frozen):
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     class_weights: Literal["inverse", "none"] = "none"
     label_smoothing: Rate = 0.0
+    margin: Literal["none", "a_softmax", "arcface"] = "none"  # an angular margin between the classes
+    margin_m: Annotated[float, Field(ge=0)] = 4.0  # a_softmax: a factor of the angle, 1 to 4; arcface: radians
+    margin_floor: Annotated[float, Field(ge=0)] = 5.0  # a_softmax: least weight of the angle without margin
+    margin_scale: Annotated[float, Field(gt=0)] = 30.0  # arcface: length given to the features
+    center_loss: Cost = 0.0  # weight of the centre loss, which is added
     select: Literal["best", "last", "average"] = "best"
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
@@ -245,6 +250,13 @@ def parse(content: object) -> Params:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
                     f"params.yaml: {own}train.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs"
+                )
+            wanted = {"a_softmax": "1, 2, 3 or 4", "arcface": "radians below 1.57, such as 0.5"}.get(train.margin, "")
+            fits = train.margin_m in (1, 2, 3, 4) if train.margin == "a_softmax" else train.margin_m < 1.57
+            if wanted and not fits:
+                own = f"models.{name}." if {"margin", "margin_m"} & model.train.keys() else ""
+                faults.append(
+                    f"params.yaml: {own}train.margin_m: got {train.margin_m:g}; {train.margin} wants {wanted}"
                 )
         except StageError as error:
             faults.append(str(error))

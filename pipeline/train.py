@@ -116,6 +116,9 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     """Everything that determines a training, as plain values."""
     network = study.models[name].model_dump()
     overrides = network.pop("train") | network.pop("augment")
+    protocol = study.model_train(name).model_dump()
+    if protocol["margin"] != "none":
+        network["angular"] = protocol["margin_scale"] if protocol["margin"] == "arcface" else 0.0
     return {
         "model": name,
         "replicate": replicate,
@@ -123,7 +126,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "image_size": study.dataset.image_size,
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
-        "train": study.model_train(name).model_dump(),
+        "train": protocol,
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,

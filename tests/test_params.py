@@ -36,7 +36,8 @@ AUGMENT = "strength, flip, minority, cutout, mixup, crop_size, test_crops, light
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
-    " sampler, loss, focal_gamma, class_weights, label_smoothing, select, average, average_start, ema_decay"
+    " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
+    " center_loss, select, average, average_start, ema_decay"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"
@@ -147,6 +148,13 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         {"test_crops": 10},
         "models.cnn.augment.test_crops: 10 crops need augment.crop_size, which is 0",
     ),
+    ("train.margin", "cosface", "train.margin: got 'cosface'; choose from none, a_softmax, arcface"),
+    (
+        "models.cnn.train",
+        {"margin": "a_softmax", "margin_m": 2.5},
+        "models.cnn.train.margin_m: got 2.5; a_softmax wants 1, 2, 3 or 4",
+    ),
+    ("train.margin", "arcface", "train.margin_m: got 4; arcface wants radians below 1.57, such as 0.5"),
     ("augment.crop_size", 44, "augment.crop_size: 44 is more than dataset.image_size, 32"),
     ("models.cnn.augment", {"crop_size": 33}, "models.cnn.augment.crop_size: 33 is more than dataset.image_size, 32"),
     ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.networks.angular import add_angular
 from pipeline.networks.blurpool import add_blurpool
 from pipeline.networks.squeeze_excite import add_squeeze_excite
 from pipeline.stage import StageError
@@ -21,13 +22,15 @@ def build(
     seed: int,
     blurpool: bool = False,
     squeeze_excite: float = 0.0,
+    angular: float | None = None,
     **settings: Any,
 ) -> nn.Module:
     """The network that `models.<name>` of params.yaml describes, initialised from `seed`.
 
-    Takes images (N, C, image_size, image_size), C as `channels` says, and gives logits (N, classes). Raises StageError
-    for a backbone that timm does not have, arguments that it does not take, weights that cannot be had or do not fit,
-    and a technique that finds nothing to change.
+    Takes images (N, C, image_size, image_size), C as `channels` says, and gives logits (N, classes); `angular` is the
+    scale of a classifier by angle (0: the features' own lengths), None keeps the linear one. Raises StageError for a
+    backbone that timm does not have, arguments that it does not take, weights that cannot be had or do not fit, and a
+    technique that finds nothing to change.
     """
     cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(cuda):
@@ -38,6 +41,8 @@ def build(
                 add_blurpool(network)
             if squeeze_excite:
                 add_squeeze_excite(network, squeeze_excite)
+            if angular is not None:
+                add_angular(network, classes, angular)
             with torch.no_grad():  # sizes the positional embedding, and refuses what does not fit together
                 network.eval()(torch.zeros(1, channels(network), image_size, image_size))
         except StageError as error:
