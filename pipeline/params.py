@@ -99,8 +99,15 @@ class Train(Frozen):
     ema_decay: Rate = 0.999
 
 
+class Weights(Frozen):
+    """A file with the weights of a whole network of the same settings; the classes may be others."""
+
+    path: str  # from the study's folder
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class _Model(Frozen):
-    pretrained: bool | str = False
+    pretrained: bool | str | Weights = False
     dropout: Rate = 0.0
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
@@ -293,6 +300,12 @@ def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
     except pydantic.ValidationError as error:
         lines: dict[str, str] = {}  # place -> what is wrong there
         for fault in error.errors():
+            if (
+                "pretrained" in fault["loc"]
+                and fault["loc"][-1] in ("bool", "str")
+                and isinstance(fault["input"], Mapping)
+            ):
+                continue  # it is a Weights: what is wrong with that is said
             where, line = _explain(kind, fault, prefix)
             if where in lines and " wanted " in line:  # neither this nor that member of a union
                 lines[where] += " or " + line.partition(" wanted ")[2]
@@ -331,6 +344,8 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
     if fault["type"] == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
         return where, f"{where}: got {got!r}; choose from {', '.join(choices)}"
+    if path[-1:] == ["sha256"]:
+        return where, f"{where}: got {got!r}; wanted 64 hexadecimal digits, as sha256sum prints them"
     wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return where, f"{where or 'top level'}: got {got!r}; wanted {wanted}"
 
@@ -351,6 +366,8 @@ def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[s
             fields = []
         elif key in FAMILIES and kind is not None:
             kind = FAMILIES[str(key)]
+        elif key == "Weights":
+            kind = Weights
         elif isinstance(key, int):
             path.append(str(key))
             kind = next(iter(get_args(kind)), None)

@@ -26,7 +26,7 @@ class Angular(nn.Module):
 
 def add_angular(network: nn.Module, classes: int, scale: float) -> None:
     """Replace the classifier in place; `scale` 0 keeps the features' lengths."""
-    name = _classifier(network, classes)
+    name = classifier_name(network, classes)
     parent, _, child = name.rpartition(".")
     linear = network.get_submodule(name)
     assert isinstance(linear, nn.Linear)
@@ -35,11 +35,12 @@ def add_angular(network: nn.Module, classes: int, scale: float) -> None:
 
 def classifier(network: nn.Module, classes: int) -> nn.Module:
     """The last layer, whose input are the features; raises StageError where it is not linear."""
-    return network.get_submodule(_classifier(network, classes))
+    return network.get_submodule(classifier_name(network, classes))
 
 
-def _classifier(network: nn.Module, classes: int) -> str:
+def classifier_name(network: nn.Module, classes: int) -> str:
+    """The last layer's name."""
     heads = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | Angular)]
     if not heads or len(network.get_submodule(heads[-1]).weight) != classes:  # type: ignore[arg-type]
-        raise StageError("train: margins and centre loss need a network whose last layer is linear; this one's is not")
+        raise StageError("train.margin: only a network whose last layer is linear can have one; nor centre loss")
     return heads[-1]

@@ -57,5 +57,5 @@ def test_it_computes_in_float32_under_autocast() -> None:
 
 @pytest.mark.parametrize("network", [nn.Conv2d(3, 5, 1), nn.Sequential(nn.Linear(3, 8), nn.Conv2d(8, 5, 1))], ids=str)
 def test_a_network_without_a_linear_end_is_refused(network: nn.Module) -> None:
-    with pytest.raises(StageError, match="need a network whose last layer is linear"):
+    with pytest.raises(StageError, match="only a network whose last layer is linear"):
         add_angular(network, 5, 0.0)
