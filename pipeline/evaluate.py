@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import inference, loader, metrics, networks, tracking
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
 FRACTIONS = ("precision", "recall", "f1")
@@ -41,7 +41,8 @@ def evaluate(name: str) -> None:
     folder = Path("models") / name
     network, config = inference.load(folder)
     diary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    info, images = loader.read_info(TEST), loader.read(TEST)
+    test = packed(TEST, config["replicate"])
+    info, images = loader.read_info(test), loader.read(test)
     classes = config["classes"]
     if info["classes"] != classes:
         raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")

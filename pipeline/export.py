@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import cli, inference, loader, trained
-from pipeline.stage import StageError, commit, study, whole
+from pipeline.stage import StageError, commit, packed, study, whole
 
 TEST = Path("data/test")
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -76,7 +76,8 @@ def export(model: str, path: Path) -> None:
 
 def test_images(config: dict[str, Any], name: str) -> loader.Images:
     """The images to compare on: MOST of the study's test images at most, spread evenly."""
-    info, images = loader.read_info(TEST), loader.read(TEST)
+    folder = packed(TEST, config["replicate"])
+    info, images = loader.read_info(folder), loader.read(folder)
     if info["classes"] != config["classes"]:
         raise StageError(
             f"export: {name} was trained on classes {config['classes']}, the test images have {info['classes']}"

@@ -21,7 +21,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
+DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "jaffe", "folder"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -46,6 +46,8 @@ class Split(Frozen):
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     duplicates: Literal["keep", "drop", "error"] = "keep"
+    folds: Annotated[int, Field(ge=0)] = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
+    folds_by: Literal["image", "subject"] = "image"  # subject: nobody is in training and test
 
 
 class Pipeline(Frozen):
@@ -267,6 +269,13 @@ def parse(content: object) -> Params:
                 )
         except StageError as error:
             faults.append(str(error))
+    folds = params.split.folds
+    if folds == 1:
+        faults.append("params.yaml: split.folds: 1 leaves nothing to train on; choose 0 or at least 2")
+    elif folds and max(params.replicates) >= folds:
+        faults.append(
+            f"params.yaml: replicates: {max(params.replicates)} is no fold; split.folds gives 0 to {folds - 1}"
+        )
     if params.dataset.name == "folder" and not params.dataset.source:
         faults.append("params.yaml: dataset.source: the data set 'folder' needs a folder, an archive or a URL")
     for index, table in enumerate(params.published):

@@ -84,6 +84,12 @@ def original(copy: Path) -> Path:
     return copy
 
 
+def packed(folder: Path, replicate: int = 0) -> Path:
+    """Where a replicate's images lie below data/fit or data/test: in cross-validation each fold has a folder."""
+    fold = folder / str(replicate)
+    return fold if fold.is_dir() else folder
+
+
 def find(path: str) -> Path | None:
     """A path of this machine, if it exists; a relative one starts at the study's folder, `~` is the user's.
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from pipeline import engine, inference, loader, networks, params, tracking
-from pipeline.stage import StageError, commit, run, whole, write_json
+from pipeline.stage import StageError, commit, packed, run, whole, write_json
 
 FIT = Path("data/fit")
 CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
@@ -41,7 +41,8 @@ def train(name: str, replicate: int) -> None:
     study = params.load()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
-    info = loader.read_info(FIT)
+    images = packed(FIT, replicate)
+    info = loader.read_info(images)
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
@@ -71,7 +72,7 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
+            train_images, val_images = loader.read(images, "train_"), loader.read(images, "val_")
             fit = engine.fit(
                 network,
                 train_images,

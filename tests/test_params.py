@@ -68,7 +68,8 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     (
         "split.seeds",
         0,
-        "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates",
+        "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates,"
+        " folds, folds_by",
     ),
     (
         "augment.strenght",
@@ -125,11 +126,15 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
     ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet"),
     # not among the choices
-    ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
+    (
+        "dataset.name",
+        "cifar",
+        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
+    ),
     (
         "published",
         [TABLE | {"dataset": "minst"}],
-        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, folder",
+        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
     ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
