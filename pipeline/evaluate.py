@@ -5,6 +5,8 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 """
 
 import argparse
+import base64
+import io
 import itertools
 import json
 import statistics
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,6 +65,7 @@ def evaluate(name: str) -> None:
         "classes": class_rows(confusion, classes),
         "scores": scores,
         "images": len(images),
+        "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
@@ -149,6 +153,27 @@ def class_rows(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]
         }
         for index, name in enumerate(classes)
     ]
+
+
+def mistakes(
+    images: loader.Images, confusion: np.ndarray, probabilities: np.ndarray, classes: list[str], pairs: int = 4
+) -> list[dict[str, str]]:
+    """The surest mistake in either direction of the `pairs` of classes confused most, each as a PNG in base64."""
+    both = np.tril(confusion + confusion.T, -1)  # (K, K)
+    ranked = [divmod(int(place), len(classes)) for place in np.argsort(-both, axis=None, kind="stable")[:pairs]]
+    found = []
+    for first, second in ranked:
+        for actual, predicted in ((first, second), (second, first)):
+            of_class = (images.labels.numpy() == actual) & (probabilities.argmax(1) == predicted)
+            if not of_class.any():
+                continue
+            row = int(np.where(of_class, probabilities[:, predicted], -1).argmax())
+            pixels = images.pixels[row].numpy()  # (S, S, C)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
+            png = base64.b64encode(buffer.getvalue()).decode()
+            found.append({"actual": classes[actual], "predicted": classes[predicted], "png": png})
+    return found
 
 
 def prediction_table(

@@ -316,13 +316,25 @@ def compare(settings: params.Params, data: Mapping[str, Any], models: Sequence[T
         for model in models
         if model.name in named
     }
-    return scorecard.compare(settings.published, data["dataset"], results, [each["class"] for each in data["classes"]])
+    classes = [each["class"] for each in data["classes"]]
+    images = len(models[0].actual)
+    return scorecard.compare(settings.published, data["dataset"], results, classes, images, lacking(models, data))
+
+
+def lacking(models: Sequence[Trained], data: Mapping[str, Any]) -> int:
+    """How many published test images ours lacks."""
+    return max(0, (data["published"].get("test") or 0) - len(models[0].actual))
 
 
 def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
     return (
         f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
+        + (
+            f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
+            if (missing := lacking(models, data))
+            else ""
+        )
     )
 
 
@@ -396,14 +408,14 @@ def caption_name(data: Mapping[str, Any]) -> str:
 
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     first = models[0].evaluations[0]
-    images, threads, batch = first["images"], first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
+    images, threads, batch = len(models[0].actual), first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
     timed = min(cost["cpu_images"] for model in models for cost in model.costs)
     n = len(models[0].evaluations)
     return (
         f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
         f" ({first['machine']['processor']}; {threads} thread{'s' * (threads > 1)}), in float32, {batch} at a time"
         + (f"; reckoned from {timed:,} of them" if timed < images else "")
-        + (f". Bars: means over n = {n} replicates; dots: each." if n > 1 else "; n = 1 replicate.")
+        + (f". Bars: means over {models[0].n}; dots: each." if n > 1 else "; n = 1 replicate.")
     )
 
 
@@ -438,6 +450,31 @@ def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> di
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     return {name: folder / f"{name}.svg" for name in drawn}
+
+
+def confused(models: Sequence[Trained], data: Mapping[str, Any], most: int = 4) -> list[tuple[str, str]]:
+    """Each model with the pairs of classes that it takes for each other most, by the share of both classes' images."""
+    classes = [each["class"] for each in data["classes"]]
+    found = []
+    for model in models:
+        counts = model.confusions.sum(0)  # (K, K)
+        support = counts.sum(1)
+        pairs_of_classes = [
+            (int(counts[a, b] + counts[b, a]) / int(support[a] + support[b]), a, b)
+            for a in range(len(classes))
+            for b in range(a)
+            if counts[a, b] + counts[b, a]
+        ]
+        ranked = sorted(pairs_of_classes, reverse=True)[:most]
+        texts = [f"{classes[b]} and {classes[a]} ({share:.1%} of their images)" for share, a, b in ranked]
+        found.append((model.name, "; ".join(texts) or "none"))
+    return found
+
+
+def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]]:
+    """Each model's surest mistakes as evaluate left them: none of a data set whose images may not be passed on."""
+    found = [(model.name, model.evaluations[0].get("mistakes", [])) for model in models]
+    return [(name, images) for name, images in found if images]
 
 
 def terminal(models: Sequence[Trained]) -> str:
@@ -521,6 +558,8 @@ def render(
         caveats=caveats(data, models),
         effort=effort(models),
         replicates=len(settings.replicates),
+        confused=confused(models, data),
+        mistakes=mistakes(models),
         unit="fold" if models[0].folds else "replicate",
         runs=models[0].runs,
     )

@@ -76,7 +76,8 @@ def leave(
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
     write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
-    write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
+    shareable = raw.info["shareable"]
+    write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"], "shareable": shareable})
     return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
 
 
