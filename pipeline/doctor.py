@@ -1,7 +1,8 @@
 """doctor: what is odd in the images of a study, and what leaks from test to training.
 
-Reads data/fit and data/test as the networks see them. Leaves reports/doctor.json: exact duplicates (equal pixels), near
-duplicates, equal pixels under two labels, blank images, and the test images that training or validation holds too.
+Reads data/fit and data/test as the networks see them (of folds the first, which has all images). Leaves
+reports/doctor.json: exact duplicates (equal pixels), near duplicates, equal pixels under two labels, blank images, and
+the test images that training or validation holds too.
 Changes nothing: `split.duplicates` decides what becomes of duplicates across training and test.
 
 Near duplicates are found without comparing all pairs: random hyperplanes hash each image's grey thumbnail to a few bits
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, packed, run, whole, write_json
 
 FIT, TEST, REPORT = Path("data/fit"), Path("data/test"), Path("reports/doctor.json")
 SPLITS = ("train", "val", "test")
@@ -70,7 +71,7 @@ def main() -> None:
 def read() -> Pack:
     parts, labels, names, split, row = [], [], [], [], []
     for index, name in enumerate(SPLITS):
-        folder, prefix = (TEST, "") if name == "test" else (FIT, f"{name}_")
+        folder, prefix = (packed(TEST), "") if name == "test" else (packed(FIT), f"{name}_")
         try:
             parts.append(np.load(folder / f"{prefix}images.npy", mmap_mode="r"))
             labels.append(np.load(folder / f"{prefix}labels.npy"))

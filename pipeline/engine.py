@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from pipeline import loader, metrics, networks
 from pipeline.inference import memory_remedy, predict
+from pipeline.losses.a_softmax import a_softmax_logits, annealed
+from pipeline.losses.arcface import arcface_logits
+from pipeline.losses.center import Centers
 from pipeline.losses.focal import focal_loss
 from pipeline.losses.weights import inverse_frequency
+from pipeline.networks.angular import classifier
 from pipeline.optim.average import Average
 from pipeline.optim.sam import at_worst_neighbour
 from pipeline.optim.schedule import learning_rate
@@ -144,7 +148,7 @@ def fit(
     optimizer = make_optimizer(network, protocol, device)
     loss_of = make_loss(train.labels, protocol, classes, device)
 
-    step_of = Step(network, loss_of, optimizer, device, protocol)
+    step_of = Step(network, loss_of, optimizer, device, protocol, classes)
     epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"])
     schedule = {
         "steps": epochs * per_epoch,
@@ -200,6 +204,7 @@ def fit(
         with memory_remedy(remedy):
             for step, batch in enumerate(batches(index), start=index * per_epoch):
                 rate = learning_rate(step, **schedule)
+                step_of.step = step
                 loss, right = step_of(batch, rate)
                 losses.append(loss)
                 hits.append(right)
@@ -267,8 +272,11 @@ class Step:
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         protocol: dict[str, Any],
+        classes: int,
     ) -> None:
-        self.network, self.loss_of, self.optimizer = network, loss_of, optimizer
+        self.network, self.optimizer, self.step = network, optimizer, 0  # the step's number, from the training's first
+        self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
+        self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
         self.clip_norm, self.rho = protocol["clip_norm"], protocol["sam"]
         dtype = PRECISIONS[protocol["precision"]]
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
@@ -276,10 +284,14 @@ class Step:
 
     def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
         """Returns the loss and the number of right answers on the augmented images, both on the device."""
+        if self.extras:
+            self.extras.step = self.step
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss, logits = self._backward(batch)
+        if self.extras:
+            self.extras.update(batch.labels)
         if self.rho:
             with at_worst_neighbour(self.network, self.rho):
                 self._backward(batch)
@@ -299,6 +311,50 @@ class Step:
             loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
         self.scaler.scale(loss).backward()
         return loss, logits
+
+
+class Extras:
+    """What a loss takes from the features, the input of the classifier: a margin on the logits, a pull to the centres.
+
+    The centres are its only state. A network that is trained with a margin has a classifier by angle.
+    """
+
+    def __init__(self, network: nn.Module, protocol: dict[str, Any], classes: int) -> None:
+        self.protocol, self.step = protocol, 0
+        self.features = torch.empty(0)  # (N, D) of the last forward pass
+        self.centers = Centers(classes)
+        classifier(network, classes).register_forward_pre_hook(self._keep)
+
+    @staticmethod
+    def wanted(protocol: dict[str, Any]) -> bool:
+        return protocol["margin"] != "none" or protocol["center_loss"] > 0
+
+    def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0].float()
+
+    def around(self, loss_of: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        def extended(logits: Tensor, labels: Tensor) -> Tensor:
+            loss = loss_of(self.margin(logits, labels), labels)
+            if weight := self.protocol["center_loss"]:
+                loss = loss + weight * self.centers.loss(self.features, labels)
+            return loss
+
+        return extended
+
+    def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits (N, K) with the margin that the protocol names."""
+        m = self.protocol["margin_m"]
+        if self.protocol["margin"] == "a_softmax":
+            weight = annealed(self.step, self.protocol["margin_floor"])
+            return a_softmax_logits(logits, self.features.norm(dim=1), labels, int(m), weight)
+        if self.protocol["margin"] == "arcface":
+            return arcface_logits(logits, labels, m, self.protocol["margin_scale"])
+        return logits
+
+    def update(self, labels: Tensor) -> None:
+        """Move the centres, once a step, by the features of its first forward pass."""
+        if self.protocol["center_loss"]:
+            self.centers.update(self.features.detach(), labels)
 
 
 def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.device) -> torch.optim.Optimizer:

@@ -5,7 +5,9 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import itertools
 import json
 import statistics
@@ -16,14 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import calibration, inference, loader, metrics, networks, resume, tracking
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
-VAL_LABELS = Path("data/fit/val_labels.npy")
+FIT = Path("data/fit")
 FRACTIONS = ("precision", "recall", "f1")
 LATENCY_BATCH = 128
 LATENCY_SECONDS = 20
@@ -43,7 +46,8 @@ def evaluate(name: str) -> None:
     folder = Path("models") / name
     network, config = inference.load(folder)
     diary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    info, images = loader.read_info(TEST), loader.read(TEST)
+    test = packed(TEST, config["replicate"])
+    info, images = loader.read_info(test), loader.read(test)
     classes = config["classes"]
     if info["classes"] != classes:
         raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")
@@ -62,8 +66,11 @@ def evaluate(name: str) -> None:
         "replicate": config["replicate"],
         "classes": class_rows(confusion, classes),
         "scores": scores,
-        "calibration": calibration.believed(*validation(folder), logits.numpy(), actual),
+        "calibration": calibration.believed(
+            *validation(folder, packed(FIT, config["replicate"])), logits.numpy(), actual
+        ),
         "images": len(images),
+        "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
@@ -97,12 +104,12 @@ def evaluate(name: str) -> None:
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
 
 
-def validation(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def validation(folder: Path, fit: Path) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) and labels (N,) of the validation images, as train and split left them."""
-    logits, labels = np.load(folder / "val_logits.npy"), np.load(VAL_LABELS)
+    logits, labels = np.load(folder / "val_logits.npy"), np.load(fit / "val_labels.npy")
     if len(logits) != len(labels):
         raise StageError(
-            f"evaluate: {folder} has logits of {len(logits)} validation images, {VAL_LABELS} {len(labels)} labels; run"
+            f"evaluate: {folder} has logits of {len(logits)} validation images, {fit} {len(labels)} labels; run"
             " `dvc repro`"
         )
     return logits, labels
@@ -123,24 +130,26 @@ def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict
 def measure_latency(network: nn.Module, images: loader.Images, form: loader.Format) -> dict[str, float | int]:
     """Milliseconds of a forward pass on the CPU, in float32, images prepared: per image in batches, and for one alone.
 
-    Medians, which leave out what else the machine was doing; over all test images, or as many as LATENCY_SECONDS allow.
+    An image's pass goes over all its views. Medians, which leave out what else the machine was doing; over all test
+    images, or as many as LATENCY_SECONDS allow.
     """
     network = network.cpu().eval().to(memory_format=torch.channels_last)
-    batches = loader.test_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
+    batches = loader.view_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
 
-    def seconds(batch: Tensor) -> float:
+    def seconds(views: list[Tensor]) -> float:
         started = time.perf_counter()
-        network(batch)
+        inference.score(network, views)
         return time.perf_counter() - started
 
     with torch.inference_mode():
         first = next(batches)
-        seconds(first), seconds(first[:1])  # the first calls choose kernels
-        alone = [seconds(image[None]) for image in first[:ALONE]]
+        few = [view[:ALONE] for view in first]
+        seconds(first), seconds([view[:1] for view in few])  # the first calls choose kernels
+        alone = [seconds([view[index : index + 1] for view in few]) for index in range(len(few[0]))]
         times, seen, started = [], 0, time.perf_counter()
-        for batch in itertools.chain([first], batches):
-            times.append(seconds(batch) / len(batch))
-            seen += len(batch)
+        for views in itertools.chain([first], batches):
+            times.append(seconds(views) / len(views[0]))
+            seen += len(views[0])
             if time.perf_counter() - started > LATENCY_SECONDS:
                 break
     return {
@@ -163,6 +172,27 @@ def class_rows(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]
         }
         for index, name in enumerate(classes)
     ]
+
+
+def mistakes(
+    images: loader.Images, confusion: np.ndarray, probabilities: np.ndarray, classes: list[str], pairs: int = 4
+) -> list[dict[str, str]]:
+    """The surest mistake in either direction of the `pairs` of classes confused most, each as a PNG in base64."""
+    both = np.tril(confusion + confusion.T, -1)  # (K, K)
+    ranked = [divmod(int(place), len(classes)) for place in np.argsort(-both, axis=None, kind="stable")[:pairs]]
+    found = []
+    for first, second in ranked:
+        for actual, predicted in ((first, second), (second, first)):
+            of_class = (images.labels.numpy() == actual) & (probabilities.argmax(1) == predicted)
+            if not of_class.any():
+                continue
+            row = int(np.where(of_class, probabilities[:, predicted], -1).argmax())
+            pixels = images.pixels[row].numpy()  # (S, S, C)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
+            png = base64.b64encode(buffer.getvalue()).decode()
+            found.append({"actual": classes[actual], "predicted": classes[predicted], "png": png})
+    return found
 
 
 def prediction_table(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import cli, inference, loader, trained
-from pipeline.stage import StageError, commit, study, whole
+from pipeline.stage import StageError, commit, packed, study, whole
 
 TEST = Path("data/test")
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -76,7 +76,8 @@ def export(model: str, path: Path) -> None:
 
 def test_images(config: dict[str, Any], name: str) -> loader.Images:
     """The images to compare on: MOST of the study's test images at most, spread evenly."""
-    info, images = loader.read_info(TEST), loader.read(TEST)
+    folder = packed(TEST, config["replicate"])
+    info, images = loader.read_info(folder), loader.read(folder)
     if info["classes"] != config["classes"]:
         raise StageError(
             f"export: {name} was trained on classes {config['classes']}, the test images have {info['classes']}"
@@ -121,7 +122,8 @@ def describe(model: Any, entry: trained.Trained, config: dict[str, Any]) -> None
     order = "RGB" if form.channels == 3 else "grey"
     notes = {
         "classes": config["classes"],
-        "input": f"float32 (N, {form.channels}, {form.size}, {form.size}), {order}, (value / 255 - mean) / std",
+        "input": f"float32 (N, {form.channels}, {form.size}, {form.size}), {order}, (value / 255 - mean) / std"
+        + (f"; the centre of images of {form.whole} pixels" if form.crop else ""),
         "mean": form.mean,
         "std": form.std,
         "output": f"logits (N, {len(config['classes'])}); their softmax are probabilities",

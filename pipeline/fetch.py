@@ -16,7 +16,7 @@ from pipeline.datasets.decode import decoded
 from pipeline.stage import StageError, run, whole, write_json
 
 RAW = Path("data/raw")
-COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset")
+COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
             content = pixels.tobytes()
             pixel_file.write(content)
             digest.update(content)
-            index.writerow((image.name, image.label, image.split, *pixels.shape, offset))
+            index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject))
             offset += len(content)
     digest.update((folder / "index.csv").read_bytes())
     write_json(folder / "info.json", {**info, "digest": digest.hexdigest()})

@@ -25,7 +25,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         network = networks.build(
             name=config["model"],
             classes=len(config["classes"]),
-            image_size=config["image_size"],
+            image_size=config.get("augment", {}).get("crop_size", 0) or config["image_size"],
             seed=0,
             **{**config["network"], "pretrained": False},
         )
@@ -41,7 +41,9 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def image_format(config: dict[str, Any]) -> loader.Format:
     """How the images of a trained network are to be presented to it."""
-    return loader.Format(config["image_size"], *(tuple(config["normalise"][key]) for key in ("mean", "std")))
+    mean, std = (tuple(config["normalise"][key]) for key in ("mean", "std"))
+    augment = config.get("augment", {})
+    return loader.Format(config["image_size"], mean, std, augment.get("crop_size", 0), augment.get("test_crops", 1))
 
 
 def pick_device(device: str) -> torch.device:
@@ -59,12 +61,21 @@ def pick_device(device: str) -> torch.device:
 def predict(
     network: nn.Module, images: loader.Images, form: loader.Format, device: torch.device, batch_size: int = 256
 ) -> Tensor:
-    """Logits (N, K) in float32, on the CPU."""
+    """Logits (N, K) in float32, on the CPU; the mean over an image's views where it has several."""
     network.eval()
     precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # float32 also in a GPU's convolutions
-    batches = loader.test_batches(images, form, batch_size, device)
+    batches = loader.view_batches(images, form, batch_size, device)
     with precise:
-        return torch.cat([network(batch).float() for batch in batches]).cpu()
+        return torch.cat([score(network, views) for views in batches]).cpu()
+
+
+def score(network: nn.Module, views: list[Tensor]) -> Tensor:
+    """Logits (N, K) of V views (N, C, S, S): their mean, whose softmax is the views' geometric mean, normalised.
+
+    Logits, not probabilities: what is kept and calibrated are logits, and a view that is sure of a wrong class weighs
+    no more than by how sure it is.
+    """
+    return torch.stack([network(view).float() for view in views]).mean(0)
 
 
 def keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ epoch's order: the batch size changes nothing, and an image that is sampled twic
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -42,11 +43,21 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes."""
+    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes.
 
-    size: int
+    With `crop` it is shown squares of that many pixels: random ones in training, `views` of them in testing.
+    """
+
+    whole: int  # the side that images are brought to
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: int = 0
+    views: int = 1  # 1: the centre; 5: and the corners; 10: and the mirror images of these
+
+    @property
+    def size(self) -> int:
+        """The side of what the network takes."""
+        return self.crop or self.whole
 
     @property
     def channels(self) -> int:
@@ -103,7 +114,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
 
 
-def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channels: int) -> Format:
+def format_for(
+    size: int, normalise: str, pixels: dict[str, list[float]], channels: int, crop: int = 0, views: int = 1
+) -> Format:
     """The format for a network that takes `channels` (1 or 3); `pixels` are the training images' `mean` and `std`.
 
     `normalise` "imagenet" takes ImageNet's statistics, "dataset" the training images' own. A grey image is repeated
@@ -115,7 +128,8 @@ def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channe
         if channels == 1 < len(values):
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
-    return Format(size, *statistics)
+    mean, std = statistics
+    return Format(size, mean, std, crop, views)
 
 
 def recipe(
@@ -181,9 +195,15 @@ def train_batches(
 
 
 def test_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """All images in their order, resized and normalised: (N, C, S, S), on `device`."""
+    """All images in their order, resized and normalised: (N, C, S, S), on `device`; of crops the one at the centre."""
     for start in range(0, len(images), batch_size):
         yield prepare(images.pixels[start : start + batch_size].to(device), form)
+
+
+def view_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[list[Tensor]]:
+    """All images in their order, each batch as its views."""
+    for start in range(0, len(images), batch_size):
+        yield views(images.pixels[start : start + batch_size].to(device), form)
 
 
 def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
@@ -203,27 +223,26 @@ def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> 
     crop, aspect, shift, rotate, jitter, _ = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
     signed = draws * 2 - 1
     height, width = pixels.shape[1:3]
-    size = recipe.format.size
+    size, whole = recipe.format.size, recipe.format.whole
     down, right = signed[:, 2] * shift * height, signed[:, 3] * shift * width
     flip = draws[:, 4] < 0.5 if recipe.flip else None
-    if recipe.used & {"crop", "aspect", "rotate"} or (height, width) != (size, size):
+    places = (draws[:, 2:4] * (whole - size)).round()  # (N, 2) of the square that is taken of a resized image
+    if recipe.used & {"crop", "aspect", "rotate"} or (height, width) != (whole, whole):
         area = 1 - crop * draws[:, 0]
         stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
         tall = (area.sqrt() * stretch).clamp(max=1) * height
         wide = (area.sqrt() / stretch).clamp(max=1) * width
-        box = (draws[:, 2] * (height - tall) + down, draws[:, 3] * (width - wide) + right, tall, wide)
-        if size >= LARGE and "shift" not in recipe.used:  # whole pixels, as torchvision's
-            box = (box[0].floor(), box[1].floor(), tall.round().clamp(min=1), wide.round().clamp(min=1))
-        images = resized_crop(
-            pixels.permute(0, 3, 1, 2),
-            *box,
-            size=size,
-            angle=signed[:, 5] * rotate if "rotate" in recipe.used else None,
-            flip=flip,
-        )
+        top, left = draws[:, 2] * (height - tall) + down, draws[:, 3] * (width - wide) + right
+        if size < whole:  # the same resampling reads that part alone
+            top, left = top + places[:, 0] / whole * tall, left + places[:, 1] / whole * wide
+            tall, wide = tall * (size / whole), wide * (size / whole)
+        elif size >= LARGE and "shift" not in recipe.used:  # whole pixels, as torchvision's
+            top, left, tall, wide = top.floor(), left.floor(), tall.round().clamp(min=1), wide.round().clamp(min=1)
+        angle = signed[:, 5] * rotate if "rotate" in recipe.used else None
+        images = resized_crop(pixels.permute(0, 3, 1, 2), top, left, tall, wide, size, angle, flip)
     else:
-        if "shift" in recipe.used or flip is not None:
-            pixels = window(pixels, down.round(), right.round(), size, flip)
+        if "shift" in recipe.used or flip is not None or size < whole:
+            pixels = window(pixels, down.round() + places[:, 0], right.round() + places[:, 1], size, flip)
         images = pixels.permute(0, 3, 1, 2)
     if "jitter" in recipe.used:
         images = color_jitter(images, *(1 + signed[:, 6:9] * jitter[:, None]).unbind(1))
@@ -231,11 +250,27 @@ def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> 
 
 
 def prepare(pixels: Tensor, form: Format) -> Tensor:
-    """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation."""
+    """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation; of crops the centre."""
+    return next(_views(pixels, form))
+
+
+def views(pixels: Tensor, form: Format) -> list[Tensor]:
+    """pixels (N, H, W, 1 or 3) uint8 -> what a network sees of them: `form.views` tensors (N, C, S, S)."""
+    return list(itertools.islice(_views(pixels, form), form.views))
+
+
+def _views(pixels: Tensor, form: Format) -> Iterator[Tensor]:
+    """The centre, the corners, and the mirror images of these: torchvision's `ten_crop`, the centre first."""
     images = pixels.permute(0, 3, 1, 2)
-    if images.shape[-2:] != (form.size, form.size):
-        images = F.interpolate(images.float(), (form.size, form.size), mode="bilinear", align_corners=False)
-    return normalise(images, form)
+    if images.shape[-2:] != (form.whole, form.whole):
+        images = F.interpolate(images.float(), (form.whole, form.whole), mode="bilinear", align_corners=False)
+    images = normalise(images, form)
+    last = form.whole - form.size
+    middle = round(last / 2)
+    for mirrored in (images, images.flip(-1)):
+        for top, left in ((middle, middle), (0, 0), (0, last), (last, 0), (last, last)):
+            view = mirrored[..., top : top + form.size, left : left + form.size]
+            yield view.contiguous(memory_format=torch.channels_last)
 
 
 def normalise(images: Tensor, form: Format) -> Tensor:

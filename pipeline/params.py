@@ -21,7 +21,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
+DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "jaffe", "folder"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -46,6 +46,8 @@ class Split(Frozen):
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     duplicates: Literal["keep", "drop", "error"] = "keep"
+    folds: Annotated[int, Field(ge=0)] = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
+    folds_by: Literal["image", "subject"] = "image"  # subject: nobody is in training and test
 
 
 class Pipeline(Frozen):
@@ -65,6 +67,8 @@ class Augment(Frozen):
     minority: Literal["strong", "light"] = "strong"
     cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
+    crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
+    test_crops: Literal[1, 5, 10] = 1  # the centre; and the corners; and their mirror images: logits are averaged
     light: Pipeline
     strong: Pipeline
 
@@ -86,14 +90,26 @@ class Train(Frozen):
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     class_weights: Literal["inverse", "none"] = "none"
     label_smoothing: Rate = 0.0
+    margin: Literal["none", "a_softmax", "arcface"] = "none"  # an angular margin between the classes
+    margin_m: Annotated[float, Field(ge=0)] = 4.0  # a_softmax: a factor of the angle, 1 to 4; arcface: radians
+    margin_floor: Annotated[float, Field(ge=0)] = 5.0  # a_softmax: least weight of the angle without margin
+    margin_scale: Annotated[float, Field(gt=0)] = 30.0  # arcface: length given to the features
+    center_loss: Cost = 0.0  # weight of the centre loss, which is added
     select: Literal["best", "last", "average"] = "best"
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
 
 
+class Weights(Frozen):
+    """A file with the weights of a whole network of the same settings; the classes may be others."""
+
+    path: str  # from the study's folder
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class _Model(Frozen):
-    pretrained: bool | str = False
+    pretrained: bool | str | Weights = False
     dropout: Rate = 0.0
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
@@ -119,6 +135,18 @@ class TinyModel(_Model):
     bias: Annotated[bool, Field(description="of every convolution")] = False
 
 
+class CbamResnetModel(_Model):
+    """A ResNet of eight blocks of two 3x3 convolutions with CBAM in each."""
+
+    family: Literal["cbam_resnet"]
+    attention: Annotated[
+        Literal["none", "channel_first", "spatial_first", "parallel"], Field(description="CBAM in every block")
+    ] = "channel_first"
+    width: Annotated[int, Field(ge=1, description="channels of the first blocks, doubled three times")] = 64
+    reduction: Annotated[int, Field(ge=1, description="of the channels within CBAM's channel gate")] = 16
+    in_channels: Annotated[Literal[1, 3], Field(description="1: grey; 3: colour")] = 3
+
+
 class TimmModel(_Backbone):
     """Any timm backbone by name, pooled features, dropout and a linear head."""
 
@@ -139,8 +167,13 @@ class HybridModel(_Backbone):
 
 
 LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
-FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the members of Model
-Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
+FAMILIES = {  # the members of Model
+    "timm": TimmModel,
+    "hybrid": HybridModel,
+    "tiny": TinyModel,
+    "cbam_resnet": CbamResnetModel,
+}
+Model = Annotated[TimmModel | HybridModel | TinyModel | CbamResnetModel, Field(discriminator="family")]
 
 
 class PublishedRow(Frozen):
@@ -226,15 +259,29 @@ def parse(content: object) -> Params:
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
         try:
-            params.model_augment(name)
+            faults += _crop_faults(params, name)
             train = params.model_train(name)
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
                     f"params.yaml: {own}train.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs"
                 )
+            wanted = {"a_softmax": "1, 2, 3 or 4", "arcface": "radians below 1.57, such as 0.5"}.get(train.margin, "")
+            fits = train.margin_m in (1, 2, 3, 4) if train.margin == "a_softmax" else train.margin_m < 1.57
+            if wanted and not fits:
+                own = f"models.{name}." if {"margin", "margin_m"} & model.train.keys() else ""
+                faults.append(
+                    f"params.yaml: {own}train.margin_m: got {train.margin_m:g}; {train.margin} wants {wanted}"
+                )
         except StageError as error:
             faults.append(str(error))
+    folds = params.split.folds
+    if folds == 1:
+        faults.append("params.yaml: split.folds: 1 leaves nothing to train on; choose 0 or at least 2")
+    elif folds and max(params.replicates) >= folds:
+        faults.append(
+            f"params.yaml: replicates: {max(params.replicates)} is no fold; split.folds gives 0 to {folds - 1}"
+        )
     if params.dataset.name == "folder" and not params.dataset.source:
         faults.append("params.yaml: dataset.source: the data set 'folder' needs a folder, an archive or a URL")
     for index, table in enumerate(params.published):
@@ -247,6 +294,16 @@ def parse(content: object) -> Params:
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params
+
+
+def _crop_faults(params: Params, name: str) -> list[str]:
+    augment, whole = params.model_augment(name), params.dataset.image_size
+    own = f"models.{name}." if {"crop_size", "test_crops"} & params.models[name].augment.keys() else ""
+    if augment.crop_size > whole:
+        return [f"params.yaml: {own}augment.crop_size: {augment.crop_size} is more than dataset.image_size, {whole}"]
+    if augment.test_crops > 1 and not augment.crop_size:
+        return [f"params.yaml: {own}augment.test_crops: {augment.test_crops} crops need augment.crop_size, which is 0"]
+    return []
 
 
 def _refuse_bomb(content: object, path: Path) -> None:
@@ -274,6 +331,12 @@ def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
     except pydantic.ValidationError as error:
         lines: dict[str, str] = {}  # place -> what is wrong there
         for fault in error.errors():
+            if (
+                "pretrained" in fault["loc"]
+                and fault["loc"][-1] in ("bool", "str")
+                and isinstance(fault["input"], Mapping)
+            ):
+                continue  # it is a Weights: what is wrong with that is said
             where, line = _explain(kind, fault, prefix)
             if where in lines and " wanted " in line:  # neither this nor that member of a union
                 lines[where] += " or " + line.partition(" wanted ")[2]
@@ -312,6 +375,8 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
     if fault["type"] == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
         return where, f"{where}: got {_shown(got)}; choose from {', '.join(choices)}"
+    if path[-1:] == ["sha256"]:
+        return where, f"{where}: got {_shown(got)}; wanted 64 hexadecimal digits, as sha256sum prints them"
     wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return where, f"{where or 'top level'}: got {_shown(got)}; wanted {wanted}"
 
@@ -332,6 +397,8 @@ def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[s
             fields = []
         elif key in FAMILIES and kind is not None:
             kind = FAMILIES[str(key)]
+        elif key == "Weights":
+            kind = Weights
         elif isinstance(key, int):
             path.append(str(key))
             kind = next(iter(get_args(kind)), None)

@@ -25,6 +25,7 @@ from pipeline.datasets.decode import SUFFIXES, decode
 from pipeline.datasets.tree import FolderTree
 from pipeline.split import FIT, fitted
 from pipeline.stage import StageError, study
+from pipeline.stage import packed as place
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def predict(sources: Iterable[str], model: str = "", top: int = 3, as_json: bool
 def packed(config: dict[str, Any], name: str) -> Packed:
     """How split packed the images that a network was trained on; data/fit has to be that of the training."""
     try:
-        digest = json.loads((FIT / "info.json").read_text(encoding="utf-8"))["digest"]
-        shape = np.load(FIT / "val_images.npy", mmap_mode="r").shape  # (N, S, S, C)
+        fit = place(FIT, config["replicate"])
+        digest = json.loads((fit / "info.json").read_text(encoding="utf-8"))["digest"]
+        shape = np.load(fit / "val_images.npy", mmap_mode="r").shape  # (N, S, S, C)
     except FileNotFoundError:
         raise StageError(
             f"{FIT}: not found, and it says in what form {name} saw its images; run `dvc repro split`, or"

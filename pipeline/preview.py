@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline import figures, loader, params, tracking
-from pipeline.stage import run, whole
+from pipeline.stage import packed, run, whole
 
 FIT = Path("data/fit")
 PICTURES = (Path("reports/augmentation.png"), Path("reports/augmentation.svg"))
@@ -21,9 +21,12 @@ CLASSES, VARIANTS = 10, 6  # at most so many rows, so many augmentations of each
 
 def main() -> None:
     study = params.load()
-    info = loader.read_info(FIT)
+    folder = packed(FIT)
+    info = loader.read_info(folder)
     recipe = loader.recipe(
-        loader.format_for(study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3),
+        loader.format_for(
+            study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3, crop=study.augment.crop_size
+        ),
         info["classes"],
         info["minority"],
         study.augment.model_dump(),
@@ -31,7 +34,7 @@ def main() -> None:
         torch.device("cpu"),
     )
     shareable = info.get("shareable", False)
-    rows = examples(loader.read(FIT, "train_"), info, recipe, shareable)
+    rows = examples(loader.read(folder, "train_"), info, recipe, shareable)
     figure = figures.augmentation(rows, "as it is" if shareable else "test card")
     with tempfile.TemporaryDirectory() as folder, whole(PICTURES[0]) as png, whole(PICTURES[1]) as svg:
         figures.save(figure, Path(folder), "augmentation")

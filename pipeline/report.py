@@ -40,6 +40,18 @@ class Trained:
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
     scores: Mapping[str, stats.Interval]
+    folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
+
+    @property
+    def n(self) -> str:
+        """n = 5 folds"""
+        count = len(self.evaluations)
+        return f"n = {count} {'fold' if self.folds else 'replicate'}{'s' * (count > 1)}"
+
+    @property
+    def runs(self) -> int:
+        """How many times each test image was predicted."""
+        return len(self.predicted)
 
     @property
     def costs(self) -> list[dict[str, float]]:
@@ -52,7 +64,7 @@ class Trained:
     @property
     def cpu_seconds(self) -> list[float]:
         """Of a forward pass over all test images; empty where it was not measured."""
-        return scorecard.cpu_seconds(self.costs, self.evaluations[0]["images"])
+        return scorecard.cpu_seconds(self.costs, len(self.actual))
 
 
 def main() -> None:
@@ -129,7 +141,7 @@ def main() -> None:
         tracked.artifact(REPORTS / "report.html")
     print(terminal(models))
     if tested_pairs:
-        print(verdicts.sentence(tested_pairs, len(models[0].evaluations)))
+        print(verdicts.sentence(tested_pairs, models[0].runs))
     if lines:
         print(scorecard.sentence(lines))
     print(f"report: {REPORTS / 'report.html'}")
@@ -191,6 +203,9 @@ def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) ->
         evaluations.append(evaluation)
         tables_of_images.append((actual, predicted, predictions[probabilities].to_numpy().max(1)))
     confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
+    folds = "cross_validation" in data
+    if folds:  # each image is in one of them
+        tables_of_images = [tuple(np.concatenate(parts) for parts in zip(*tables_of_images, strict=True))]
     if any(not np.array_equal(actual, tables_of_images[0][0]) for actual, _, _ in tables_of_images):
         raise _other_images(name)
     return Trained(
@@ -202,6 +217,7 @@ def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) ->
         np.array([predicted for _, predicted, _ in tables_of_images]),
         np.array([confidence for _, _, confidence in tables_of_images]),
         stats.intervals(confusions),
+        folds,
     )
 
 
@@ -244,7 +260,7 @@ def headline(model: Trained) -> dict[str, Any]:
         "val_macro_f1": selected(model),
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
-        "images": first["images"],
+        "images": len(model.actual),
     }
 
 
@@ -275,14 +291,15 @@ def comparison_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> st
 
 def tested(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     """Digits, 360 test images"""
-    return f"{caption_name(data)}, {models[0].evaluations[0]['images']:,} test images"
+    folds = ", each in its fold's model" if models[0].folds else ""
+    return f"{caption_name(data)}, {len(models[0].actual):,} test images{folds}"
 
 
 def basis(models: Sequence[Trained]) -> str:
     """What the intervals are taken over."""
     n = len(models[0].evaluations)
     if n > 1:
-        return f"95% intervals over n = {n} replicates (Student t)"
+        return f"95% intervals over {models[0].n} (Student t)"
     return "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
 
 
@@ -295,17 +312,29 @@ def compare(settings: params.Params, data: Mapping[str, Any], models: Sequence[T
         for row in table.rows.values()
     }
     results = {
-        model.name: scorecard.result(model.confusions, model.costs, model.evaluations[0]["images"])
+        model.name: scorecard.result(model.confusions, model.costs, len(model.actual))
         for model in models
         if model.name in named
     }
-    return scorecard.compare(settings.published, data["dataset"], results, [each["class"] for each in data["classes"]])
+    classes = [each["class"] for each in data["classes"]]
+    images = len(models[0].actual)
+    return scorecard.compare(settings.published, data["dataset"], results, classes, images, lacking(models, data))
+
+
+def lacking(models: Sequence[Trained], data: Mapping[str, Any]) -> int:
+    """How many published test images ours lacks."""
+    return max(0, (data["published"].get("test") or 0) - len(models[0].actual))
 
 
 def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
     return (
         f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
+        + (
+            f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
+            if (missing := lacking(models, data))
+            else ""
+        )
     )
 
 
@@ -319,8 +348,8 @@ def compare_pairs(models: Sequence[Trained], data: Mapping[str, Any]) -> list[pa
 
 
 def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table:
-    n = len(models[0].evaluations)
-    over = f"mean scores over n = {n} replicates" if n > 1 else "n = 1 replicate"
+    n = models[0].runs
+    over = f"mean scores over {models[0].n}" if len(models[0].evaluations) > 1 else models[0].n
     caption = f"{tested(models, data)}: {over}. {verdicts.caption(tested_pairs, n)}"
     return verdicts.table(tested_pairs, ranking(models), n, caption)
 
@@ -353,8 +382,7 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
 
 
 def calibration_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table:
-    n = len(models[0].evaluations)
-    over = f"means with {basis(models)}" if n > 1 else "n = 1 replicate, without intervals"
+    over = f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
     caption = (
         f"{tested(models, data)}: {over}. ECE: expected calibration error, {calibration.BINS} bins of equal width (Guo"
         " et al. 2017); 0 is perfect. Confidence: mean probability of the predicted class; more of it than accuracy is"
@@ -372,7 +400,7 @@ def places(models: Sequence[Trained]) -> str:
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
     n = len(model.evaluations)
-    over = f"mean ± standard deviation over n = {n} replicates" if n > 1 else "n = 1 replicate"
+    over = f"mean ± standard deviation over {model.n}" if n > 1 else model.n
     caption = f"{model.name} on {tested([model], data)}: {over}."
     classes = [each["class"] for each in data["classes"]]
     return tables.classification(f"classification_{model.name}", model.confusions, classes, caption)
@@ -385,14 +413,14 @@ def caption_name(data: Mapping[str, Any]) -> str:
 
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     first = models[0].evaluations[0]
-    images, threads, batch = first["images"], first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
+    images, threads, batch = len(models[0].actual), first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
     timed = min(cost["cpu_images"] for model in models for cost in model.costs)
     n = len(models[0].evaluations)
     return (
         f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
         f" ({first['machine']['processor']}; {threads} thread{'s' * (threads > 1)}), in float32, {batch} at a time"
         + (f"; reckoned from {timed:,} of them" if timed < images else "")
-        + (f". Bars: means over n = {n} replicates; dots: each." if n > 1 else "; n = 1 replicate.")
+        + (f". Bars: means over {models[0].n}; dots: each." if n > 1 else "; n = 1 replicate.")
     )
 
 
@@ -427,6 +455,31 @@ def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> di
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     return {name: folder / f"{name}.svg" for name in drawn}
+
+
+def confused(models: Sequence[Trained], data: Mapping[str, Any], most: int = 4) -> list[tuple[str, str]]:
+    """Each model with the pairs of classes that it takes for each other most, by the share of both classes' images."""
+    classes = [each["class"] for each in data["classes"]]
+    found = []
+    for model in models:
+        counts = model.confusions.sum(0)  # (K, K)
+        support = counts.sum(1)
+        pairs_of_classes = [
+            (int(counts[a, b] + counts[b, a]) / int(support[a] + support[b]), a, b)
+            for a in range(len(classes))
+            for b in range(a)
+            if counts[a, b] + counts[b, a]
+        ]
+        ranked = sorted(pairs_of_classes, reverse=True)[:most]
+        texts = [f"{classes[b]} and {classes[a]} ({share:.1%} of their images)" for share, a, b in ranked]
+        found.append((model.name, "; ".join(texts) or "none"))
+    return found
+
+
+def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]]:
+    """Each model's surest mistakes as evaluate left them: none of a data set whose images may not be passed on."""
+    found = [(model.name, model.evaluations[0].get("mistakes", [])) for model in models]
+    return [(name, images) for name, images in found if images]
 
 
 def terminal(models: Sequence[Trained]) -> str:
@@ -491,7 +544,7 @@ def render(
         pairs=len(tested_pairs),
         verdict=verdict,
         matrix=verdicts.matrix(tested_pairs, ranking(models)) if len(tested_pairs) > verdicts.FEW else [],
-        held=verdicts.sentence(tested_pairs, len(settings.replicates)) if tested_pairs else "",
+        held=verdicts.sentence(tested_pairs, models[0].runs) if tested_pairs else "",
         believed=believed,
         overview=overview,
         card=card,
@@ -510,6 +563,10 @@ def render(
         caveats=caveats(data, models),
         effort=effort(models),
         replicates=len(settings.replicates),
+        confused=confused(models, data),
+        mistakes=mistakes(models),
+        unit="fold" if models[0].folds else "replicate",
+        runs=models[0].runs,
     )
 
 
@@ -517,7 +574,7 @@ def lead(models: Sequence[Trained], tested_pairs: Sequence[pairs.Pair]) -> str:
     """One sentence: which model's macro-F1 is highest (in the mean), how sure that is, and which others it is above."""
     ranked = sorted(models, key=lambda model: -model.scores["macro_f1"].mean)
     top = ranked[0].scores["macro_f1"]
-    over = f"over {top.n} replicates" if top.n > 1 else "over the test images, from one replicate"
+    over = f"over {models[0].n.removeprefix('n = ')}" if top.n > 1 else "over the test images, from one replicate"
     score = "mean test macro-F1" if top.n > 1 else "test macro-F1"
     value = f"{tables.score(top.mean)} (95% interval {tables.score(top.low)} to {tables.score(top.high)} {over})"
     if len(models) == 1:
@@ -525,7 +582,7 @@ def lead(models: Sequence[Trained], tested_pairs: Sequence[pairs.Pair]) -> str:
     tied = [model.name for model in ranked if model.scores["macro_f1"].mean == top.mean]
     if len(tied) > 1:
         return f"{_enumerate(tied)} share the highest {score}, {value}."
-    rest = verdicts.against_the_rest(tested_pairs, ranking(models), top.n)
+    rest = verdicts.against_the_rest(tested_pairs, ranking(models), models[0].runs)
     return f"{ranked[0].name} has the highest {score}, {value}; {rest}."
 
 
@@ -626,10 +683,23 @@ def networks(models: Sequence[Trained]) -> list[tuple[str, list[str]]]:
 
 def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
     """What a reader should know before believing the numbers."""
-    images = models[0].evaluations[0]["images"]
+    images = len(models[0].actual)
     n = len(models[0].evaluations)
     notes = []
-    if n > 1:
+    if models[0].folds:
+        by = data["cross_validation"]["by"]
+        notes.append(
+            f"Every interval of a score is a Student t interval over {models[0].n}: models that share most of their"
+            " training images, so it is too narrow if anything. Differences between models and calibration are taken"
+            f" over the {images:,} images, each predicted once, by the model that did not train on it."
+        )
+        notes.append(
+            "Folds are drawn by subject: nobody is in training and test."
+            if by == "subject"
+            else "Folds are drawn by image: where a data set shows a person more than once, test images show people"
+            " that were trained on, and scores say little of strangers."
+        )
+    elif n > 1:
         notes.append(
             f"Every interval of a score is a Student t interval over n = {n} replicates. It covers the luck of"
             f" initialisation, order and augmentation; it does not cover another draw of the {images:,} test images or"
@@ -670,7 +740,6 @@ def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
     """What was run, on what, for how long."""
     evaluations = [evaluation for model in models for evaluation in model.evaluations]
     machines = [evaluation["machine"] for evaluation in evaluations]
-    replicates = len(models[0].evaluations)
     starts = [evaluation["run"]["started"] for evaluation in evaluations]
     commits = list(dict.fromkeys(evaluation["run"]["commit"] or "unknown" for evaluation in evaluations))
     epochs = list(dict.fromkeys(str(evaluation["cost"]["epochs"]) for evaluation in evaluations))
@@ -684,7 +753,7 @@ def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
     return [
         (
             "Trainings",
-            f"{len(evaluations)} ({len(models)} models × {replicates} replicate{'s' * (replicates > 1)}),"
+            f"{len(evaluations)} ({len(models)} models × {models[0].n.removeprefix('n = ')}),"
             f" {_enumerate(epochs)} epochs each",
         ),
         ("Training time", tables.duration(sum(evaluation["cost"]["train_seconds"] for evaluation in evaluations))),

@@ -7,7 +7,7 @@ it. A cost without an interval (parameters; seconds of one replicate) is compare
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -53,6 +53,7 @@ class Line:
     ours: Interval | None
     verdict: Verdict
     reason: str = ""
+    bounds: tuple[float, float] | None = None  # of an accuracy, had all test images that ours lacks been wrong or right
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,36 @@ def cpu_seconds(costs: Sequence[Mapping[str, float]], images: int) -> list[float
 
 
 def compare(
-    published: Sequence[params.Published], dataset: str, results: Mapping[str, Result], classes: Sequence[str]
+    published: Sequence[params.Published],
+    dataset: str,
+    results: Mapping[str, Result],
+    classes: Sequence[str],
+    images: int = 0,
+    missing: int = 0,
 ) -> list[Line]:
-    """A line for each number published for `dataset`, in the order of params.yaml."""
-    return [
+    """A line for each number published for `dataset`, in the order of params.yaml.
+
+    `missing` test images were published that our `images` lack: accuracies get their bounds.
+    """
+    lines = [
         _line(table.table, name, row.model or table.model or "", metric, value, results, classes)
         for table in published
         if table.dataset == dataset
         for name, row in table.rows.items()
         for metric, value in row.numbers.items()
     ]
+    return [
+        replace(line, bounds=bounds(line.ours.mean, images, missing))
+        if missing > 0 and line.ours and line.metric == "accuracy"
+        else line
+        for line in lines
+    ]
+
+
+def bounds(accuracy: float, images: int, missing: int) -> tuple[float, float]:
+    """What the accuracy over `images` would be with `missing` more of them, all wrong or all right."""
+    right = accuracy * images
+    return right / (images + missing), (right + missing) / (images + missing)
 
 
 def _line(
@@ -199,6 +220,7 @@ def table(lines: Sequence[Line], caption: str) -> Table:
             "unit": UNITS.get(line.metric, "percentage points"),  # of the difference
             "verdict": line.verdict,
             "reason": line.reason,
+            **({"all_wrong": line.bounds[0], "all_right": line.bounds[1]} if line.bounds else {}),
         }
         for line in lines
     ]
@@ -242,7 +264,8 @@ def _cells(line: Line) -> tuple[str, ...]:
     side = {"exceeded": " (lower)", "below": " (higher)"}.get(line.verdict, "") if metric in UNITS else ""
     return (
         *start,
-        number(ours.mean, metric, line.published),
+        number(ours.mean, metric, line.published)
+        + (f" ({' to '.join(number(end, metric, line.published) for end in line.bounds)})" if line.bounds else ""),
         f"[{', '.join(ends)}]" if known else DASH,
         str(ours.n),
         sign + gap if any(digit in gap for digit in "123456789") else gap,

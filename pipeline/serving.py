@@ -24,7 +24,7 @@ class Classifier:
     def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """images (N, H, W, C) uint8, C 1 or 3 -> one row per image: `class`, then a probability per class."""
         pixels = torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
-        logits = self.network(loader.prepare(pixels, inference.image_format(self.config)))
+        logits = inference.score(self.network, loader.views(pixels, inference.image_format(self.config)))
         probabilities = logits.double().softmax(1).numpy()
         classes = self.config["classes"]
         table = pd.DataFrame(probabilities, columns=[f"p({name})" for name in classes])

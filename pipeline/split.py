@@ -2,7 +2,8 @@
 
 Reads data/raw. Leaves `data/fit/` (training and validation), apart from it `data/test/`, and `reports/data.json`.
 Nothing in data/fit depends on what a test image looks like. Official splits are kept; where there is none, test
-images are drawn first, then validation images, each stratified and from the split's own seed.
+images are drawn first, then validation images, each stratified and from the split's own seed. With `split.folds`, both
+folders hold one folder for each fold, named 0, 1, 2.
 
 Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
 """
@@ -31,25 +32,53 @@ DRAWN = {"test": "split.test_fraction", "val": "split.val_fraction"}  # split ->
 def main() -> None:
     config = params.load()
     raw = Raw.open(RAW)
-    found = assign(raw, config.split.val_fraction, config.split.test_fraction, config.split.seed)
-    unique, dropped = settle_duplicates(raw, found, config.split.duplicates)
-    rows = {**unique, "train": thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)}
-    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
-    minority = minority_classes(raw.classes, counts["train"])
+    rule, seed = config.split, config.split.seed
+    if rule.folds:
+        assigned = cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, seed)
+    else:
+        assigned = [assign(raw, rule.val_fraction, rule.test_fraction, seed)]
+    parts = []
+    for rows in assigned:
+        unique, dropped = settle_duplicates(raw, rows, rule.duplicates)
+        thinned_rows = thin(unique["train"], raw.labels, config.dataset.imbalance, seed)
+        parts.append(({**unique, "train": thinned_rows}, dropped, len(unique["train"])))
 
     with whole(FIT) as fit, whole(TEST) as test, whole(REPORT) as report:
-        digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
-        per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
-        pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
-        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
-        write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
-        summed = summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
-        write_json(report, {**summed, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}})
-    log(raw, config.dataset.source, counts, minority, digests)
+        summaries = []
+        for fold, (rows, dropped, _) in enumerate(parts):
+            places = (fit / str(fold), test / str(fold)) if rule.folds else (fit, test)
+            summaries.append(leave(raw, config, assigned[fold], rows, *places) | {"dropped": dropped})
+        first = summaries[0]  # of folds, what the report counts
+        content = {key: value for key, value in first.items() if key != "dropped"}
+        if rule.folds:
+            content["cross_validation"] = {"folds": rule.folds, "by": rule.folds_by}
+            joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
+            content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
+        dropped = sum(each["dropped"] for each in summaries)
+        write_json(report, {**content, "duplicates": {"rule": rule.duplicates, "dropped": dropped}})
+    rows = parts[0][0]
+    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    log(raw, config.dataset.source, counts, first["minority"], content["digests"])
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
-    thinned = f" (thinned from {len(unique['train']):,})" if len(rows["train"]) < len(unique["train"]) else ""
+    thinned = f" (thinned from {kept:,})" if len(rows["train"]) < (kept := parts[0][2]) else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
-    print(f"split: {sizes} images{thinned}{gone}; minority classes: {', '.join(minority) or 'none'}")
+    folds = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
+    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {', '.join(first['minority']) or 'none'}")
+
+
+def leave(
+    raw: "Raw", config: params.Params, found: dict[str, np.ndarray], rows: dict[str, np.ndarray], fit: Path, test: Path
+) -> dict[str, Any]:
+    """Write one split into the folders `fit` and `test`; returns what the report says of it."""
+    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    minority = minority_classes(raw.classes, counts["train"])
+    digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
+    per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
+    pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
+    shareable = raw.info["shareable"]
+    write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"], "shareable": shareable})
+    return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
 
 
 @dataclass(frozen=True)
@@ -63,6 +92,7 @@ class Raw:
     shapes: np.ndarray  # int64 (N, 3): H, W, C
     offsets: np.ndarray  # int64 (N,)
     pixels: np.ndarray  # uint8, all images one after another
+    subjects: np.ndarray  # (N,) who is in the image, or empty
 
     @classmethod
     def open(cls, folder: Path) -> "Raw":
@@ -82,6 +112,7 @@ class Raw:
             shapes=np.array([[row["height"], row["width"], row["channels"]] for row in index], dtype=np.int64),
             offsets=np.array([row["offset"] for row in index], dtype=np.int64),
             pixels=pixels,
+            subjects=np.array([row.get("subject", "") for row in index]),
         )
 
     @property
@@ -102,6 +133,49 @@ def assign(raw: Raw, val_fraction: float, test_fraction: float, seed: int) -> di
         if not len(rows[split]):
             rows["train"], rows[split] = draw(rows["train"], raw.labels, raw.classes, split, fraction, seed)
     return rows
+
+
+def cross_validated(raw: Raw, folds: int, by: str, val_fraction: float, seed: int) -> list[dict[str, np.ndarray]]:
+    """`assign` for each fold: every image is a test image in one of them; stratified, by images or by whole subjects.
+
+    By subject, nobody is in two of a fold's three parts. Raises StageError where there is an official test split, no
+    subjects are known, or too few images or subjects for so many folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if (raw.splits == "test").any():
+        raise StageError("params.yaml: split.folds: this data set has an official test split; choose 0")
+    labels = raw.labels
+    if by == "image":
+        fewest = np.bincount(labels, minlength=len(raw.classes)).min()
+        if fewest < folds:
+            raise StageError(f"params.yaml: split.folds: {folds} folds, but a class has {fewest} images; choose fewer")
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        assigned = []
+        for rest, test in splitter.split(labels, labels):
+            train, val = draw(rest, labels, raw.classes, "val", val_fraction, seed)
+            assigned.append({"train": train, "val": val, "test": test})
+        return assigned
+    if not (raw.subjects != "").all():
+        raise StageError("params.yaml: split.folds_by: this data set does not say who is in its images; choose image")
+    people, inner = len(np.unique(raw.subjects)), max(2, round(1 / val_fraction))
+    least = max(folds, math.ceil(inner * folds / (folds - 1)))  # those that are not tested are split once more
+    if people < least:
+        raise StageError(
+            f"params.yaml: split.folds: {folds} folds by subject and split.val_fraction {val_fraction} need {least}"
+            f" subjects, but there are {people}; choose fewer folds or a larger fraction"
+        )
+
+    def parted(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        found = splitter.split(rows, labels[rows], raw.subjects[rows])
+        return [(rows[kept], rows[taken]) for kept, taken in found]
+
+    assigned = []
+    for rest, test in parted(np.arange(len(labels)), folds):
+        train, val = parted(rest, inner)[0]
+        assigned.append({"train": train, "val": val, "test": test})
+    return assigned
 
 
 def settle_duplicates(raw: Raw, rows: dict[str, np.ndarray], rule: str) -> tuple[dict[str, np.ndarray], int]:
@@ -206,7 +280,7 @@ def pack(raw: Raw, rows: dict[str, np.ndarray], image_size: int, resize: str, fi
 
     digests = {}
     for name, folder, splits in (("fit", fit, ("train", "val")), ("test", test, ("test",))):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         digest = hashlib.sha256(json.dumps([raw.classes, side, channels]).encode())
         for split in splits:
             prefix = "" if split == "test" else f"{split}_"

@@ -212,5 +212,24 @@ def original(copy: Path) -> Path:
     return copy
 
 
+def packed(folder: Path, replicate: int = 0) -> Path:
+    """Where a replicate's images lie below data/fit or data/test: in cross-validation each fold has a folder."""
+    fold = folder / str(replicate)
+    return fold if fold.is_dir() else folder
+
+
+def find(path: str) -> Path | None:
+    """A path of this machine, if it exists; a relative one starts at the study's folder, `~` is the user's.
+
+    DVC runs queued experiments in a copy of the checkout, which lacks what git ignores: there the same place of the
+    original checkout is looked at too.
+    """
+    place, copy = Path(path).expanduser(), checkout()
+    candidates = [place]
+    if copy is not None and not place.is_absolute():
+        candidates.append(original(copy) / Path.cwd().relative_to(copy) / place)
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
 def _nearest(folder: Path, marker: str) -> Path | None:
     return next((place for place in (folder, *folder.parents) if (place / marker).exists()), None)

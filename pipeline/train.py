@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from pipeline import engine, inference, loader, networks, params, resume, tracking
-from pipeline.stage import StageError, commit, run, whole, write_json
+from pipeline.stage import StageError, commit, packed, run, whole, write_json
 from pipeline.stage import study as study_name
 
 FIT = Path("data/fit")
@@ -42,16 +42,24 @@ def train(name: str, replicate: int) -> None:
     study = params.load()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
-    info = loader.read_info(FIT)
+    images = packed(FIT, replicate)
+    info = loader.read_info(images)
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    crop, views = config["augment"]["crop_size"], config["augment"]["test_crops"]
+    if views == 10 and not info["flip"]:
+        raise StageError(
+            "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
+        )
+    side = crop or config["image_size"]
     network = networks.build(
-        name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
+        name=name, classes=len(info["classes"]), image_size=side, seed=replicate, **config["network"]
     )
-    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], networks.channels(network))
+    channels = networks.channels(network)
+    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], channels, crop, views)
     config["normalise"] = {"mean": form.mean, "std": form.std}
-    precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
+    precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -67,7 +75,7 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
+            train_images, val_images = loader.read(images, "train_"), loader.read(images, "val_")
             fit = engine.fit(
                 network,
                 train_images,
@@ -115,6 +123,9 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     """Everything that determines a training, as plain values."""
     network = study.models[name].model_dump()
     overrides = network.pop("train") | network.pop("augment")
+    protocol = study.model_train(name).model_dump()
+    if protocol["margin"] != "none":
+        network["angular"] = protocol["margin_scale"] if protocol["margin"] == "arcface" else 0.0
     return {
         "model": name,
         "replicate": replicate,
@@ -122,7 +133,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "image_size": study.dataset.image_size,
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
-        "train": study.model_train(name).model_dump(),
+        "train": protocol,
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,

@@ -20,6 +20,7 @@ from torch.testing import assert_close
 from pipeline import engine, evaluate, loader, networks
 from pipeline.evaluate import measure_cost
 from pipeline.losses.focal import focal_loss
+from pipeline.networks.angular import add_angular
 from pipeline.stage import StageError
 
 CPU = torch.device("cpu")
@@ -41,6 +42,11 @@ PROTOCOL = {
     "focal_gamma": 2.0,
     "class_weights": "none",
     "label_smoothing": 0.0,
+    "margin": "none",
+    "margin_m": 4.0,
+    "margin_floor": 5.0,
+    "margin_scale": 30.0,
+    "center_loss": 0.0,
     "select": "best",
     "average": "swa",
     "average_start": 0.5,
@@ -111,7 +117,7 @@ def batch(part: slice = slice(None), others: Tensor | None = None, share: float 
 
 
 def step_of(network: nn.Module, optimizer: torch.optim.Optimizer, **changes: Any) -> engine.Step:
-    return engine.Step(network, F.cross_entropy, optimizer, CPU, {**PROTOCOL, **changes})
+    return engine.Step(network, F.cross_entropy, optimizer, CPU, {**PROTOCOL, **changes}, CLASSES)
 
 
 # Training
@@ -518,6 +524,84 @@ def test_running_out_of_memory_ends_training_with_the_remedy(fail: Callable[[Ten
 def test_another_error_is_not_taken_for_want_of_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         fit(Poisoned(1, lambda logits: logits @ logits))
+
+
+# Margins and centres
+
+
+def angular(scale: float = 0.0) -> nn.Module:
+    network = linear()
+    add_angular(network, CLASSES, scale)
+    return network
+
+
+MARGINS: dict[str, tuple[float, dict[str, Any]]] = {
+    "a_softmax": (0.0, {"margin": "a_softmax", "margin_m": 4.0}),
+    "arcface": (30.0, {"margin": "arcface", "margin_m": 0.5}),
+    "center": (0.0, {"center_loss": 0.01}),
+}
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_margins_and_centres_learn_what_can_be_told_apart(name: str) -> None:
+    scale, protocol = MARGINS[name]
+    network = tiny()
+    add_angular(network, CLASSES, scale)
+    assert fit(network, epochs=8, optimizer="sgd", lr=0.1, **protocol).selected.val_macro_f1 > 0.95
+
+
+def trained(network: nn.Module, part: loader.Batch, step: int, **protocol: Any) -> Tensor:
+    """The loss of a step without a change."""
+    taken = step_of(network, torch.optim.SGD(network.parameters()), **protocol)
+    taken.step = step
+    return taken(part, 0.0)[0]
+
+
+def step_loss(network: nn.Module, step: int = 0, **protocol: Any) -> float:
+    return trained(network, batch(), step, **protocol).item()
+
+
+@pytest.mark.parametrize(
+    ("scale", "protocol"),
+    [(0.0, {"margin": "a_softmax", "margin_m": 1.0}), (30.0, {"margin": "arcface", "margin_m": 0.0})],
+    ids=["a_softmax", "arcface"],
+)
+def test_no_margin_is_cross_entropy_of_the_classifier_by_angle(scale: float, protocol: dict[str, Any]) -> None:
+    network = angular(scale)
+    wanted = F.cross_entropy(network(batch().images), batch().labels).item()
+    assert step_loss(network, **protocol) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_margin_is_annealed_over_the_steps_of_a_training() -> None:
+    protocol = {"margin": "a_softmax", "margin_floor": 0.0}
+    found = [step_loss(angular(), step, **protocol) for step in (0, 1000, 10**7)]
+    assert found[0] == pytest.approx(step_loss(angular()), rel=0.01)
+    assert found == sorted(found)
+    assert found[2] > 1.1 * found[0]
+
+
+def test_a_margin_goes_with_mixup_and_both_labels_get_it() -> None:
+    network, protocol = angular(), {"margin": "a_softmax", "margin_floor": 0.0}
+    labels, others = batch().labels, batch().labels.roll(7)
+    alone = [
+        trained(network, part, 10**7, **protocol) for part in (batch(), batch()._replace(labels=others, others=others))
+    ]
+    mixed = batch(others=others, share=0.7)
+    assert_close(mixed.labels, labels)
+    found = trained(network, mixed, 10**7, **protocol)
+    assert_close(found, 0.7 * alone[0] + 0.3 * alone[1])
+
+
+def test_centres_move_once_a_step_also_where_sam_looks_twice() -> None:
+    moved_by = []
+    for rho in (0.0, 0.05):
+        network = linear()
+        step = step_of(network, torch.optim.SGD(network.parameters()), center_loss=0.1, sam=rho)
+        step(batch(), 0.0)
+        assert step.extras is not None
+        moved_by.append(step.extras.centers.centers.clone())
+    assert moved_by[0].any()
+    assert_close(*moved_by)
 
 
 # Precision

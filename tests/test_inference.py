@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as oracle
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
@@ -124,6 +125,25 @@ def test_a_trained_network_is_built_again_with_its_techniques(tmp_path: Path) ->
     pictures = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert_close(found(pictures), trained(pictures), rtol=0, atol=0)
     assert read == config
+
+
+def test_a_network_of_crops_is_built_for_them_and_scores_the_mean_over_the_views(tmp_path: Path) -> None:
+    network = {"family": "cbam_resnet", "attention": "channel_first", "width": 2, "in_channels": 1}
+    built = networks.build(name="m", classes=3, image_size=26, seed=1, **network).eval()
+    save_file(built.state_dict(), tmp_path / "weights.safetensors")
+    config = {"model": "m", "classes": ["a", "b", "c"], "image_size": 28, "network": network}
+    config |= {"augment": {"crop_size": 26, "test_crops": 10}, "normalise": {"mean": [0.5], "std": [0.25]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found, read = inference.load(tmp_path)
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (5, 28, 28, 1), dtype=np.uint8))
+    images = loader.Images(pixels, torch.zeros(5, dtype=torch.int64))
+    logits = inference.predict(found, images, inference.image_format(read), torch.device("cpu"), batch_size=2)
+    crops = oracle.ten_crop((pixels.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25, [26, 26])
+    with torch.no_grad():
+        wanted = sum(built(crop) for crop in crops) / 10
+        assert not torch.allclose(built(crops[4]), wanted, atol=1e-3)
+    assert_close(logits, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_memory_that_is_kept_changes_no_result() -> None:

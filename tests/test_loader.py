@@ -245,6 +245,55 @@ def test_a_crop_keeps_its_share_of_the_area_and_sides_that_differ_within_the_asp
     assert aspect.log().mean().item() == pytest.approx(0, abs=0.02)
 
 
+def cropped(whole: int, crop: int, views: int = 1) -> loader.Format:
+    return loader.format_for(whole, "imagenet", {}, 3, crop, views)
+
+
+@pytest.mark.parametrize("whole", [16, 24])
+def test_random_squares_are_whole_pixels_of_the_image_at_every_place(whole: int) -> None:
+    """Each equals one of the places where a square can stand; of a resized image but for the square's border."""
+    data, side = images(), whole - 4
+    how = loader.recipe(cropped(whole, side), CLASSES, MINORITY, {**AUGMENT, **OFF}, False, CPU)
+    complete = loader.recipe(form(whole), CLASSES, MINORITY, {**AUGMENT, **OFF}, False, CPU)
+    places: set[int] = set()
+    for index in range(3):
+        found, sources = epoch(data, how, index=index)[0], epoch(data, complete, index=index)[0]
+        assert found.shape[1:] == (3, side, side)
+        windows = sources.unfold(2, side, 1).unfold(3, side, 1)  # (N, C, 5, 5, S, S)
+        inner = slice(0, None) if whole == 16 else slice(1, -1)
+        apart = (windows - found[:, :, None, None])[..., inner, inner].abs().amax((1, 4, 5)).flatten(1)  # (N, 25)
+        assert apart.min(1).values.max() < 1e-4
+        places |= set(apart.argmin(1).tolist())
+    assert places == set(range(25))
+
+
+def test_random_squares_may_be_mirrored_and_combine_with_the_other_amplitudes() -> None:
+    data = images()
+    mirrored = loader.recipe(cropped(16, 12), CLASSES, MINORITY, {**AUGMENT, **OFF, "flip": True}, True, CPU)
+    plain = loader.recipe(cropped(16, 12), CLASSES, MINORITY, {**AUGMENT, **OFF}, True, CPU)
+    found, without = epoch(data, mirrored)[0], epoch(data, plain)[0]
+    same = torch.isclose(found, without, atol=1e-4).flatten(1).all(1)
+    turned = torch.isclose(found, without.flip(-1), atol=1e-4).flatten(1).all(1)
+    assert (same ^ turned).all()
+    assert 20 < same.sum() < 80
+    everything = loader.recipe(cropped(16, 12), CLASSES, MINORITY, AUGMENT, True, CPU)
+    assert distinct(epoch(data, everything)[0]) == len(data)
+
+
+@pytest.mark.parametrize("views", [1, 5, 10])
+def test_the_views_of_an_image_are_torchvisions_ten_crops(views: int) -> None:
+    pixels, how = images().pixels[:4], cropped(16, 12, views)
+    complete = loader.prepare(pixels, form(16))
+    crops = oracle.ten_crop(complete, [12, 12])
+    wanted = [*(crops[index] for index in (4, 0, 1, 2, 3)), *(crops[index] for index in (9, 5, 6, 7, 8))]
+    found = loader.views(pixels, how)
+    assert len(found) == views
+    for ours, theirs in zip(found, wanted[:views], strict=True):
+        assert_close(ours, theirs, atol=0, rtol=0)
+    assert_close(loader.prepare(pixels, how), wanted[0], atol=0, rtol=0)
+    assert all(view.is_contiguous(memory_format=torch.channels_last) for view in found)
+
+
 def flipped(**options: object) -> Tensor:
     """(N,) bool of an epoch of images that are dark on the left: which came out dark on the right."""
     pixels = torch.zeros(2000, 8, 8, 1, dtype=torch.uint8)

@@ -32,11 +32,12 @@ TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": 
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-AUGMENT = "strength, flip, minority, cutout, mixup, light, strong"
+AUGMENT = "strength, flip, minority, cutout, mixup, crop_size, test_crops, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
-    " sampler, loss, focal_gamma, class_weights, label_smoothing, select, average, average_start, ema_decay"
+    " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
+    " center_loss, select, average, average_start, ema_decay"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"
@@ -67,7 +68,8 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     (
         "split.seeds",
         0,
-        "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates",
+        "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates,"
+        " folds, folds_by",
     ),
     (
         "augment.strenght",
@@ -122,13 +124,17 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.epochs", GONE, "train.epochs: missing; it is needed"),
     ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
-    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny"),
+    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet"),
     # not among the choices
-    ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
+    (
+        "dataset.name",
+        "cifar",
+        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
+    ),
     (
         "published",
         [TABLE | {"dataset": "minst"}],
-        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, folder",
+        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
     ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
@@ -142,7 +148,32 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
     ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
-    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny"),
+    (
+        "models.cnn.augment",
+        {"test_crops": 10},
+        "models.cnn.augment.test_crops: 10 crops need augment.crop_size, which is 0",
+    ),
+    ("train.margin", "cosface", "train.margin: got 'cosface'; choose from none, a_softmax, arcface"),
+    (
+        "models.cnn.train",
+        {"margin": "a_softmax", "margin_m": 2.5},
+        "models.cnn.train.margin_m: got 2.5; a_softmax wants 1, 2, 3 or 4",
+    ),
+    ("train.margin", "arcface", "train.margin_m: got 4; arcface wants radians below 1.57, such as 0.5"),
+    (
+        "models.cnn.pretrained",
+        {"path": "w.safetensors", "sha256": "abc"},
+        "models.cnn.pretrained.sha256: got 'abc'; wanted 64 hexadecimal digits, as sha256sum prints them",
+    ),
+    ("models.cnn.pretrained", {"path": "w.safetensors"}, "models.cnn.pretrained.sha256: missing; it is needed"),
+    (
+        "models.tiny.pretrained",
+        {"path": "w.safetensors", "sha256": "0" * 64, "strict": True},
+        "models.tiny.pretrained.strict: unknown key; choose from path, sha256",
+    ),
+    ("augment.crop_size", 44, "augment.crop_size: 44 is more than dataset.image_size, 32"),
+    ("models.cnn.augment", {"crop_size": 33}, "models.cnn.augment.crop_size: 33 is more than dataset.image_size, 32"),
+    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet"),
     (
         "models.hybrid.pool",
         "avg",
@@ -159,7 +190,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("dataset.imbalance", True, "dataset.imbalance: got True; wanted a number"),
     ("dataset.image_size", "32", "dataset.image_size: got '32'; wanted a whole number"),
     ("augment.flip", "yes", "augment.flip: got 'yes'; wanted true or false"),
-    ("models.cnn.pretrained", 1, "models.cnn.pretrained: got 1; wanted true or false or text"),
+    ("models.cnn.pretrained", 1, "models.cnn.pretrained: got 1; wanted true or false or text or keys and values"),
     ("models.cnn.args", None, "models.cnn.args: got None; wanted keys and values"),
     ("models.tiny.layers", "conv 8", "models.tiny.layers: got 'conv 8'; wanted a list"),
     ("models.tiny.layers", [], "models.tiny.layers: got []; wanted one or more"),

@@ -284,3 +284,27 @@ def test_every_number_that_rafdb_publishes_finds_one_of_ours() -> None:
     assert len(lines) == 3 * 3 + 3 * (9 * 3 + 1)
     assert not [line for line in lines if line.verdict == "not run"]
     assert set(metrics.SCORES) - {"balanced_accuracy"} <= {line.metric for line in lines}
+
+
+def test_an_accuracy_shows_what_missing_test_images_could_change() -> None:
+    """As if all of them had been wrong, or right: 171.0 of 200 right in the mean, and 50 that are not here."""
+    published = params.Published.model_validate(table({"A": {"accuracy": 0.86, "macro_f1": 0.86}}, model="cnn"))
+    results = {"cnn": scorecard.result(CONFUSIONS, COSTS, images=200)}
+    lines = scorecard.compare([published], "digits", results, CLASSES, images=200, missing=50)
+    right = np.trace(CONFUSIONS, axis1=1, axis2=2).mean()
+    assert lines[0].bounds == pytest.approx((right / 250, (right + 50) / 250))
+    assert lines[1].bounds is None
+    assert f"({right / 250:.4f} to {(right + 50) / 250:.4f})" in scorecard.table(lines, "").cells[0][5]
+    assert compare({"A": {"accuracy": 0.86}})[0].bounds is None
+
+
+def test_a_copy_that_lacks_test_images_says_so_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study(tmp_path, table({"A": {"model": "cnn", "accuracy": 0.9}}), images=90)
+    edit(tmp_path / "reports/data.json", published={"test": 100})
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    page = (tmp_path / "reports/report.html").read_text()
+    assert "In brackets: the accuracy had all 10 test images that this copy lacks been wrong, or all right." in page
+    accuracy = json.loads((tmp_path / "reports/metrics.json").read_text())["models"]["cnn"]["accuracy"]["mean"]
+    assert f"({accuracy * 0.9:.4f} to {accuracy * 0.9 + 0.1:.4f})" in page
+    assert "Classes taken for each other most" in page

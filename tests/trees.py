@@ -117,6 +117,24 @@ def fer2013_csv(path: Path, train: int = 10, val: int = 3, test: int = 3, seed: 
     return path
 
 
+JAFFE = {"AN": 30, "DI": 29, "FE": 32, "HA": 31, "NE": 30, "SA": 31, "SU": 30}  # published images of each expression
+SUBJECTS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
+
+
+def jaffe(root: Path, counts: Mapping[str, int] = JAFFE, side: int = 64, seed: int = 0) -> Path:
+    """JAFFE as its authors give it out: `KA.AN1.39.tiff`; each expression is spread evenly over the ten subjects."""
+    rng = np.random.default_rng(seed)
+    number = 0
+    for label, (code, count) in enumerate(counts.items()):
+        for index in range(count):
+            number += 1
+            subject, take = SUBJECTS[index % len(SUBJECTS)], index // len(SUBJECTS) + 1
+            content = encoded(striped(label, side, side, 1, rng), "tiff")
+            put(root / f"{subject}.{code}{take}.{number}.tiff", content)
+    put(root / "README", b"The Japanese Female Facial Expression database")
+    return root
+
+
 def archived(folder: Path, kind: str = "zip") -> Path:
     """An archive of `folder` beside it; `kind` is zip, tar or gztar."""
     return Path(shutil.make_archive(str(folder), kind, folder))

@@ -16,6 +16,7 @@ REGISTRY = {
     "cifar10": "pipeline.datasets.cifar10",
     "fer2013": "pipeline.datasets.fer2013",
     "rafdb": "pipeline.datasets.rafdb",
+    "jaffe": "pipeline.datasets.jaffe",
     "folder": "pipeline.datasets.folder",
 }
 EMBEDDED = ("digits",)  # ship inside a library: no source to read

@@ -45,6 +45,7 @@ class Image:
     label: str  # a class name
     split: str  # train, val, test, or empty where there is no official split
     pixels: Callable[[], np.ndarray]  # uint8 (H, W, C)
+    subject: str = ""  # who is in it, where the source says so
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.datasets.collection import About
 from pipeline.datasets.download import cache_folder, official_file, url_file
 from pipeline.datasets.tree import FolderTree, Tree, open_tree
-from pipeline.stage import StageError, checkout, original
+from pipeline.stage import StageError, find
 
 
 def open_source(name: str, about: About, source: str) -> Tree:
@@ -50,21 +50,9 @@ def provided(name: str) -> Path | None:
 
 
 def local(source: str) -> Path:
-    """A path of this machine; a relative one starts at the study's folder, `~` is the user's.
-
-    DVC runs queued experiments in a copy of the checkout, which lacks what git ignores: there the same place of the
-    original checkout is looked at too.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
+    """A path of this machine, as `stage.find` looks for it."""
+    path = find(source)
+    if path is not None:
         return path
-    if not path.is_absolute() and (original := _original_folder()) and (original / path).exists():
-        return original / path
-    where = "" if path.is_absolute() else f" (below {Path.cwd()})"
+    where = "" if Path(source).expanduser().is_absolute() else f" (below {Path.cwd()})"
     raise StageError(f"dataset.source: {source}: not found{where}; give a folder, an archive or a URL that exists")
-
-
-def _original_folder() -> Path | None:
-    """This study's folder in the original checkout."""
-    copy = checkout()
-    return original(copy) / Path.cwd().relative_to(copy) if copy else None

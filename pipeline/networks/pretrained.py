@@ -1,0 +1,76 @@
+"""Weights of a whole network from a file that is known by its SHA-256; its classifier may be of other classes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from pipeline.networks.angular import classifier_name
+from pipeline.stage import StageError, find
+
+
+def load_pretrained(network: nn.Module, path: str, sha256: str, classes: int) -> None:
+    """Load the file in place. A classifier of another number of classes stays as it was initialised.
+
+    Raises StageError where there is no such file, its bytes are others, or a tensor is missing, foreign or of another
+    shape.
+    """
+    found = find(path)
+    if found is None:
+        raise StageError(
+            f"pretrained: no file {path!r}; give a path from the study's folder, and train what leaves it first"
+        )
+    content = found.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise StageError(f"pretrained: {path} has SHA-256 {digest}, not {sha256}; give its own, or get the other file")
+    weights, wanted = tensors(found, content), network.state_dict()
+    head = classifier_name(network, classes)
+    weight, bias = f"{head}.weight", f"{head}.bias"
+    if weight in weights and weights[weight].shape[1:] == wanted[weight].shape[1:]:
+        if len(weights[weight]) != classes:
+            weights |= {key: wanted[key] for key in (weight, bias) if key in wanted}
+        elif bias in wanted:  # which a classifier by angle lacks
+            weights.setdefault(bias, torch.zeros_like(wanted[bias]))
+        if bias not in wanted:
+            weights.pop(bias, None)
+    check(weights, wanted, path)
+    network.load_state_dict(weights)
+
+
+def tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    """The state dict in a safetensors file, or in one of torch.save, where it may lie below `state_dict` or `model`."""
+    try:
+        if path.suffix == ".safetensors":
+            return load(content)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and pickle raise whatever comes along
+        raise unreadable(path, str(error)) from None
+    for key in ("state_dict", "model"):
+        saved = saved.get(key, saved) if isinstance(saved, Mapping) else saved
+    if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+        raise unreadable(path, "no tensors by name")
+    return dict(saved)
+
+
+def unreadable(path: Path, reason: str) -> StageError:
+    return StageError(
+        f"pretrained: {path} cannot be read as weights ({' '.join(reason.split())[:150]}); give a .safetensors file or"
+        " a state dict saved by torch.save"
+    )
+
+
+def check(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str) -> None:
+    """Raise StageError naming the first tensor that differs."""
+    fault = f"pretrained: {path} does not fit this network:"
+    for key, value in wanted.items():
+        if key not in found:
+            raise StageError(f"{fault} it lacks {key} {tuple(value.shape)}")
+        if found[key].shape != value.shape:
+            raise StageError(f"{fault} {key} is {tuple(found[key].shape)} there and {tuple(value.shape)} here")
+    foreign = next((key for key in found if key not in wanted), None)
+    if foreign is not None:
+        raise StageError(f"{fault} it has {foreign} {tuple(found[foreign].shape)}, which this network has not")
