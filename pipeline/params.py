@@ -26,6 +26,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _LAYER = r"(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)"
@@ -38,6 +39,7 @@ class Dataset(Frozen):
     image_size: Annotated[int, Field(ge=8, le=1024)]
     resize: Literal["crop", "squash"] = "crop"
     imbalance: Annotated[float, Field(ge=1)] = 1.0
+    train_fraction: Share = 1.0
     normalise: Literal["imagenet", "dataset"] = "imagenet"
 
 
@@ -97,6 +99,7 @@ class _Model(Frozen):
     dropout: Rate = 0.0
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
+    train_fraction: Share = 1.0  # of the training images that the study has; validation and test stay whole
     augment: dict[str, Any] = {}
     train: dict[str, Any] = {}
 

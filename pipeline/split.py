@@ -23,6 +23,7 @@ from PIL import Image
 
 from pipeline import params
 from pipeline.stage import StageError, run, study, whole, write_json
+from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
 DRAWN = {"test": "split.test_fraction", "val": "split.val_fraction"}  # split -> the key that says how much is drawn
@@ -33,7 +34,9 @@ def main() -> None:
     raw = Raw.open(RAW)
     found = assign(raw, config.split.val_fraction, config.split.test_fraction, config.split.seed)
     unique, dropped = settle_duplicates(raw, found, config.split.duplicates)
-    rows = {**unique, "train": thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)}
+    thinned = thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)
+    fraction = subset(raw.labels[thinned], config.dataset.train_fraction, config.split.seed)
+    rows = {**unique, "train": thinned[fraction]}
     counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
     minority = minority_classes(raw.classes, counts["train"])
 
@@ -41,15 +44,16 @@ def main() -> None:
         digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
         per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
         pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
-        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
+        write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed))
         write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"]})
         summed = summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
+        summed["train_fraction"] = config.dataset.train_fraction
         write_json(report, {**summed, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}})
     log(raw, config.dataset.source, counts, minority, digests)
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
-    thinned = f" (thinned from {len(unique['train']):,})" if len(rows["train"]) < len(unique["train"]) else ""
+    fewer = f" (thinned from {len(unique['train']):,})" if len(rows["train"]) < len(unique["train"]) else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
-    print(f"split: {sizes} images{thinned}{gone}; minority classes: {', '.join(minority) or 'none'}")
+    print(f"split: {sizes} images{fewer}{gone}; minority classes: {', '.join(minority) or 'none'}")
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,12 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
 
 
 def fit_info(
-    raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]], digest: str, pixels: dict[str, list[float]]
+    raw: Raw,
+    minority: list[str],
+    per_class: dict[str, dict[str, int]],
+    digest: str,
+    pixels: dict[str, list[float]],
+    seed: int,
 ) -> dict[str, Any]:
     """data/fit/info.json; the variant is that of the training and validation images alone."""
     return {
@@ -299,6 +308,7 @@ def fit_info(
         "val": per_class["val"],
         "digest": digest,
         "pixels": pixels,
+        "seed": seed,
     }
 
 

@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from pipeline import engine, inference, loader, networks, params, tracking
 from pipeline.stage import StageError, commit, run, whole, write_json
+from pipeline.subset import subset
 
 FIT = Path("data/fit")
-CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
+CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "subset", "train")
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def train(name: str, replicate: int) -> None:
     config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
     machine = describe_machine(device, precision)
+    train_images = fraction_of(loader.read(FIT, "train_"), config["train_fraction"], info["seed"])
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
@@ -64,7 +66,7 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
+            val_images = loader.read(FIT, "val_")
             fit = engine.fit(
                 network,
                 train_images,
@@ -85,6 +87,7 @@ def train(name: str, replicate: int) -> None:
             "started": started,
             "machine": machine,
             "seconds": fit.seconds,
+            "train_images": len(train_images),
             "images_per_second": speed,
             "selected": dataclasses.asdict(fit.selected),
         }
@@ -109,6 +112,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     """Everything that determines a training, as plain values."""
     network = study.models[name].model_dump()
     overrides = network.pop("train") | network.pop("augment")
+    fraction = network.pop("train_fraction")
     return {
         "model": name,
         "replicate": replicate,
@@ -116,11 +120,20 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "image_size": study.dataset.image_size,
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
+        "train_fraction": fraction,
         "train": study.model_train(name).model_dump(),
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,
     }
+
+
+def fraction_of(images: loader.Images, fraction: float, seed: int) -> loader.Images:
+    """A stratified subset by the split's seed; of one fraction every model and replicate sees the same images."""
+    if fraction == 1:
+        return images
+    rows = torch.from_numpy(subset(images.labels.numpy(), fraction, seed))
+    return loader.Images(images.pixels[rows], images.labels[rows])
 
 
 def sources() -> list[Path]:
