@@ -23,6 +23,7 @@ from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
 FRACTIONS = ("precision", "recall", "f1")
+TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 LATENCY_BATCH = 128
 LATENCY_SECONDS = 20
 ALONE = 50  # images timed one at a time
@@ -55,6 +56,8 @@ def evaluate(name: str) -> None:
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))
     scores = metrics.scores(confusion)
+    if len(classes) > TOP:
+        scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
     result = {
         "model": config["model"],
         "replicate": config["replicate"],
