@@ -82,6 +82,13 @@ def parser() -> argparse.ArgumentParser:
     added = command("models", models, "List the study's trained models with their scores", "versus models --json")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
+    command(
+        "ablation",
+        ablation,
+        "Compare the study's experiments with the last commit, setting by setting",
+        "versus ablation",
+    )
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -117,6 +124,12 @@ def models(arguments: argparse.Namespace) -> None:
     from pipeline import trained
 
     trained.show(arguments.json)
+
+
+def ablation(_: argparse.Namespace) -> None:
+    from pipeline import ablation
+
+    ablation.main([])
 
 
 def check(_: argparse.Namespace) -> None:

@@ -291,6 +291,65 @@ def metric_chart(scores: Mapping[str, Mapping[str, tuple[float, float, float]]])
     return figure
 
 
+Triple = tuple[float, float, float]  # mean, low, high
+
+
+def ablation_axis(setting: str, lines: Mapping[str, Sequence[tuple[str, Triple, Triple]]]) -> Figure:
+    """Validation (dashed) and test macro-F1 (with its interval) over a setting's values, a colour per model."""
+    tones = colours(list(lines))
+    values = list(dict.fromkeys(value for points in lines.values() for value, _, _ in points))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(5.0, 0.9 * len(values) + 2.5), 3.4), layout="constrained")
+        panel = figure.subplots()
+        for model, points in lines.items():
+            places = [values.index(value) for value, _, _ in points]
+            for index, (dashes, marker) in enumerate(((((0, (4, 2))), "s"), ("solid", "o"))):
+                means, lows, highs = np.array([point[1 + index] for point in points]).T
+                errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
+                panel.errorbar(
+                    np.array(places) + (index - 0.5) * 0.08,
+                    means,
+                    errors,
+                    linestyle=dashes,
+                    marker=marker,
+                    markersize=4.5,
+                    color=tones[model],
+                    capsize=3,
+                )
+        panel.set_xticks(np.arange(len(values)), values)
+        panel.set(xlabel=setting, ylabel="macro-F1", xlim=(-0.5, len(values) - 0.5))
+        _ablation_key(figure, tones)
+    return figure
+
+
+def main_effects(effects: Mapping[str, Mapping[str, Sequence[tuple[str, float, float]]]]) -> Figure:
+    """Mean validation (dashed) and test macro-F1 over a setting's values, a panel per setting, a colour per model."""
+    models = list(dict.fromkeys(model for lines in effects.values() for model in lines))
+    tones = colours(models)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(effects) + 0.6, 3.4), layout="constrained")
+        panels = figure.subplots(1, len(effects), squeeze=False, sharey=True)[0]
+        for panel, (setting, lines) in zip(panels, effects.items(), strict=True):
+            for model, points in lines.items():
+                names = [value for value, _, _ in points]
+                panel.plot(names, [point[1] for point in points], "s--", markersize=4.5, color=tones[model])
+                panel.plot(names, [point[2] for point in points], "o-", markersize=4.5, color=tones[model])
+            panel.set_xlabel(setting)
+            panel.margins(x=0.2)
+        panels[0].set_ylabel("mean macro-F1")
+        _ablation_key(figure, tones)
+    return figure
+
+
+def _ablation_key(figure: Figure, tones: Mapping[str, str]) -> None:
+    keys = [Line2D([], [], color=tone, linewidth=2.2, label=model) for model, tone in tones.items()]
+    keys += [
+        Line2D([], [], color=SOFT, marker="s", markersize=4.5, linestyle=(0, (4, 2)), label="validation"),
+        Line2D([], [], color=SOFT, marker="o", markersize=4.5, label="test"),
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6), fontsize=9.5)
+
+
 def learning_curves(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> Figure:
     """Test macro-F1 against the number of training images, a line per family: images, mean, low, high of each point."""
     tones = colours(list(curves))

@@ -23,7 +23,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     network = networks.build(
         name=config["model"],
         classes=len(config["classes"]),
-        image_size=config["image_size"],
+        image_size=config["augment"].get("crop_size") or config["image_size"],
         seed=0,
         **{**config["network"], "pretrained": False},
     )
@@ -33,7 +33,9 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def image_format(config: dict[str, Any]) -> loader.Format:
     """How the images of a trained network are to be presented to it."""
-    return loader.Format(config["image_size"], *(tuple(config["normalise"][key]) for key in ("mean", "std")))
+    crop = config.get("augment", {}).get("crop_size", 0)
+    statistics = (tuple(config["normalise"][key]) for key in ("mean", "std"))
+    return loader.Format(crop or config["image_size"], *statistics, crop=bool(crop))
 
 
 def pick_device(device: str) -> torch.device:

@@ -20,11 +20,13 @@ from pipeline.augment.cutout import cutout
 from pipeline.augment.erase import random_erase
 from pipeline.augment.jitter import LUMA, color_jitter, grey
 from pipeline.augment.mixup import mixup, shares
+from pipeline.augment.pca import axes, pca_jitter
 from pipeline.stage import StageError
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # area, aspect, top, left, flip, angle, brightness, contrast, saturation, erase or not and its four, cutout's two
 DRAWS = 16
+MORE = 8  # from a generator of their own, where they are used: the policy's five, PCA jitter's three
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +42,15 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes."""
+    """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes.
+
+    Of larger images it sees a square of that side, where `crop` is set, at random in training and else at the centre.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: bool = False
 
     @property
     def channels(self) -> int:
@@ -74,6 +80,13 @@ class Recipe:
     used: frozenset[str]  # the KEYS that any class uses; the others are skipped
     cutout: int = 0  # side in pixels
     mixup: float = 0.0  # alpha
+    policy: str = "none"
+    pca: float = 0.0  # deviation
+    axes: Tensor | None = None  # (C, C) of colours, for `pca`
+
+    @property
+    def draws(self) -> int:
+        return DRAWS + MORE if self.pca or self.policy != "none" else DRAWS
 
 
 def read(folder: Path, prefix: str = "") -> Images:
@@ -101,7 +114,7 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
 
 
-def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channels: int) -> Format:
+def format_for(size: int, normalise: str, pixels: dict[str, Any], channels: int, crop: bool = False) -> Format:
     """The format for a network that takes `channels` (1 or 3); `pixels` are the training images' `mean` and `std`.
 
     `normalise` "imagenet" takes ImageNet's statistics, "dataset" the training images' own. A grey image is repeated
@@ -113,13 +126,22 @@ def format_for(size: int, normalise: str, pixels: dict[str, list[float]], channe
         if channels == 1 < len(values):
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
-    return Format(size, *statistics)
+    return Format(size, *statistics, crop)
 
 
 def recipe(
-    form: Format, classes: list[str], minority: list[str], augment: dict[str, Any], flip: bool, device: torch.device
+    form: Format,
+    classes: list[str],
+    minority: list[str],
+    augment: dict[str, Any],
+    flip: bool,
+    device: torch.device,
+    covariance: list[list[float]] | None = None,
 ) -> Recipe:
-    """The augmentation of one model; `augment` as in params.yaml, `flip` false where the data set forbids it."""
+    """The augmentation of one model; `augment` as in params.yaml, `flip` false where the data set forbids it.
+
+    `covariance` is that of the training images' channels, which PCA jitter needs.
+    """
     strength = augment["strength"]
     amplitudes = torch.tensor([[augment[name][key] for key in KEYS] for name in ("light", "strong")])
     limits = torch.tensor([0.99, 0.99, 0.99, 180.0, 1.0, 1.0])
@@ -134,6 +156,9 @@ def recipe(
         used=frozenset(key for key, column in zip(KEYS, amplitudes[pipelines].T, strict=True) if column.any()),
         cutout=round(augment["cutout"] * strength),
         mixup=augment["mixup"] * strength,
+        policy=augment.get("policy", "none") if strength else "none",
+        pca=augment.get("pca", 0.0) * strength,
+        axes=axes(covariance).to(device) if covariance else None,
     )
 
 
@@ -146,10 +171,13 @@ def order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
     return torch.multinomial(weights, len(labels), replacement=True, generator=rng)
 
 
-def draw(count: int, seed: int, epoch: int) -> Tensor:
-    """Uniform numbers (count, DRAWS) in [0, 1): what chance decides for each image of an epoch."""
-    rng = np.random.default_rng([seed, epoch, 1])
-    return torch.from_numpy(rng.random((count, DRAWS), dtype=np.float32))
+def draw(count: int, seed: int, epoch: int, wanted: int = DRAWS) -> Tensor:
+    """Uniform numbers (count, wanted) in [0, 1): what chance decides for each image of an epoch."""
+    found = np.random.default_rng([seed, epoch, 1]).random((count, DRAWS), dtype=np.float32)
+    if wanted > DRAWS:
+        more = np.random.default_rng([seed, epoch, 3]).random((count, wanted - DRAWS), dtype=np.float32)
+        found = np.concatenate([found, more], axis=1)
+    return torch.from_numpy(found)
 
 
 def steps(images: Images, batch_size: int) -> int:
@@ -163,7 +191,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """One epoch of augmented batches, on `device`."""
     rows = order(images.labels, sampler, seed, epoch)
-    draws = draw(len(rows), seed, epoch).to(device, non_blocking=True)
+    draws = draw(len(rows), seed, epoch, recipe.draws).to(device, non_blocking=True)
     count = steps(images, batch_size)
     mixing = shares(count, recipe.mixup, np.random.default_rng([seed, epoch, 2])) if recipe.mixup else None
     for step in range(count):
@@ -178,6 +206,12 @@ def train_batches(
             yield Batch(mixup(augmented, partners, mixing[step]), labels, labels[partners], mixing[step])
 
 
+def varies(recipe: Recipe) -> bool:
+    """Whether augmentation makes something else of an image in every epoch."""
+    drawn = (recipe.flip, recipe.used, recipe.cutout, recipe.mixup, recipe.pca, recipe.policy != "none")
+    return any(drawn) or recipe.format.crop
+
+
 def test_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[Tensor]:
     """All images in their order, resized and normalised: (N, C, S, S), on `device`."""
     for start in range(0, len(images), batch_size):
@@ -185,11 +219,19 @@ def test_batches(images: Images, form: Format, batch_size: int, device: torch.de
 
 
 def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
-    """pixels (N, H, W, 1 or 3) uint8, draws (N, DRAWS), strong (N,) bool -> (N, C, S, S) normalised."""
+    """pixels (N, H, W, 1 or 3) uint8, draws (N, recipe.draws), strong (N,) bool -> (N, C, S, S) normalised."""
     crop, aspect, shift, rotate, jitter, erase = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
     signed = draws * 2 - 1
     height, width = pixels.shape[1:3]
     size = recipe.format.size
+    if recipe.policy != "none":
+        from pipeline.augment.policy import auto_augment  # late: torchvision takes a second to import
+
+        changed = auto_augment(pixels.permute(0, 3, 1, 2), recipe.policy, draws[:, DRAWS : DRAWS + 5])
+        pixels = changed.permute(0, 2, 3, 1)
+    if recipe.format.crop and height >= size:
+        pixels = _crops(pixels, size, draws[:, 2], draws[:, 3])
+        height = width = size
     images = _channels_first(pixels)
     if recipe.flip or recipe.used & {"crop", "aspect", "shift", "rotate"} or (height, width) != (size, size):
         area = 1 - crop * draws[:, 0]
@@ -208,18 +250,33 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
         )
     if "jitter" in recipe.used:
         images = color_jitter(images, *(1 + signed[:, 6:9] * jitter[:, None]).unbind(1))
+    if recipe.pca and recipe.axes is not None:
+        channels = len(recipe.axes)
+        images = pca_jitter(images, recipe.axes, recipe.pca, draws[:, DRAWS + 5 : DRAWS + 5 + channels])
     images = _normalise(images, recipe.format)
     if "erase" in recipe.used:
         images = random_erase(images, chosen=draws[:, 9] < erase, draws=draws[:, 10:14])
-    return cutout(images, recipe.cutout, draws[:, 14:]) if recipe.cutout else images
+    return cutout(images, recipe.cutout, draws[:, 14:16]) if recipe.cutout else images
 
 
 def prepare(pixels: Tensor, form: Format) -> Tensor:
     """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation."""
+    if form.crop and pixels.shape[1] >= form.size:
+        top = (pixels.shape[1] - form.size) // 2
+        pixels = pixels[:, top : top + form.size, top : top + form.size]
     images = _channels_first(pixels)
     if images.shape[-2:] != (form.size, form.size):
         images = torch.nn.functional.interpolate(images, (form.size, form.size), mode="bilinear", align_corners=False)
     return _normalise(images, form)
+
+
+def _crops(pixels: Tensor, size: int, top: Tensor, left: Tensor) -> Tensor:
+    """A square of whole pixels of each image (N, S, S, C), at places (N,) in [0, 1): (N, size, size, C)."""
+    free = pixels.shape[1] - size + 1
+    steps = torch.arange(size, device=pixels.device)
+    rows, columns = ((place * free).long().clamp(max=free - 1)[:, None] + steps for place in (top, left))  # (N, size)
+    images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
 def _channels_first(pixels: Tensor) -> Tensor:

@@ -67,6 +67,9 @@ class Augment(Frozen):
     minority: Literal["strong", "light"] = "strong"
     cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
+    policy: Literal["none", "cifar10"] = "none"  # AutoAugment's, learnt on that data set
+    pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
+    crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels, random in training, central in testing; 0: no crop
     light: Pipeline
     strong: Pipeline
 
@@ -79,7 +82,9 @@ class Train(Frozen):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["cosine", "constant", "onecycle"] = "cosine"
+    schedule: Literal["cosine", "constant", "onecycle", "step"] = "cosine"
+    step_epochs: Positive = 1  # of schedule step: the rate is multiplied by gamma after as many epochs
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # of schedule step
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     sam: Annotated[float, Field(ge=0)] = 0.0
@@ -92,6 +97,9 @@ class Train(Frozen):
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
+    tune: Literal["full", "head", "head_then_full"] = "full"  # what is trained; the rest is frozen, as in evaluation
+    head_epochs: Positive = 1  # of head_then_full: epochs with the backbone frozen
+    full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
 
 
 class _Model(Frozen):
@@ -141,8 +149,29 @@ class HybridModel(_Backbone):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
-FAMILIES = {"timm": TimmModel, "hybrid": HybridModel, "tiny": TinyModel}  # the members of Model
-Model = Annotated[TimmModel | HybridModel | TinyModel, Field(discriminator="family")]
+class AlexNetModel(_Model):
+    """AlexNet as published: 62 million parameters, local response normalisation, from scratch."""
+
+    family: Literal["alexnet"]
+    dropout: Rate = 0.5
+
+
+class TorchvisionModel(_Model):
+    """Any torchvision classifier by name, such as its AlexNet, which has ImageNet weights."""
+
+    family: Literal["torchvision"]
+    backbone: str
+    args: dict[str, Any] = {}
+
+
+FAMILIES = {  # the members of Model
+    "timm": TimmModel,
+    "hybrid": HybridModel,
+    "tiny": TinyModel,
+    "alexnet": AlexNetModel,
+    "torchvision": TorchvisionModel,
+}
+Model = Annotated[TimmModel | HybridModel | TinyModel | AlexNetModel | TorchvisionModel, Field(discriminator="family")]
 
 
 class PublishedRow(Frozen):
@@ -225,6 +254,12 @@ def parse(content: object) -> Params:
         try:
             params.model_augment(name)
             train = params.model_train(name)
+            if params.model_augment(name).crop_size > params.dataset.image_size:
+                faults.append(
+                    f"params.yaml: models.{name}: augment.crop_size: {params.model_augment(name).crop_size} is larger"
+                    f" than dataset.image_size, {params.dataset.image_size}"
+                )
+            faults += _tuning(name, model, train)
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
@@ -244,6 +279,21 @@ def parse(content: object) -> Params:
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params
+
+
+def _tuning(name: str, model: Any, train: Train) -> list[str]:
+    """What is wrong with training a part of a model."""
+    where = f"params.yaml: models.{name}: train.tune: {train.tune}"
+    if train.tune == "full":
+        return []
+    if isinstance(model, HybridModel):
+        return [f"{where}: a hybrid's transformer starts from scratch, so that it is not for freezing; choose full"]
+    faults = []
+    if train.select == "average":
+        faults.append(f"{where} keeps BatchNorm's statistics, which train.select: average computes anew; choose best")
+    if train.tune == "head_then_full" and train.head_epochs >= train.epochs:
+        faults.append(f"{where}: train.head_epochs: {train.head_epochs} leaves none of {train.epochs} epochs")
+    return faults
 
 
 Kind = TypeVar("Kind", bound=BaseModel)

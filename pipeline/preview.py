@@ -22,13 +22,17 @@ CLASSES, VARIANTS = 10, 6  # at most so many rows, so many augmentations of each
 def main() -> None:
     study = params.load()
     info = loader.read_info(FIT)
+    crop = study.augment.crop_size
     recipe = loader.recipe(
-        loader.format_for(study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3),
+        loader.format_for(
+            crop or study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3, crop=bool(crop)
+        ),
         info["classes"],
         info["minority"],
         study.augment.model_dump(),
         info["flip"],
         torch.device("cpu"),
+        info["pixels"]["covariance"],
     )
     shareable = info.get("shareable", False)
     rows = examples(loader.read(FIT, "train_"), info, recipe, shareable)
@@ -53,7 +57,7 @@ def examples(
         pixels = images.pixels[index : index + 1] if shareable else card(images.pixels.shape[1:], int(label))
         augmented = loader.augment(
             pixels.expand(VARIANTS, -1, -1, -1),
-            loader.draw(VARIANTS, seed=int(label), epoch=0),
+            loader.draw(VARIANTS, seed=int(label), epoch=0, wanted=recipe.draws),
             recipe.strong[label].expand(VARIANTS),
             recipe,
         )

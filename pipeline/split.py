@@ -274,8 +274,8 @@ def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tu
                 manifest.writerow(line[skipped:])
 
 
-def statistics(images: np.ndarray) -> dict[str, list[float]]:
-    """Mean and standard deviation, as fractions of 255, of each channel of images (N, S, S, C) uint8; exact."""
+def statistics(images: np.ndarray) -> dict[str, Any]:
+    """Mean, deviation and covariance, as fractions of 255, of the channels of images (N, S, S, C) uint8; exact."""
     counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
     for start in range(0, len(images), 1024):
         part = images[start : start + 1024].reshape(-1, images.shape[-1])
@@ -284,7 +284,20 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
     shares = counts / counts.sum(1, keepdims=True)  # (C, 256)
     mean = shares @ values
     std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
-    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
+    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist(), "covariance": covariance(images)}
+
+
+def covariance(images: np.ndarray) -> list[list[float]]:
+    """Of the channels of images (N, S, S, C) uint8, as fractions of 255: (C, C); exact, for sums of whole numbers."""
+    channels = images.shape[-1]
+    total, products, count = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64), 0
+    for start in range(0, len(images), 256):
+        part = images[start : start + 256].reshape(-1, channels).astype(np.float64)  # whole numbers below 2**53
+        total += part.sum(0).astype(np.int64)
+        products += (part.T @ part).astype(np.int64)
+        count += len(part)
+    mean = total / count
+    return ((products / count - np.outer(mean, mean)) / 255**2).round(8).tolist()
 
 
 def fit_info(
@@ -292,7 +305,7 @@ def fit_info(
     minority: list[str],
     per_class: dict[str, dict[str, int]],
     digest: str,
-    pixels: dict[str, list[float]],
+    pixels: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
     """data/fit/info.json; the variant is that of the training and validation images alone."""

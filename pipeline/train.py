@@ -26,7 +26,19 @@ from pipeline.stage import StageError, commit, run, whole, write_json
 from pipeline.subset import subset
 
 FIT = Path("data/fit")
-CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "subset", "train")
+CODE = (
+    "augment/*",
+    "losses/*",
+    "networks/*",
+    "optim/*",
+    "engine",
+    "inference",
+    "loader",
+    "metrics",
+    "subset",
+    "train",
+    "transfer",
+)
 
 
 def main() -> None:
@@ -46,12 +58,14 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    crop = config["augment"]["crop_size"]
+    size = crop or config["image_size"]  # of what the network sees
     network = networks.build(
-        name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
+        name=name, classes=len(info["classes"]), image_size=size, seed=replicate, **config["network"]
     )
-    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], networks.channels(network))
+    form = loader.format_for(size, study.dataset.normalise, info["pixels"], networks.channels(network), crop=bool(crop))
     config["normalise"] = {"mean": form.mean, "std": form.std}
-    precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
+    precision = engine.sound_precision(protocol["precision"], device, network, size)
     machine = describe_machine(device, precision)
     train_images = fraction_of(loader.read(FIT, "train_"), config["train_fraction"], info["seed"])
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
@@ -71,7 +85,15 @@ def train(name: str, replicate: int) -> None:
                 network,
                 train_images,
                 val_images,
-                loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device),
+                loader.recipe(
+                    form,
+                    info["classes"],
+                    info["minority"],
+                    config["augment"],
+                    info["flip"],
+                    device,
+                    info["pixels"]["covariance"],
+                ),
                 {**protocol, "precision": precision},
                 classes=len(info["classes"]),
                 seed=replicate,

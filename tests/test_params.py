@@ -32,13 +32,15 @@ TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": 
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-AUGMENT = "strength, flip, minority, cutout, mixup, light, strong"
+AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
-    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
-    " sampler, loss, focal_gamma, class_weights, label_smoothing, select, average, average_start, ema_decay"
+    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"
+    " warmup_epochs, clip_norm, sam,"
+    " sampler, loss, focal_gamma, class_weights, label_smoothing, select, average, average_start, ema_decay, tune,"
+    " head_epochs, full_lr_factor"
 )
-MODEL = "pretrained, dropout, blurpool, squeeze_excite, augment, train"
+MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"
 HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
 TINY = MODEL + ", family, layers, in_channels, bias"
@@ -122,7 +124,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.epochs", GONE, "train.epochs: missing; it is needed"),
     ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
-    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny"),
+    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, alexnet, torchvision"),
     # not among the choices
     ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
     (
@@ -142,7 +144,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
     ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
-    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny"),
+    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, alexnet, torchvision"),
     (
         "models.hybrid.pool",
         "avg",

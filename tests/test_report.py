@@ -139,7 +139,7 @@ def test_metrics_json_has_scikit_learns_scores_over_the_predictions(reported: Pa
         ]
         assert values["train_seconds"] == pytest.approx(np.mean(seconds))
         assert set(values) == {
-            *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy"),
+            *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_precision", "macro_recall"),
             *("val_macro_f1", "parameters", "flops", "weight_bytes", "train_seconds", "images"),
         }
 
