@@ -44,13 +44,14 @@ class Images:
 class Format:
     """How a network wants its images: side in pixels, and a mean and deviation (of 0..1) for each channel it takes.
 
-    Of larger images it sees a square of that side, where `crop` is set, at random in training and else at the centre.
+    With `crop_from`, images are first brought to that side, and the network sees a square of `size` of them: anywhere
+    in training, else at the centre.
     """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop: bool = False
+    crop_from: int = 0
 
     @property
     def channels(self) -> int:
@@ -114,7 +115,7 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
 
 
-def format_for(size: int, normalise: str, pixels: dict[str, Any], channels: int, crop: bool = False) -> Format:
+def format_for(size: int, normalise: str, pixels: dict[str, Any], channels: int, crop_from: int = 0) -> Format:
     """The format for a network that takes `channels` (1 or 3); `pixels` are the training images' `mean` and `std`.
 
     `normalise` "imagenet" takes ImageNet's statistics, "dataset" the training images' own. A grey image is repeated
@@ -126,7 +127,7 @@ def format_for(size: int, normalise: str, pixels: dict[str, Any], channels: int,
         if channels == 1 < len(values):
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
-    return Format(size, *statistics, crop)
+    return Format(size, *statistics, crop_from)
 
 
 def recipe(
@@ -209,7 +210,7 @@ def train_batches(
 def varies(recipe: Recipe) -> bool:
     """Whether augmentation makes something else of an image in every epoch."""
     drawn = (recipe.flip, recipe.used, recipe.cutout, recipe.mixup, recipe.pca, recipe.policy != "none")
-    return any(drawn) or recipe.format.crop
+    return any(drawn) or bool(recipe.format.crop_from)
 
 
 def test_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[Tensor]:
@@ -229,10 +230,10 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
 
         changed = auto_augment(pixels.permute(0, 3, 1, 2), recipe.policy, draws[:, DRAWS : DRAWS + 5])
         pixels = changed.permute(0, 2, 3, 1)
-    if recipe.format.crop and height >= size:
-        pixels = _crops(pixels, size, draws[:, 2], draws[:, 3])
-        height = width = size
     images = _channels_first(pixels)
+    if recipe.format.crop_from:
+        images = _crops(_resized(images, recipe.format.crop_from), size, draws[:, 2], draws[:, 3])
+        height = width = size
     if recipe.flip or recipe.used & {"crop", "aspect", "shift", "rotate"} or (height, width) != (size, size):
         area = 1 - crop * draws[:, 0]
         stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
@@ -261,22 +262,29 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
 
 def prepare(pixels: Tensor, form: Format) -> Tensor:
     """pixels (N, H, W, 1 or 3) uint8 -> (N, C, S, S) normalised, without augmentation."""
-    if form.crop and pixels.shape[1] >= form.size:
-        top = (pixels.shape[1] - form.size) // 2
-        pixels = pixels[:, top : top + form.size, top : top + form.size]
-    images = _channels_first(pixels)
-    if images.shape[-2:] != (form.size, form.size):
-        images = torch.nn.functional.interpolate(images, (form.size, form.size), mode="bilinear", align_corners=False)
+    images = _resized(_channels_first(pixels), form.crop_from or form.size)
+    if form.crop_from:
+        start = (form.crop_from - form.size) // 2
+        images = images[:, :, start : start + form.size, start : start + form.size]
     return _normalise(images, form)
 
 
+def _resized(images: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, side, side)"""
+    if images.shape[-2:] == (side, side):
+        return images
+    return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+
+
 def _crops(pixels: Tensor, size: int, top: Tensor, left: Tensor) -> Tensor:
-    """A square of whole pixels of each image (N, S, S, C), at places (N,) in [0, 1): (N, size, size, C)."""
-    free = pixels.shape[1] - size + 1
+    """A square of whole pixels of each image (N, C, S, S), at places (N,) in [0, 1): (N, C, size, size)."""
+    free = pixels.shape[-1] - size + 1
     steps = torch.arange(size, device=pixels.device)
     rows, columns = ((place * free).long().clamp(max=free - 1)[:, None] + steps for place in (top, left))  # (N, size)
-    images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
-    return pixels[images, rows[:, :, None], columns[:, None, :]]
+    images, channels = (torch.arange(length, device=pixels.device) for length in pixels.shape[:2])
+    return pixels[
+        images[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    ]
 
 
 def _channels_first(pixels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "folder"]
+DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "caltech256", "folder"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -70,6 +70,7 @@ class Augment(Frozen):
     policy: Literal["none", "cifar10"] = "none"  # AutoAugment's, learnt on that data set
     pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
     crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels, random in training, central in testing; 0: no crop
+    crop_of: Annotated[int, Field(ge=0, le=1024)] = 0  # side to which images are brought before; 0: dataset.image_size
     light: Pipeline
     strong: Pipeline
 
@@ -254,10 +255,11 @@ def parse(content: object) -> Params:
         try:
             params.model_augment(name)
             train = params.model_train(name)
-            if params.model_augment(name).crop_size > params.dataset.image_size:
+            own = params.model_augment(name)
+            if own.crop_size > (whole := own.crop_of or params.dataset.image_size):
                 faults.append(
-                    f"params.yaml: models.{name}: augment.crop_size: {params.model_augment(name).crop_size} is larger"
-                    f" than dataset.image_size, {params.dataset.image_size}"
+                    f"params.yaml: models.{name}: augment.crop_size: {own.crop_size} is larger than the image it is cut"
+                    f" from, {whole}; lower it or raise augment.crop_of"
                 )
             faults += _tuning(name, model, train)
             if train.warmup_epochs >= train.epochs:

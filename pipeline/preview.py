@@ -25,7 +25,11 @@ def main() -> None:
     crop = study.augment.crop_size
     recipe = loader.recipe(
         loader.format_for(
-            crop or study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3, crop=bool(crop)
+            crop or study.dataset.image_size,
+            study.dataset.normalise,
+            info["pixels"],
+            channels=3,
+            crop_from=(study.augment.crop_of or study.dataset.image_size) if crop else 0,
         ),
         info["classes"],
         info["minority"],

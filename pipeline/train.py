@@ -63,7 +63,13 @@ def train(name: str, replicate: int) -> None:
     network = networks.build(
         name=name, classes=len(info["classes"]), image_size=size, seed=replicate, **config["network"]
     )
-    form = loader.format_for(size, study.dataset.normalise, info["pixels"], networks.channels(network), crop=bool(crop))
+    form = loader.format_for(
+        size,
+        study.dataset.normalise,
+        info["pixels"],
+        networks.channels(network),
+        crop_from=(config["augment"]["crop_of"] or config["image_size"]) if crop else 0,
+    )
     config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, size)
     machine = describe_machine(device, precision)

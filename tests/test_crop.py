@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from pipeline import loader
 
-FORM = loader.Format(4, (0.0,), (1.0,), crop=True)
+FORM = loader.Format(4, (0.0,), (1.0,), crop_from=6)
 PIPELINE = {"crop": 0.0, "aspect": 0.0, "shift": 0.0, "rotate": 0, "jitter": 0.0, "erase": 0.0}
 SETTINGS = {"strength": 1.0, "flip": False, "minority": "light", "cutout": 0, "mixup": 0.0}
 RECIPE = loader.recipe(FORM, ["a"], [], {**SETTINGS, "light": PIPELINE, "strong": PIPELINE}, True, torch.device("cpu"))
@@ -34,3 +34,9 @@ def test_testing_takes_the_centre() -> None:
     assert loader.varies(RECIPE)
     resized = loader.prepare(numbered(1), loader.Format(4, (0.0,), (1.0,)))
     assert resized[0, 0, 0, 0] != found[0, 0, 0, 0] / 255
+
+
+def test_images_of_another_size_are_brought_to_the_whole_ones_first() -> None:
+    small = torch.full((2, 3, 3, 1), 7, dtype=torch.uint8)
+    assert loader.prepare(small, FORM).shape == (2, 1, 4, 4)
+    assert loader.augment(small, loader.draw(2, 0, 0), torch.zeros(2, dtype=torch.bool), RECIPE).shape == (2, 1, 4, 4)

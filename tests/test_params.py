@@ -32,7 +32,7 @@ TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": 
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, light, strong"
+AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"

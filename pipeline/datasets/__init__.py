@@ -16,6 +16,7 @@ REGISTRY = {
     "cifar10": "pipeline.datasets.cifar10",
     "fer2013": "pipeline.datasets.fer2013",
     "rafdb": "pipeline.datasets.rafdb",
+    "caltech256": "pipeline.datasets.caltech256",
     "folder": "pipeline.datasets.folder",
 }
 EMBEDDED = ("digits",)  # ship inside a library: no source to read

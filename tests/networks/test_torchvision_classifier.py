@@ -46,11 +46,11 @@ def test_every_tensor_but_the_heads_is_the_files(tmp_path: Path, weights: dict[s
 def test_a_file_of_another_network_is_refused(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     short = {key: value for key, value in weights.items() if not key.startswith("conv1.0")}
     with pytest.raises(StageError, match=r"models\.net\.pretrained: .* lacks 1 of .*conv1\.0\.weight"):
-        build(pretrained=saved(tmp_path / "short", short))
+        build(pretrained=saved(tmp_path / "short.safetensors", short))
     with pytest.raises(StageError, match=r"has 1 tensors that the network has not, other first"):
-        build(pretrained=saved(tmp_path / "long", {**weights, "other": torch.zeros(1)}))
+        build(pretrained=saved(tmp_path / "long.safetensors", {**weights, "other": torch.zeros(1)}))
     with pytest.raises(StageError, match=r"conv1\.0\.weight has the shape \(1, 1\), not \(24, 3, 3, 3\)"):
-        build(pretrained=saved(tmp_path / "odd", {**weights, "conv1.0.weight": torch.zeros(1, 1)}))
+        build(pretrained=saved(tmp_path / "odd.safetensors", {**weights, "conv1.0.weight": torch.zeros(1, 1)}))
     with pytest.raises(StageError, match="no file"):
         build(pretrained=str(tmp_path / "none"))
 
