@@ -1,5 +1,6 @@
 """Experiments are compared with the commit they started from, setting by setting; the numbers are theirs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline import ablation, figures
 from pipeline.stage import StageError
+from tests import repo, trees
 from tests.test_report import Page
 
 BASE = {"train.lr": 0.1, "models.vit.depth": 2, "models.vit.dim": 8, "models.cnn.width": 4}
@@ -103,6 +105,29 @@ def test_a_commit_without_results_or_experiments_says_what_to_run(monkeypatch: p
     monkeypatch.setattr(ablation, "show", lambda: shown())
     with pytest.raises(StageError, match=r"dvc exp run --queue"):
         ablation.main([])
+
+
+def test_what_dvc_shows_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real DVC, with a stage that takes its score from its settings."""
+    scores = '"macro_f1": {"mean": 0.${models.vit.depth}, "n": 1}, "val_macro_f1": {"mean": 0.5, "n": 1}'
+    stage = {
+        "cmd": f'mkdir -p reports && echo \'{{"models": {{"vit": {{{scores}}}}}}}\' > reports/metrics.json',
+        "params": ["models"],
+        "metrics": [{"reports/metrics.json": {"cache": False}}],
+    }
+    trees.put(tmp_path / "params.yaml", b"models: {vit: {depth: 2}}\n")
+    trees.put(tmp_path / "dvc.yaml", json.dumps({"stages": {"report": stage}}).encode())
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.call(tmp_path, "dvc", "init", "--quiet")
+    repo.call(tmp_path, "dvc", "repro", "--quiet")
+    repo.commit(tmp_path)
+    repo.call(tmp_path, "dvc", "exp", "run", "--quiet", "--name", "deep", "--set-param", "models.vit.depth=4")
+    monkeypatch.chdir(tmp_path)
+    base, experiments, failed = ablation.read(ablation.show())
+    assert (base.changed, failed) == ({"models.vit.depth": 2}, 0)
+    assert [(each.name, each.changed) for each in experiments] == [("deep", {"models.vit.depth": 4})]
+    values = [(point.value, point.test.mean) for point in ablation.axes(base, experiments)["models.vit.depth"]]
+    assert values == [(2, 0.2), (4, 0.4)]
 
 
 def test_outside_a_study_the_fault_is_dvcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "dataset.imagesize",
         32,
         "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
-        " imbalance, normalise",
+        " imbalance, train_fraction, normalise",
     ),
     (
         "split.seeds",
@@ -126,23 +126,30 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
     ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, alexnet, torchvision"),
     # not among the choices
-    ("dataset.name", "cifar", "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, folder"),
+    (
+        "dataset.name",
+        "cifar",
+        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, caltech256, folder",
+    ),
     (
         "published",
         [TABLE | {"dataset": "minst"}],
-        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, folder",
+        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, caltech256, folder",
     ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
     ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
     ("train.precision", "half", "train.precision: got 'half'; choose from auto, fp32, bf16, fp16"),
     ("train.optimizer", "adam", "train.optimizer: got 'adam'; choose from adamw, sgd"),
-    ("train.schedule", "step", "train.schedule: got 'step'; choose from cosine, constant, onecycle"),
+    ("train.schedule", "steps", "train.schedule: got 'steps'; choose from cosine, constant, onecycle, step"),
     ("train.sampler", "balanced", "train.sampler: got 'balanced'; choose from weighted, shuffle"),
     ("train.loss", "ce", "train.loss: got 'ce'; choose from cross_entropy, focal"),
     ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
+    ("train.tune", "heads", "train.tune: got 'heads'; choose from full, head, head_then_full"),
+    ("augment.policy", "svhn", "augment.policy: got 'svhn'; choose from none, cifar10"),
+    ("dataset.train_fraction", 0, "dataset.train_fraction: got 0; wanted greater than 0"),
     ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
     ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, alexnet, torchvision"),
     (
@@ -405,3 +412,8 @@ def test_pretrained_takes_a_switch_or_a_path(pretrained: bool | str) -> None:
     model = params.parse(edited("models.cnn.pretrained", pretrained)).models["cnn"]
     assert model.pretrained == pretrained
     assert type(model.pretrained) is type(pretrained)
+
+
+def test_a_crop_is_no_larger_than_what_it_is_cut_from() -> None:
+    with pytest.raises(StageError, match=r"augment\.crop_size: 999 is larger than the image it is cut from, "):
+        params.parse(edited("augment.crop_size", 999))
