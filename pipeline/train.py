@@ -141,6 +141,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     network = study.models[name].model_dump()
     overrides = network.pop("train") | network.pop("augment")
     fraction = network.pop("train_fraction")
+    overrides |= {"train_fraction": fraction} if fraction < 1 else {}
     return {
         "model": name,
         "replicate": replicate,

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline import figures, learning_curve
+from pipeline import figures, learning_curve, loader, train
 from pipeline.learning_curve import Point
 from pipeline.stats import over_images, over_replicates
 
@@ -67,3 +68,14 @@ def test_the_figure_has_a_line_for_each_family_through_its_means() -> None:
     lines = {container.get_label(): container.lines[0] for container in figure.axes[0].containers}
     assert lines["cnn"].get_xydata().tolist() == [[100, 0.6], [1000, 0.8]]
     assert lines["vit"].get_ydata().tolist() == [0.4]
+
+
+def test_a_models_fraction_is_of_the_packed_images_the_same_whenever_it_is_taken() -> None:
+    labels = torch.arange(200) % 4
+    images = loader.Images(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1), labels)
+    tenth, fifth = (train.fraction_of(images, part, seed=3) for part in (0.1, 0.2))
+    assert labels[tenth.pixels.flatten().long()].equal(tenth.labels)  # each pixel is its image's place
+    assert tenth.labels.bincount().tolist() == [5, 5, 5, 5]
+    assert set(tenth.pixels.flatten().tolist()) < set(fifth.pixels.flatten().tolist())
+    assert train.fraction_of(images, 0.1, seed=3).pixels.equal(tenth.pixels)
+    assert train.fraction_of(images, 1.0, seed=3) is images

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from pipeline import engine, loader, networks, params, transfer
 from pipeline.stage import StageError
+from tests import small_study
 from tests.trees import striped
 
 CPU = torch.device("cpu")
@@ -154,3 +157,23 @@ def test_settings_that_contradict_each_other_are_refused(train: dict, message: s
         del content["models"]["hybrid"]
     with pytest.raises(StageError, match=message):
         params.parse(content)
+
+
+def test_a_study_trains_a_head_through_its_stages(tmp_path: Path) -> None:
+    """A frozen backbone, a crop, a policy and a fraction of the images, from params.yaml to the evaluation."""
+    models = {
+        "net": {
+            "family": "timm",
+            "backbone": "resnet18",
+            "args": {"channels": [4, 8, 8, 8]},
+            "train_fraction": 0.2,
+            "augment": {"crop_size": 12, "crop_of": 14, "policy": "cifar10", "pca": 0.1},
+            "train": {"tune": "head_then_full", "head_epochs": 1, "epochs": 2, "schedule": "step"},
+        }
+    }
+    folder = small_study.run(tmp_path, {"replicates": [0]}, models, trained=("net-0",))
+    evaluation = json.loads((folder / "reports/evaluations/net-0.json").read_text())
+    whole = sum(row["train"] for row in json.loads((folder / "reports/data.json").read_text())["classes"])
+    assert evaluation["train_images"] == pytest.approx(whole / 5, abs=10)
+    assert evaluation["overrides"]["train_fraction"] == 0.2
+    assert evaluation["scores"]["top5_accuracy"] >= evaluation["scores"]["accuracy"]
