@@ -34,12 +34,9 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 def image_format(config: dict[str, Any]) -> loader.Format:
     """How the images of a trained network are to be presented to it."""
     crop = config.get("augment", {}).get("crop_size", 0)
-    statistics = (tuple(config["normalise"][key]) for key in ("mean", "std"))
-    return loader.Format(
-        crop or config["image_size"],
-        *statistics,
-        (config["augment"].get("crop_of") or config["image_size"]) if crop else 0,
-    )
+    whole = (config["augment"].get("crop_of") or config["image_size"]) if crop else 0
+    mean, std = (tuple(config["normalise"][key]) for key in ("mean", "std"))
+    return loader.Format(crop or config["image_size"], mean, std, whole)
 
 
 def pick_device(device: str) -> torch.device:

@@ -127,7 +127,7 @@ def format_for(size: int, normalise: str, pixels: dict[str, Any], channels: int,
         if channels == 1 < len(values):
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
-    return Format(size, *statistics, crop_from)
+    return Format(size, mean=statistics[0], std=statistics[1], crop_from=crop_from)
 
 
 def recipe(

@@ -253,13 +253,12 @@ def parse(content: object) -> Params:
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
         try:
-            params.model_augment(name)
             train = params.model_train(name)
-            own = params.model_augment(name)
-            if own.crop_size > (whole := own.crop_of or params.dataset.image_size):
+            augment = params.model_augment(name)
+            if augment.crop_size > (whole := augment.crop_of or params.dataset.image_size):
                 faults.append(
-                    f"params.yaml: models.{name}: augment.crop_size: {own.crop_size} is larger than the image it is cut"
-                    f" from, {whole}; lower it or raise augment.crop_of"
+                    f"params.yaml: models.{name}: augment.crop_size: {augment.crop_size} is larger than the image it is"
+                    f" cut from, {whole}; lower it or raise augment.crop_of"
                 )
             faults += _tuning(name, model, train)
             if train.warmup_epochs >= train.epochs:

@@ -24,7 +24,7 @@ def auto_augment(pixels: Tensor, policy: str, draws: Tensor) -> Tensor:
         if any(flags[:2]):
             never = 2.0  # above every chance
             drawn = chosen, torch.tensor([0.0 if flag else never for flag in flags[:2]]), torch.tensor(flags[2:])
-            transform.get_params = lambda _, drawn=drawn: drawn  # type: ignore[method-assign,misc]
+            transform.get_params = lambda _, drawn=drawn: drawn
             rows = groups == group
             result[rows] = transform(pixels[rows])
     return result
