@@ -103,6 +103,13 @@ def parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
     )
 
+    command(
+        "ablation",
+        ablation,
+        "Compare the study's experiments with the last commit, setting by setting",
+        "versus ablation",
+    )
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -151,6 +158,12 @@ def verify(arguments: argparse.Namespace) -> None:
 
     if not verify(arguments.committed, arguments.rerun, arguments.tolerance):
         sys.exit(1)
+
+
+def ablation(_: argparse.Namespace) -> None:
+    from pipeline import ablation
+
+    ablation.main([])
 
 
 def check(_: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import loader, metrics, networks
+from pipeline import loader, metrics, networks, transfer
 from pipeline.inference import memory_remedy, predict
 from pipeline.losses.a_softmax import a_softmax_logits, annealed
 from pipeline.losses.arcface import arcface_logits
@@ -149,12 +149,15 @@ def fit(
     loss_of = make_loss(train.labels, protocol, classes, device)
 
     step_of = Step(network, loss_of, optimizer, device, protocol, classes)
+    tuning = transfer.Tuning(network, protocol, recipe, (train, val), device, lambda: step_of.autocast)
     epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"])
     schedule = {
         "steps": epochs * per_epoch,
         "warmup_steps": protocol["warmup_epochs"] * per_epoch,
         "lr": protocol["lr"],
         "schedule": protocol["schedule"],
+        "drop_every": protocol["step_epochs"] * per_epoch,
+        "gamma": protocol["gamma"],
     }
     average = None
     if protocol["select"] == "average":
@@ -162,11 +165,12 @@ def fit(
         average = Average(network, protocol["average"], decay=protocol["ema_decay"], start=start)
 
     def batches(epoch: int) -> Iterator[loader.Batch]:
-        choice = {key: protocol[key] for key in ("sampler", "batch_size")}
-        return loader.train_batches(train, recipe, **choice, seed=seed, epoch=epoch, device=device)
+        return tuning.batches(protocol["sampler"], seed, epoch)
 
     def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
-        logits = predict(network, val, recipe.format, device, protocol["batch_size"])
+        logits = tuning.val_logits()
+        if logits is None:
+            logits = predict(network, val, recipe.format, device, protocol["batch_size"])
         if not torch.isfinite(logits).all():
             raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
         confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
@@ -199,11 +203,11 @@ def fit(
 
     for index in range(len(history), epochs):
         torch.manual_seed(seed_of(seed, index))  # dropout and drop path
-        network.train()
         losses, hits, seen = [], [], 0
         with memory_remedy(remedy):
+            step_of.network = tuning.begin(index)
             for step, batch in enumerate(batches(index), start=index * per_epoch):
-                rate = learning_rate(step, **schedule)
+                rate = tuning.rate(learning_rate(step, **schedule), index)
                 step_of.step = step
                 loss, right = step_of(batch, rate)
                 losses.append(loss)

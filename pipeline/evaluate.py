@@ -28,6 +28,7 @@ from pipeline.stage import StageError, packed, run, whole, write_json
 TEST = Path("data/test")
 FIT = Path("data/fit")
 FRACTIONS = ("precision", "recall", "f1")
+TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 LATENCY_BATCH = 128
 LATENCY_SECONDS = 20
 ALONE = 50  # images timed one at a time
@@ -61,6 +62,8 @@ def evaluate(name: str) -> None:
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))
     scores = metrics.scores(confusion)
+    if len(classes) > TOP:
+        scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
     result = {
         "model": config["model"],
         "replicate": config["replicate"],
@@ -71,6 +74,7 @@ def evaluate(name: str) -> None:
         ),
         "images": len(images),
         "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
+        "train_images": diary["train_images"],
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
@@ -81,7 +85,11 @@ def evaluate(name: str) -> None:
             "dataset": {**config["data"], "image_size": config["image_size"]},
             "augment": config["augment"],
             "train": config["train"],
-            "model": {**config["network"], "pretrained": networks.weights_name(config)},
+            "model": {
+                **config["network"],
+                "pretrained": networks.weights_name(config),
+                "train_fraction": config["train_fraction"],
+            },
         },
         "overrides": config["overrides"],
         "initialisation": networks.initialisation(network, config),

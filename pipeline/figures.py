@@ -245,6 +245,131 @@ def _training_panels(histories: Mapping[str, Sequence[pd.DataFrame]], quantities
     return figure
 
 
+def error_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Error, 1 - accuracy, over epochs, a panel per model: training (augmented images) dashed, validation solid.
+
+    Means over replicates, each replicate thin behind. Histories have columns epoch, train_accuracy, val_accuracy.
+    """
+    with mpl.rc_context(STYLE):
+        figure, panels = _small_multiples(list(histories), "epoch", "error")
+        tones = colours(list(histories))
+        for (model, runs), panel in zip(histories.items(), panels, strict=True):
+            for column, dashes in (("train_accuracy", (0, (4, 2))), ("val_accuracy", "solid")):
+                for run in runs if len(runs) > 1 else ():
+                    panel.plot(run["epoch"], 1 - run[column], color=tones[model], linewidth=0.7, alpha=0.4)
+                mean = 1 - _mean(runs, column)
+                panel.plot(mean.index, mean, color=tones[model], linewidth=1.9, linestyle=dashes, zorder=4)
+            _epochs(panel)
+        panels[0].set_ylim(bottom=0)
+        keys = [
+            Line2D([], [], color=SOFT, linewidth=1.9, label="validation"),
+            Line2D([], [], color=SOFT, linewidth=1.9, linestyle=(0, (4, 2)), label="training, augmented"),
+        ]
+        figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9.5)
+    return figure
+
+
+def metric_chart(scores: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
+    """Several metrics side by side, a group of bars for each and in it a bar per model: mean, low, high."""
+    tones = colours(list(scores))
+    names = list(next(iter(scores.values())))
+    wide = 0.84 / len(scores)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(float(np.clip(0.28 * len(scores) * len(names) + 2, 7, 15)), 3.9), layout="constrained")
+        panel = figure.subplots()
+        for index, (model, values) in enumerate(scores.items()):
+            places = np.arange(len(names)) + (index - (len(scores) - 1) / 2) * wide
+            means, lows, highs = np.array([values[name] for name in names]).T
+            panel.bar(places, means, width=0.9 * wide, color=tones[model], label=model)
+            errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
+            panel.errorbar(places, means, errors, fmt="none", ecolor=INK, elinewidth=0.9, capsize=min(3, 20 * wide))
+        panel.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4))
+        panel.set_xticks(np.arange(len(names)), names)
+        panel.tick_params(axis="x", labelcolor=INK)
+        panel.grid(visible=False, axis="x")
+        figure.legend(loc="outside lower center", ncols=min(len(scores), 6), fontsize=9.5)
+    return figure
+
+
+Triple = tuple[float, float, float]  # mean, low, high
+
+
+def ablation_axis(setting: str, lines: Mapping[str, Sequence[tuple[str, Triple, Triple]]]) -> Figure:
+    """Validation (dashed) and test macro-F1 (with its interval) over a setting's values, a colour per model."""
+    tones = colours(list(lines))
+    values = list(dict.fromkeys(value for points in lines.values() for value, _, _ in points))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(5.0, 0.9 * len(values) + 2.5), 3.4), layout="constrained")
+        panel = figure.subplots()
+        for model, points in lines.items():
+            places = [values.index(value) for value, _, _ in points]
+            for index, (dashes, marker) in enumerate(((((0, (4, 2))), "s"), ("solid", "o"))):
+                means, lows, highs = np.array([point[1 + index] for point in points]).T
+                errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
+                panel.errorbar(
+                    np.array(places) + (index - 0.5) * 0.08,
+                    means,
+                    errors,
+                    linestyle=dashes,
+                    marker=marker,
+                    markersize=4.5,
+                    color=tones[model],
+                    capsize=3,
+                )
+        panel.set_xticks(np.arange(len(values)), values)
+        panel.set(xlabel=setting, ylabel="macro-F1", xlim=(-0.5, len(values) - 0.5))
+        _ablation_key(figure, tones)
+    return figure
+
+
+def main_effects(effects: Mapping[str, Mapping[str, Sequence[tuple[str, float, float]]]]) -> Figure:
+    """Mean validation (dashed) and test macro-F1 over a setting's values, a panel per setting, a colour per model."""
+    models = list(dict.fromkeys(model for lines in effects.values() for model in lines))
+    tones = colours(models)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(effects) + 0.6, 3.4), layout="constrained")
+        panels = figure.subplots(1, len(effects), squeeze=False, sharey=True)[0]
+        for panel, (setting, lines) in zip(panels, effects.items(), strict=True):
+            for model, points in lines.items():
+                names = [value for value, _, _ in points]
+                panel.plot(names, [point[1] for point in points], "s--", markersize=4.5, color=tones[model])
+                panel.plot(names, [point[2] for point in points], "o-", markersize=4.5, color=tones[model])
+            panel.set_xlabel(setting)
+            panel.margins(x=0.2)
+        panels[0].set_ylabel("mean macro-F1")
+        _ablation_key(figure, tones)
+    return figure
+
+
+def _ablation_key(figure: Figure, tones: Mapping[str, str]) -> None:
+    keys = [Line2D([], [], color=tone, linewidth=2.2, label=model) for model, tone in tones.items()]
+    keys += [
+        Line2D([], [], color=SOFT, marker="s", markersize=4.5, linestyle=(0, (4, 2)), label="validation"),
+        Line2D([], [], color=SOFT, marker="o", markersize=4.5, label="test"),
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6), fontsize=9.5)
+
+
+def learning_curves(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> Figure:
+    """Test macro-F1 against the number of training images, a line per family: images, mean, low, high of each point."""
+    tones = colours(list(curves))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.4, 4.3), layout="constrained")
+        panel = figure.subplots()
+        for name, points in curves.items():
+            images, means, lows, highs = np.array(points, dtype=float).T
+            panel.fill_between(images, lows, highs, color=tones[name], alpha=0.15, linewidth=0)
+            errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
+            panel.errorbar(images, means, errors, fmt="o-", color=tones[name], linewidth=2, capsize=3, label=name)
+        panel.set_xscale("log")
+        ticks = sorted({point[0] for points in curves.values() for point in points})
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        panel.minorticks_off()
+        panel.set(xlabel="training images", ylabel="test macro-F1")
+        panel.legend(loc="lower right")
+    return figure
+
+
 def _curves(axes: Axes, runs: Sequence[pd.DataFrame], column: str, tone: str) -> None:
     """Replicates thin where there are several, their mean bold."""
     for run in runs if len(runs) > 1 else ():

@@ -43,7 +43,9 @@ def image_format(config: dict[str, Any]) -> loader.Format:
     """How the images of a trained network are to be presented to it."""
     mean, std = (tuple(config["normalise"][key]) for key in ("mean", "std"))
     augment = config.get("augment", {})
-    return loader.Format(config["image_size"], mean, std, augment.get("crop_size", 0), augment.get("test_crops", 1))
+    crop = augment.get("crop_size", 0)
+    whole = (augment.get("crop_of") if crop else 0) or config["image_size"]
+    return loader.Format(whole, mean, std, crop, augment.get("test_crops", 1))
 
 
 def pick_device(device: str) -> torch.device:

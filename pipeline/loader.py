@@ -22,12 +22,14 @@ from pipeline.augment.cutout import cutout
 from pipeline.augment.erase import random_erase
 from pipeline.augment.jitter import LUMA, color_jitter, grey
 from pipeline.augment.mixup import mixup, shares
+from pipeline.augment.pca import axes, pca_jitter
 from pipeline.augment.window import window
 from pipeline.stage import StageError
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # area, aspect, top, left, flip, angle, brightness, contrast, saturation, erase or not and its four, cutout's two
 DRAWS = 16
+MORE = 8  # from a generator of their own, where they are used: the policy's five, PCA jitter's three
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,13 @@ class Recipe:
     used: frozenset[str]  # the KEYS that any class uses; the others are skipped
     cutout: int = 0  # side in pixels
     mixup: float = 0.0  # alpha
+    policy: str = "none"
+    pca: float = 0.0  # deviation
+    axes: Tensor | None = None  # (C, C) of colours, for `pca`
+
+    @property
+    def draws(self) -> int:
+        return DRAWS + MORE if self.pca or self.policy != "none" else DRAWS
 
 
 def read(folder: Path, prefix: str = "") -> Images:
@@ -133,9 +142,18 @@ def format_for(
 
 
 def recipe(
-    form: Format, classes: list[str], minority: list[str], augment: dict[str, Any], flip: bool, device: torch.device
+    form: Format,
+    classes: list[str],
+    minority: list[str],
+    augment: dict[str, Any],
+    flip: bool,
+    device: torch.device,
+    covariance: list[list[float]] | None = None,
 ) -> Recipe:
-    """The augmentation of one model; `augment` as in params.yaml, `flip` false where the data set forbids it."""
+    """The augmentation of one model; `augment` as in params.yaml, `flip` false where the data set forbids it.
+
+    `covariance` is that of the training images' channels, which PCA jitter needs.
+    """
     strength = augment["strength"]
     amplitudes = torch.tensor([[augment[name][key] for key in KEYS] for name in ("light", "strong")])
     limits = torch.tensor([0.99, 0.99, 0.99, 180.0, 1.0, 1.0])
@@ -150,6 +168,9 @@ def recipe(
         used=frozenset(key for key, column in zip(KEYS, amplitudes[pipelines].T, strict=True) if column.any()),
         cutout=round(augment["cutout"] * strength),
         mixup=augment["mixup"] * strength,
+        policy=augment.get("policy", "none") if strength else "none",
+        pca=augment.get("pca", 0.0) * strength,
+        axes=axes(covariance).to(device) if covariance else None,
     )
 
 
@@ -162,10 +183,13 @@ def order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
     return torch.multinomial(weights, len(labels), replacement=True, generator=rng)
 
 
-def draw(count: int, seed: int, epoch: int) -> Tensor:
-    """Uniform numbers (count, DRAWS) in [0, 1): what chance decides for each image of an epoch."""
-    rng = np.random.default_rng([seed, epoch, 1])
-    return torch.from_numpy(rng.random((count, DRAWS), dtype=np.float32))
+def draw(count: int, seed: int, epoch: int, wanted: int = DRAWS) -> Tensor:
+    """Uniform numbers (count, wanted) in [0, 1): what chance decides for each image of an epoch."""
+    found = np.random.default_rng([seed, epoch, 1]).random((count, DRAWS), dtype=np.float32)
+    if wanted > DRAWS:
+        more = np.random.default_rng([seed, epoch, 3]).random((count, wanted - DRAWS), dtype=np.float32)
+        found = np.concatenate([found, more], axis=1)
+    return torch.from_numpy(found)
 
 
 def steps(images: Images, batch_size: int) -> int:
@@ -179,7 +203,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """One epoch of augmented batches, on `device`."""
     rows = order(images.labels, sampler, seed, epoch)
-    draws = draw(len(rows), seed, epoch).to(device, non_blocking=True)
+    draws = draw(len(rows), seed, epoch, recipe.draws).to(device, non_blocking=True)
     count = steps(images, batch_size)
     mixing = shares(count, recipe.mixup, np.random.default_rng([seed, epoch, 2])) if recipe.mixup else None
     for step in range(count):
@@ -192,6 +216,12 @@ def train_batches(
         else:  # the order is random: an image's neighbour in it is a random partner
             partners = torch.arange(len(labels), device=device).roll(1)
             yield Batch(mixup(augmented, partners, mixing[step]), labels, labels[partners], mixing[step])
+
+
+def varies(recipe: Recipe) -> bool:
+    """Whether augmentation makes something else of an image in every epoch."""
+    drawn = (recipe.flip, recipe.used, recipe.cutout, recipe.mixup, recipe.pca, recipe.policy != "none")
+    return any(drawn) or bool(recipe.format.crop)
 
 
 def test_batches(images: Images, form: Format, batch_size: int, device: torch.device) -> Iterator[Tensor]:
@@ -207,12 +237,12 @@ def view_batches(images: Images, form: Format, batch_size: int, device: torch.de
 
 
 def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
-    """pixels (N, H, W, 1 or 3) uint8, draws (N, DRAWS), strong (N,) bool -> (N, C, S, S) normalised."""
+    """pixels (N, H, W, 1 or 3) uint8, draws (N, recipe.draws), strong (N,) bool -> (N, C, S, S) normalised."""
     images = normalise(transform(pixels, draws, strong, recipe), recipe.format)
     if "erase" in recipe.used:
         erase = recipe.amplitudes[strong.long(), KEYS.index("erase")]
         images = random_erase(images, chosen=draws[:, 9] < erase, draws=draws[:, 10:14])
-    return cutout(images, recipe.cutout, draws[:, 14:]) if recipe.cutout else images
+    return cutout(images, recipe.cutout, draws[:, 14:16]) if recipe.cutout else images
 
 
 def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:
@@ -222,11 +252,18 @@ def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> 
     """
     crop, aspect, shift, rotate, jitter, _ = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
     signed = draws * 2 - 1
+    if recipe.policy != "none":
+        from pipeline.augment.policy import auto_augment  # late: torchvision takes a second to import
+
+        changed = auto_augment(pixels.permute(0, 3, 1, 2), recipe.policy, draws[:, DRAWS : DRAWS + 5])
+        pixels = changed.permute(0, 2, 3, 1)
     height, width = pixels.shape[1:3]
     size, whole = recipe.format.size, recipe.format.whole
     down, right = signed[:, 2] * shift * height, signed[:, 3] * shift * width
     flip = draws[:, 4] < 0.5 if recipe.flip else None
-    places = (draws[:, 2:4] * (whole - size)).round()  # (N, 2) of the square that is taken of a resized image
+    places = (
+        (draws[:, 2:4] * (whole - size + 1)).floor().clamp(max=whole - size)
+    )  # (N, 2) of the square that is taken of a resized image
     if recipe.used & {"crop", "aspect", "rotate"} or (height, width) != (whole, whole):
         area = 1 - crop * draws[:, 0]
         stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
@@ -246,6 +283,9 @@ def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> 
         images = pixels.permute(0, 3, 1, 2)
     if "jitter" in recipe.used:
         images = color_jitter(images, *(1 + signed[:, 6:9] * jitter[:, None]).unbind(1))
+    if recipe.pca and recipe.axes is not None:
+        channels = len(recipe.axes)
+        images = pca_jitter(images.float(), recipe.axes, recipe.pca, draws[:, DRAWS + 5 : DRAWS + 5 + channels])
     return images
 
 

@@ -85,6 +85,27 @@ def averages(confusion: npt.ArrayLike) -> dict[str, dict[str, Floats]]:
     }
 
 
+def headline_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
+    """Accuracy, macro precision, macro recall and macro-F1 of many matrices (..., K, K): name -> (...)."""
+    each = averages(confusion)["macro"]
+    return {
+        "accuracy": score_arrays(confusion)["accuracy"],
+        "macro_precision": each["precision"],
+        "macro_recall": each["recall"],
+        "macro_f1": each["f1"],
+    }
+
+
+def top_k_accuracy(labels: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
+    """The share of images whose class, of labels (N,), is among the k of highest score (N, K).
+
+    Of equal scores the earlier class ranks first, as with the class predicted.
+    """
+    values, actual = np.asarray(scores), np.asarray(labels)
+    ranked = np.argsort(-values, axis=1, kind="stable")[:, :k]  # (N, k)
+    return float((ranked == actual[:, None]).any(1).mean())
+
+
 def _square(confusion: npt.ArrayLike) -> Floats:
     counts = np.asarray(confusion, dtype=np.float64)
     if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:

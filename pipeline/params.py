@@ -21,11 +21,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "jaffe", "folder"]
+DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "jaffe", "caltech256", "folder"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _LAYER = r"(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)"
@@ -38,6 +39,7 @@ class Dataset(Frozen):
     image_size: Annotated[int, Field(ge=8, le=1024)]
     resize: Literal["crop", "squash"] = "crop"
     imbalance: Annotated[float, Field(ge=1)] = 1.0
+    train_fraction: Share = 1.0
     normalise: Literal["imagenet", "dataset"] = "imagenet"
 
 
@@ -67,7 +69,10 @@ class Augment(Frozen):
     minority: Literal["strong", "light"] = "strong"
     cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
+    policy: Literal["none", "cifar10"] = "none"  # AutoAugment's, learnt on that data set
+    pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
     crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
+    crop_of: Annotated[int, Field(ge=0, le=1024)] = 0  # side to which images are brought before; 0: dataset.image_size
     test_crops: Literal[1, 5, 10] = 1  # the centre; and the corners; and their mirror images: logits are averaged
     light: Pipeline
     strong: Pipeline
@@ -81,7 +86,9 @@ class Train(Frozen):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["cosine", "constant", "onecycle"] = "cosine"
+    schedule: Literal["cosine", "constant", "onecycle", "step"] = "cosine"
+    step_epochs: Positive = 1  # of schedule step: the rate is multiplied by gamma after as many epochs
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # of schedule step
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     sam: Annotated[float, Field(ge=0)] = 0.0
@@ -99,6 +106,9 @@ class Train(Frozen):
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
+    tune: Literal["full", "head", "head_then_full"] = "full"  # what is trained; the rest is frozen, as in evaluation
+    head_epochs: Positive = 1  # of head_then_full: epochs with the backbone frozen
+    full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
 
 
 class Weights(Frozen):
@@ -113,6 +123,7 @@ class _Model(Frozen):
     dropout: Rate = 0.0
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
+    train_fraction: Share = 1.0  # of the training images that the study has; validation and test stay whole
     augment: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
@@ -167,13 +178,35 @@ class HybridModel(_Backbone):
 
 
 LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
+
+
+class AlexNetModel(_Model):
+    """AlexNet as published: 62 million parameters, local response normalisation, from scratch."""
+
+    family: Literal["alexnet"]
+    dropout: Rate = 0.5
+
+
+class TorchvisionModel(_Model):
+    """Any torchvision classifier by name, such as its AlexNet, which has ImageNet weights."""
+
+    family: Literal["torchvision"]
+    backbone: str
+    args: dict[str, Any] = {}
+
+
 FAMILIES = {  # the members of Model
     "timm": TimmModel,
     "hybrid": HybridModel,
     "tiny": TinyModel,
     "cbam_resnet": CbamResnetModel,
+    "alexnet": AlexNetModel,
+    "torchvision": TorchvisionModel,
 }
-Model = Annotated[TimmModel | HybridModel | TinyModel | CbamResnetModel, Field(discriminator="family")]
+Model = Annotated[
+    TimmModel | HybridModel | TinyModel | CbamResnetModel | AlexNetModel | TorchvisionModel,
+    Field(discriminator="family"),
+]
 
 
 class PublishedRow(Frozen):
@@ -261,6 +294,7 @@ def parse(content: object) -> Params:
         try:
             faults += _crop_faults(params, name)
             train = params.model_train(name)
+            faults += _tuning(name, model, train)
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
@@ -297,13 +331,30 @@ def parse(content: object) -> Params:
 
 
 def _crop_faults(params: Params, name: str) -> list[str]:
-    augment, whole = params.model_augment(name), params.dataset.image_size
-    own = f"models.{name}." if {"crop_size", "test_crops"} & params.models[name].augment.keys() else ""
+    augment = params.model_augment(name)
+    whole = augment.crop_of or params.dataset.image_size
+    own = f"models.{name}." if {"crop_size", "crop_of", "test_crops"} & params.models[name].augment.keys() else ""
+    of = "augment.crop_of" if augment.crop_of else "dataset.image_size"
     if augment.crop_size > whole:
-        return [f"params.yaml: {own}augment.crop_size: {augment.crop_size} is more than dataset.image_size, {whole}"]
+        return [f"params.yaml: {own}augment.crop_size: {augment.crop_size} is more than {of}, {whole}"]
     if augment.test_crops > 1 and not augment.crop_size:
         return [f"params.yaml: {own}augment.test_crops: {augment.test_crops} crops need augment.crop_size, which is 0"]
     return []
+
+
+def _tuning(name: str, model: Any, train: Train) -> list[str]:
+    """What is wrong with training a part of a model."""
+    where = f"params.yaml: models.{name}: train.tune: {train.tune}"
+    if train.tune == "full":
+        return []
+    if isinstance(model, HybridModel):
+        return [f"{where}: a hybrid's transformer starts from scratch, so that it is not for freezing; choose full"]
+    faults = []
+    if train.select == "average":
+        faults.append(f"{where} keeps BatchNorm's statistics, which train.select: average computes anew; choose best")
+    if train.tune == "head_then_full" and train.head_epochs >= train.epochs:
+        faults.append(f"{where}: train.head_epochs: {train.head_epochs} leaves none of {train.epochs} epochs")
+    return faults
 
 
 def _refuse_bomb(content: object, path: Path) -> None:

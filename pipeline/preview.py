@@ -23,15 +23,21 @@ def main() -> None:
     study = params.load()
     folder = packed(FIT)
     info = loader.read_info(folder)
+    crop = study.augment.crop_size
     recipe = loader.recipe(
         loader.format_for(
-            study.dataset.image_size, study.dataset.normalise, info["pixels"], channels=3, crop=study.augment.crop_size
+            (study.augment.crop_of if crop else 0) or study.dataset.image_size,
+            study.dataset.normalise,
+            info["pixels"],
+            channels=3,
+            crop=crop,
         ),
         info["classes"],
         info["minority"],
         study.augment.model_dump(),
         info["flip"],
         torch.device("cpu"),
+        info["pixels"]["covariance"],
     )
     shareable = info.get("shareable", False)
     rows = examples(loader.read(folder, "train_"), info, recipe, shareable)
@@ -56,7 +62,7 @@ def examples(
         pixels = images.pixels[index : index + 1] if shareable else card(images.pixels.shape[1:], int(label))
         augmented = loader.augment(
             pixels.expand(VARIANTS, -1, -1, -1),
-            loader.draw(VARIANTS, seed=int(label), epoch=0),
+            loader.draw(VARIANTS, seed=int(label), epoch=0, wanted=recipe.draws),
             recipe.strong[label].expand(VARIANTS),
             recipe,
         )

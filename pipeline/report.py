@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline import calibration, figures, metrics, pairs, params, scorecard, stats, tables, verdicts
+from pipeline import calibration, figures, learning_curve, metrics, pairs, params, scorecard, stats, tables, verdicts
 from pipeline.stage import StageError, checkout, run, study, whole, write_json
 
 REPORTS = Path("reports")
@@ -54,6 +54,19 @@ class Trained:
         return len(self.predicted)
 
     @property
+    def measures(self) -> dict[str, stats.Interval]:
+        """Accuracy, top-5 accuracy where there are more classes than five, macro precision, recall and F1."""
+        found = stats.intervals(self.confusions, measure=metrics.headline_arrays)
+        hits = [evaluation["scores"].get("top5_accuracy") for evaluation in self.evaluations]
+        if None in hits:
+            return found
+        right = np.rint(np.array(hits) * len(self.actual)).astype(np.int64)  # (R,)
+        counts = np.zeros((len(right), 2, 2), dtype=np.int64)
+        counts[:, 0, 0], counts[:, 0, 1] = right, len(self.actual) - right
+        top = stats.intervals(counts, measure=lambda matrices: {"top5": metrics.score_arrays(matrices)["accuracy"]})
+        return {"accuracy": found.pop("accuracy"), "top5_accuracy": top["top5"], **found}
+
+    @property
     def costs(self) -> list[dict[str, float]]:
         return [evaluation["cost"] for evaluation in self.evaluations]
 
@@ -83,6 +96,8 @@ def main() -> None:
     reports = [classification(model, data) for model in models]
     verdict = pairs_table(tested_pairs, models, data) if tested_pairs else None
     believed = calibration_table(models, data)
+    measured = tables.metrics({model.name: model.measures for model in models}, comparison_caption(models, data))
+    learnt = learning_curves(models)
     lines = compare(settings, data, models)
     card = scorecard.table(lines, scorecard_caption(models, data)) if lines else None
 
@@ -91,8 +106,8 @@ def main() -> None:
         page, numbers = (stack.enter_context(whole(REPORTS / name)) for name in ("report.html", "metrics.json"))
         for folder in outputs:
             folder.mkdir()
-        drawn = draw(models, data, outputs[0])
-        for table in filter(None, (overview, verdict, believed, *reports, card)):
+        drawn = draw(models, data, learnt, outputs[0])
+        for table in filter(None, (overview, verdict, believed, measured, *reports, card)):
             tables.write(table, outputs[1])
         html = render(
             settings,
@@ -108,6 +123,7 @@ def main() -> None:
             card,
             drawn,
             picture,
+            learnt,
         )
         page.write_text(html, encoding="utf-8")
         write_json(numbers, summary)
@@ -140,6 +156,8 @@ def main() -> None:
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
     print(terminal(models))
+    for text in learning_curve.sentences(learnt):
+        print(text)
     if tested_pairs:
         print(verdicts.sentence(tested_pairs, models[0].runs))
     if lines:
@@ -190,7 +208,7 @@ def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) ->
             f"evaluate@{run_name}",
             ("actual", "predicted", *probabilities),
         )
-        columns = ("epoch", "train_loss", "val_accuracy", "val_macro_f1")
+        columns = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_macro_f1")
         histories.append(read_csv(REPORTS / "histories" / f"{run_name}.csv", f"train@{run_name}", columns))
         if [each["class"] for each in evaluation["classes"]] != classes:
             raise StageError(f"report: {path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
@@ -257,6 +275,11 @@ def headline(model: Trained) -> dict[str, Any]:
     first = model.evaluations[0]
     return {
         **intervals,
+        **{
+            name: {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
+            for name, each in model.measures.items()
+            if name not in intervals
+        },
         "val_macro_f1": selected(model),
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
@@ -265,9 +288,15 @@ def headline(model: Trained) -> dict[str, Any]:
 
 
 def selected(model: Trained) -> dict[str, float]:
-    """Validation macro-F1 of the epochs that were evaluated: what settings are to be chosen by, not the test scores."""
+    """Validation macro-F1 of the epochs that were evaluated: what settings are to be chosen by, not the test scores.
+
+    With an interval over replicates where there are several; it is too high by what the choice of the epoch gives.
+    """
     values = [evaluation["selected"]["val_macro_f1"] for evaluation in model.evaluations]
-    return {"mean": float(np.mean(values)), "n": len(values)}
+    if len(values) == 1:
+        return {"mean": values[0], "n": 1}
+    found = stats.over_replicates(values)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
 def line(model: Trained) -> tables.Line:
@@ -424,7 +453,21 @@ def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     )
 
 
-def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+def learning_curves(models: Sequence[Trained]) -> learning_curve.Curves:
+    """The models that differ in how many training images they saw; none where evaluations do not say how many."""
+    points = {}
+    for model in models:
+        first = model.evaluations[0]
+        if (images := first.get("train_images")) is not None:
+            scores = metrics.score_arrays(model.confusions)["macro_f1"]  # (R,)
+            point = learning_curve.Point(model.name, images, scores, model.scores["macro_f1"])
+            points[model.name] = (first["config"]["model"], point)
+    return learning_curve.curves(points)
+
+
+def draw(
+    models: Sequence[Trained], data: Mapping[str, Any], learnt: learning_curve.Curves, folder: Path
+) -> dict[str, Path]:
     """Every figure into `folder`, as PNG and SVG; returns the SVGs by name."""
     classes = [each["class"] for each in data["classes"]]
     counts = {title: [each[split] for each in data["classes"]] for split, title in SPLITS.items()}
@@ -437,7 +480,24 @@ def draw(models: Sequence[Trained], data: Mapping[str, Any], folder: Path) -> di
         ),
         "validation_macro_f1": figures.validation_macro_f1(histories, selected),
         "training_curves": figures.training_curves(histories),
+        "error_curves": figures.error_curves(histories),
+        "metrics": figures.metric_chart(
+            {
+                model.name: {
+                    tables.MEASURE_TITLES[name]: (each.mean, each.low, each.high)
+                    for name, each in model.measures.items()
+                }
+                for model in models
+            }
+        ),
     }
+    if learnt:
+        drawn["learning_curves"] = figures.learning_curves(
+            {
+                name: [(point.images, point.score.mean, point.score.low, point.score.high) for point in points]
+                for name, points in learnt.items()
+            }
+        )
     runs = {model.name: list(zip(model.confidence, model.predicted == model.actual, strict=True)) for model in models}
     drawn["reliability"] = figures.reliability(
         {name: [calibration.reliability(*run) for run in each] for name, each in runs.items()}
@@ -517,6 +577,7 @@ def render(
     card: tables.Table | None,
     drawn: Mapping[str, Path],
     picture: Path,
+    learnt: learning_curve.Curves,
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -543,6 +604,8 @@ def render(
         lead=lead(models, tested_pairs),
         pairs=len(tested_pairs),
         verdict=verdict,
+        learnt=list(learnt),
+        learnt_texts=learning_curve.sentences(learnt),
         matrix=verdicts.matrix(tested_pairs, ranking(models)) if len(tested_pairs) > verdicts.FEW else [],
         held=verdicts.sentence(tested_pairs, models[0].runs) if tested_pairs else "",
         believed=believed,

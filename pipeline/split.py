@@ -24,6 +24,7 @@ from PIL import Image
 
 from pipeline import params
 from pipeline.stage import StageError, run, study, whole, write_json
+from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
 DRAWN = {"test": "split.test_fraction", "val": "split.val_fraction"}  # split -> the key that says how much is drawn
@@ -41,7 +42,8 @@ def main() -> None:
     for rows in assigned:
         unique, dropped = settle_duplicates(raw, rows, rule.duplicates)
         thinned_rows = thin(unique["train"], raw.labels, config.dataset.imbalance, seed)
-        parts.append(({**unique, "train": thinned_rows}, dropped, len(unique["train"])))
+        fraction = subset(raw.labels[thinned_rows], config.dataset.train_fraction, seed)
+        parts.append(({**unique, "train": thinned_rows[fraction]}, dropped, len(unique["train"])))
 
     with whole(FIT) as fit, whole(TEST) as test, whole(REPORT) as report:
         summaries = []
@@ -50,6 +52,7 @@ def main() -> None:
             summaries.append(leave(raw, config, assigned[fold], rows, *places) | {"dropped": dropped})
         first = summaries[0]  # of folds, what the report counts
         content = {key: value for key, value in first.items() if key != "dropped"}
+        content["train_fraction"] = config.dataset.train_fraction
         if rule.folds:
             content["cross_validation"] = {"folds": rule.folds, "by": rule.folds_by}
             joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
@@ -75,7 +78,7 @@ def leave(
     digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
-    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels))
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed))
     shareable = raw.info["shareable"]
     write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"], "shareable": shareable})
     return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
@@ -344,8 +347,8 @@ def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tu
                 manifest.writerow(line[skipped:])
 
 
-def statistics(images: np.ndarray) -> dict[str, list[float]]:
-    """Mean and standard deviation, as fractions of 255, of each channel of images (N, S, S, C) uint8; exact."""
+def statistics(images: np.ndarray) -> dict[str, Any]:
+    """Mean, deviation and covariance, as fractions of 255, of the channels of images (N, S, S, C) uint8; exact."""
     counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
     for start in range(0, len(images), 1024):
         part = images[start : start + 1024].reshape(-1, images.shape[-1])
@@ -354,11 +357,29 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
     shares = counts / counts.sum(1, keepdims=True)  # (C, 256)
     mean = shares @ values
     std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
-    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
+    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist(), "covariance": covariance(images)}
+
+
+def covariance(images: np.ndarray) -> list[list[float]]:
+    """Of the channels of images (N, S, S, C) uint8, as fractions of 255: (C, C); exact, for sums of whole numbers."""
+    channels = images.shape[-1]
+    total, products, count = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64), 0
+    for start in range(0, len(images), 256):
+        part = images[start : start + 256].reshape(-1, channels).astype(np.float64)  # whole numbers below 2**53
+        total += part.sum(0).astype(np.int64)
+        products += (part.T @ part).astype(np.int64)
+        count += len(part)
+    mean = total / count
+    return ((products / count - np.outer(mean, mean)) / 255**2).round(8).tolist()
 
 
 def fit_info(
-    raw: Raw, minority: list[str], per_class: dict[str, dict[str, int]], digest: str, pixels: dict[str, list[float]]
+    raw: Raw,
+    minority: list[str],
+    per_class: dict[str, dict[str, int]],
+    digest: str,
+    pixels: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
     """data/fit/info.json; the variant is that of the training and validation images alone."""
     return {
@@ -373,6 +394,7 @@ def fit_info(
         "val": per_class["val"],
         "digest": digest,
         "pixels": pixels,
+        "seed": seed,
     }
 
 

@@ -27,6 +27,15 @@ SCORE_TITLES = {
 }
 
 
+MEASURE_TITLES = {
+    "accuracy": "Accuracy",
+    "top5_accuracy": "Top-5 accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro-F1",
+}
+
+
 @dataclass(frozen=True)
 class Table:
     """`frame` has the numbers, `header` and `cells` the text; the first column names the line, the others are values.
@@ -95,6 +104,27 @@ def comparison(lines: Sequence[Line], caption: str) -> Table:
     header = ("Model", *(SCORE_TITLES[name] for name in SCORES), "n", "Parameters", "FLOPs", "Weights", "Training")
     header += ("Initialisation", *(["Own settings"] * overridden))
     return Table("comparison", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
+def metrics(models: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
+    """Each model's accuracy, top-5 accuracy where all have it, macro precision, macro recall and macro-F1."""
+    names = [name for name in MEASURE_TITLES if all(name in values for values in models.values())]
+    rows = [
+        {"model": model}
+        | {
+            name + suffix: getattr(values[name], field)
+            for name in names
+            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+        | {"n": values["accuracy"].n}
+        for model, values in models.items()
+    ]
+    cells = [
+        (model, *(score_interval(values[name]) for name in names), str(values["accuracy"].n))
+        for model, values in models.items()
+    ]
+    header = ("Model", *(MEASURE_TITLES[name] for name in names), "n")
+    return Table("metrics", caption, pd.DataFrame(rows), header, tuple(cells))
 
 
 def classification(name: str, confusions: npt.ArrayLike, classes: Sequence[str], caption: str) -> Table:

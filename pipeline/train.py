@@ -24,9 +24,22 @@ from tqdm import tqdm
 from pipeline import engine, inference, loader, networks, params, resume, tracking
 from pipeline.stage import StageError, commit, packed, run, whole, write_json
 from pipeline.stage import study as study_name
+from pipeline.subset import subset
 
 FIT = Path("data/fit")
-CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
+CODE = (
+    "augment/*",
+    "losses/*",
+    "networks/*",
+    "optim/*",
+    "engine",
+    "inference",
+    "loader",
+    "metrics",
+    "subset",
+    "train",
+    "transfer",
+)
 
 
 def main() -> None:
@@ -52,15 +65,16 @@ def train(name: str, replicate: int) -> None:
         raise StageError(
             "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
         )
-    side = crop or config["image_size"]
+    side = (config["augment"]["crop_of"] if crop else 0) or config["image_size"]
     network = networks.build(
-        name=name, classes=len(info["classes"]), image_size=side, seed=replicate, **config["network"]
+        name=name, classes=len(info["classes"]), image_size=crop or side, seed=replicate, **config["network"]
     )
     channels = networks.channels(network)
-    form = loader.format_for(config["image_size"], study.dataset.normalise, info["pixels"], channels, crop, views)
+    form = loader.format_for(side, study.dataset.normalise, info["pixels"], channels, crop, views)
     config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
+    train_images = fraction_of(loader.read(images, "train_"), config["train_fraction"], info["seed"])
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
@@ -75,12 +89,20 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(images, "train_"), loader.read(images, "val_")
+            val_images = loader.read(images, "val_")
             fit = engine.fit(
                 network,
                 train_images,
                 val_images,
-                loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device),
+                loader.recipe(
+                    form,
+                    info["classes"],
+                    info["minority"],
+                    config["augment"],
+                    info["flip"],
+                    device,
+                    info["pixels"]["covariance"],
+                ),
                 {**protocol, "precision": precision},
                 classes=len(info["classes"]),
                 seed=replicate,
@@ -98,6 +120,7 @@ def train(name: str, replicate: int) -> None:
             "started": started,
             "machine": machine,
             "seconds": fit.seconds,
+            "train_images": len(train_images),
             "images_per_second": speed,
             "selected": dataclasses.asdict(fit.selected),
         }
@@ -123,6 +146,8 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
     """Everything that determines a training, as plain values."""
     network = study.models[name].model_dump()
     overrides = network.pop("train") | network.pop("augment")
+    fraction = network.pop("train_fraction")
+    overrides |= {"train_fraction": fraction} if fraction < 1 else {}
     protocol = study.model_train(name).model_dump()
     if protocol["margin"] != "none":
         network["angular"] = protocol["margin_scale"] if protocol["margin"] == "arcface" else 0.0
@@ -133,11 +158,20 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "image_size": study.dataset.image_size,
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
+        "train_fraction": fraction,
         "train": protocol,
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,
     }
+
+
+def fraction_of(images: loader.Images, fraction: float, seed: int) -> loader.Images:
+    """A stratified subset by the split's seed; of one fraction every model and replicate sees the same images."""
+    if fraction == 1:
+        return images
+    rows = torch.from_numpy(subset(images.labels.numpy(), fraction, seed))
+    return loader.Images(images.pixels[rows], images.labels[rows])
 
 
 def sources() -> list[Path]:

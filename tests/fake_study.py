@@ -23,6 +23,7 @@ def write(
     replicates: Sequence[int] = (0, 1, 2),
     classes: Sequence[str] = tuple("0123456789"),
     epochs: int = 25,
+    train_images: dict[str, int] | None = None,
     images: int = 360,
     overrides: dict[str, dict[str, Any]] | None = None,
     published: Sequence[dict[str, Any]] = (),
@@ -61,6 +62,11 @@ def write(
             config["model"] = _plain(params["models"][name])
             config["train"].update(overrides.get(name, {}))
             _replicate(reports, name, replicate, classes, test, config, overrides.get(name, {}), rng, latency)
+            if train_images is not None:  # evaluations that were made before it was counted have no such key
+                path = reports / "evaluations" / f"{name}-{replicate}.json"
+                evaluation = json.loads(path.read_text(encoding="utf-8")) | {"train_images": train_images[name]}
+                evaluation["scores"]["top5_accuracy"] = 0.9 + replicate / 100
+                path.write_text(json.dumps(evaluation), encoding="utf-8")
     return folder
 
 

@@ -19,7 +19,7 @@ from pipeline.stage import StageError
 from tests import small_study
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("predict", "export", "models", "prune", "verify", "check", "schema", "completion")
+COMMANDS = ("predict", "export", "models", "prune", "verify", "ablation", "check", "schema", "completion")
 
 
 def versus(*arguments: str) -> int:

@@ -51,6 +51,11 @@ PROTOCOL = {
     "average": "swa",
     "average_start": 0.5,
     "ema_decay": 0.9,
+    "tune": "full",
+    "head_epochs": 1,
+    "full_lr_factor": 0.1,
+    "step_epochs": 1,
+    "gamma": 0.1,
 }
 PIPELINE = {"crop": 0.2, "aspect": 0.1, "shift": 0.1, "rotate": 5.0, "jitter": 0.1, "erase": 0.0}
 AUGMENT = {"flip": True, "minority": "strong", "cutout": 0, "mixup": 0.0, "light": PIPELINE, "strong": PIPELINE}

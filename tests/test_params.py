@@ -32,14 +32,15 @@ TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": 
 GONE = object()  # in place of a value: the key is taken away
 
 TOP = "dataset, split, replicates, augment, train, models, published"
-AUGMENT = "strength, flip, minority, cutout, mixup, crop_size, test_crops, light, strong"
+AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, test_crops, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
-    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, sam,"
+    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"
+    " warmup_epochs, clip_norm, sam,"
     " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
-    " center_loss, select, average, average_start, ema_decay"
+    " center_loss, select, average, average_start, ema_decay, tune, head_epochs, full_lr_factor"
 )
-MODEL = "pretrained, dropout, blurpool, squeeze_excite, augment, train"
+MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"
 HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
 TINY = MODEL + ", family, layers, in_channels, bias"
@@ -63,7 +64,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "dataset.imagesize",
         32,
         "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
-        " imbalance, normalise",
+        " imbalance, train_fraction, normalise",
     ),
     (
         "split.seeds",
@@ -124,29 +125,37 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.epochs", GONE, "train.epochs: missing; it is needed"),
     ("models.cnn.backbone", GONE, "models.cnn.backbone: missing; it is needed"),
     ("models.tiny.layers", GONE, "models.tiny.layers: missing; it is needed"),
-    ("models.cnn.family", GONE, "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet"),
+    (
+        "models.cnn.family",
+        GONE,
+        "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet, alexnet, torchvision",
+    ),
     # not among the choices
     (
         "dataset.name",
         "cifar",
-        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
+        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, caltech256, folder",
     ),
     (
         "published",
         [TABLE | {"dataset": "minst"}],
-        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, folder",
+        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, caltech256,"
+        " folder",
     ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
     ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
     ("train.precision", "half", "train.precision: got 'half'; choose from auto, fp32, bf16, fp16"),
     ("train.optimizer", "adam", "train.optimizer: got 'adam'; choose from adamw, sgd"),
-    ("train.schedule", "step", "train.schedule: got 'step'; choose from cosine, constant, onecycle"),
+    ("train.schedule", "steps", "train.schedule: got 'steps'; choose from cosine, constant, onecycle, step"),
     ("train.sampler", "balanced", "train.sampler: got 'balanced'; choose from weighted, shuffle"),
     ("train.loss", "ce", "train.loss: got 'ce'; choose from cross_entropy, focal"),
     ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
+    ("train.tune", "heads", "train.tune: got 'heads'; choose from full, head, head_then_full"),
+    ("augment.policy", "svhn", "augment.policy: got 'svhn'; choose from none, cifar10"),
+    ("dataset.train_fraction", 0, "dataset.train_fraction: got 0; wanted greater than 0"),
     ("dataset.normalise", "mnist", "dataset.normalise: got 'mnist'; choose from imagenet, dataset"),
     (
         "models.cnn.augment",
@@ -173,7 +182,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ),
     ("augment.crop_size", 44, "augment.crop_size: 44 is more than dataset.image_size, 32"),
     ("models.cnn.augment", {"crop_size": 33}, "models.cnn.augment.crop_size: 33 is more than dataset.image_size, 32"),
-    ("models.cnn.family", "cnn", "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet"),
+    (
+        "models.cnn.family",
+        "cnn",
+        "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet, alexnet, torchvision",
+    ),
     (
         "models.hybrid.pool",
         "avg",
@@ -434,3 +447,8 @@ def test_pretrained_takes_a_switch_or_a_path(pretrained: bool | str) -> None:
     model = params.parse(edited("models.cnn.pretrained", pretrained)).models["cnn"]
     assert model.pretrained == pretrained
     assert type(model.pretrained) is type(pretrained)
+
+
+def test_a_crop_is_no_larger_than_what_it_is_cut_from() -> None:
+    with pytest.raises(StageError, match=r"augment\.crop_size: 999 is larger than the image it is cut from, "):
+        params.parse(edited("augment.crop_size", 999))

@@ -139,7 +139,7 @@ def test_metrics_json_has_scikit_learns_scores_over_the_predictions(reported: Pa
         ]
         assert values["train_seconds"] == pytest.approx(np.mean(seconds))
         assert set(values) == {
-            *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy"),
+            *("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_precision", "macro_recall"),
             *("val_macro_f1", "parameters", "flops", "weight_bytes", "train_seconds", "images"),
         }
 
@@ -307,6 +307,32 @@ def test_evaluated_epochs_are_marked_and_means_end_with_the_shortest_replicate()
     assert marks == [(4, 0.5), (2, pytest.approx(0.4))]
     bold = max(panel.lines, key=lambda line: (line.get_linewidth(), line.get_marker() == "None"))
     assert list(bold.get_xdata()) == [1, 2, 3]
+
+
+def test_metrics_stand_side_by_side_with_their_intervals_and_errors_over_epochs() -> None:
+    chart = figures.metric_chart({"cnn": {"Accuracy": (0.9, 0.8, 0.95), "Macro-F1": (0.7, 0.7, 0.7)}})
+    panel = chart.axes[0]
+    assert [patch.get_height() for patch in panel.patches] == [0.9, 0.7]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["Accuracy", "Macro-F1"]
+    run = pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.5, 0.75], "val_accuracy": [0.6, 0.9]})
+    lines = figures.error_curves({"cnn": [run]}).axes[0].get_lines()
+    assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.25], pytest.approx([0.4, 0.1])]
+
+
+def test_a_curve_over_training_images_and_top_5_accuracy_are_reported_where_they_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"cnn_10": 100, "cnn_20": 200}
+    small(tmp_path, models=tuple(sizes), train_images=sizes)
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    assert (tmp_path / "reports/figures/learning_curves.svg").exists()
+    assert "How many training images?" in Page((tmp_path / "reports/report.html").read_text()).text
+    rows = pd.read_csv(tmp_path / "reports/tables/metrics.csv").set_index("model")
+    assert rows.loc["cnn_10", "top5_accuracy"] == pytest.approx(0.905, abs=0.002)  # of 0.90 and 0.91
+    written = json.loads((tmp_path / "reports/metrics.json").read_text())["models"]["cnn_20"]
+    assert written["top5_accuracy"]["mean"] == pytest.approx(rows.loc["cnn_20", "top5_accuracy"])
+    assert written["top5_accuracy"]["n"] == 2
 
 
 def test_latency_is_a_bar_of_the_replicates_mean_a_dot_for_each_and_its_number() -> None:

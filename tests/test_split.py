@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline import fetch, split
 from pipeline.stage import StageError
+from pipeline.subset import subset
 from tests.trees import class_tree, encoded, fer2013_folders, put, rafdb_folders, recorded, striped, study
 
 PAPER = {
@@ -155,6 +156,29 @@ def test_only_training_images_are_thinned(prepared: Any) -> None:
     assert json.loads((thinned / "reports/data.json").read_text())["found"]["train"] == 1149
 
 
+def test_a_fraction_is_stratified_and_what_a_smaller_one_keeps_a_larger_one_keeps_too() -> None:
+    labels = np.repeat(np.arange(3), [200, 50, 2])
+    kept = [subset(labels, fraction, seed=3) for fraction in (0.01, 0.1, 0.2, 1.0)]
+    assert [np.bincount(labels[rows]).tolist() for rows in kept] == [[2, 1, 1], [20, 5, 1], [40, 10, 1], [200, 50, 2]]
+    assert set(kept[0]) < set(kept[1]) < set(kept[2]) < set(kept[3])
+    assert set(kept[1]) != set(subset(labels, 0.1, seed=4))
+
+
+def test_a_fraction_of_the_training_images_leaves_validation_and_test_whole(prepared: Any) -> None:
+    folders = [prepared("digits", dataset__imbalance=3, dataset__train_fraction=part) for part in (0.1, 0.2, 1.0)]
+    for folder in folders[:2]:
+        assert contents(folder / "data/test") == contents(folders[2] / "data/test")
+        val = "val_images.npy"
+        assert (folder / "data/fit" / val).read_bytes() == (folders[2] / "data/fit" / val).read_bytes()
+    names = [{row["name"] for row in manifest(folder / "data/fit") if row["split"] == "train"} for folder in folders]
+    assert names[0] < names[1] < names[2]
+    tenth, whole = (
+        [row["train"] for row in json.loads((folder / "reports/data.json").read_text())["classes"]]
+        for folder in folders[::2]
+    )
+    assert tenth == [max(1, round(count / 10)) for count in whole]
+
+
 # packing
 
 
@@ -234,7 +258,17 @@ def test_mean_and_deviation_are_numpys(channels: int, count: int) -> None:
 
 
 def test_the_statistics_of_images_all_alike() -> None:
-    assert split.statistics(np.full((4, 2, 2, 1), 51, np.uint8)) == {"mean": [0.2], "std": [0.0]}
+    assert split.statistics(np.full((4, 2, 2, 1), 51, np.uint8)) == {
+        "mean": [0.2],
+        "std": [0.0],
+        "covariance": [[0.0]],
+    }
+
+
+def test_the_covariance_of_the_channels_is_numpys() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), dtype=np.uint8)
+    wanted = np.cov(images.reshape(-1, 3).T / 255, bias=True)
+    assert split.covariance(images) == pytest.approx(wanted, abs=1e-8)
 
 
 def test_statistics_are_those_of_the_training_images_alone(tmp_path: Path, prepared: Any) -> None:

@@ -135,6 +135,24 @@ def jaffe(root: Path, counts: Mapping[str, int] = JAFFE, side: int = 64, seed: i
     return root
 
 
+def caltech256_folders(root: Path, classes: int = 3, count: int = 10, seed: int = 0) -> Path:
+    """Caltech-256 as its archive has it: images of any size and mode, and files that are none."""
+    rng = np.random.default_rng(seed)
+    for number in range(1, classes + 1):
+        folder = root / "256_ObjectCategories" / f"{number:03d}.thing-{number}"
+        for image in range(1, count + 1):
+            height, width = rng.integers(20, 40, 2)
+            pixels = striped(number, int(height), int(width), 3, rng)
+            mode = ("RGB", "L", "P", "CMYK", "RGBA")[image % 5]
+            kind = "png" if mode in ("P", "RGBA") else "jpeg"  # as it says .jpg all the same
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).convert(mode).save(buffer, kind)
+            put(folder / f"{number:03d}_{image:04d}.jpg", buffer.getvalue())
+        put(folder / "RENAME2", b"#!/bin/sh\n")
+        put(folder / "greg" / "notes.jpg", b"no image")
+    return root
+
+
 def archived(folder: Path, kind: str = "zip") -> Path:
     """An archive of `folder` beside it; `kind` is zip, tar or gztar."""
     return Path(shutil.make_archive(str(folder), kind, folder))

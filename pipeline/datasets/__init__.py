@@ -17,6 +17,7 @@ REGISTRY = {
     "fer2013": "pipeline.datasets.fer2013",
     "rafdb": "pipeline.datasets.rafdb",
     "jaffe": "pipeline.datasets.jaffe",
+    "caltech256": "pipeline.datasets.caltech256",
     "folder": "pipeline.datasets.folder",
 }
 EMBEDDED = ("digits",)  # ship inside a library: no source to read

@@ -18,7 +18,8 @@ class Download:
 
     filename: str
     urls: tuple[str, ...]  # tried in this order
-    sha256: str
+    sha256: str = ""
+    md5: str = ""  # where no SHA-256 is published
 
 
 @dataclass(frozen=True)

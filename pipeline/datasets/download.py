@@ -22,19 +22,18 @@ def cache_folder() -> Path:
 def official_file(download: Download, folder: Path) -> Path:
     """The file, from `folder` if it is there and sound, else from the first of its URLs that answers.
 
-    Raises StageError if no URL gives the whole file, or if its SHA-256 is not the published one.
+    Raises StageError if no URL gives the whole file, or if its checksum is not the published one.
     """
     path = folder / download.filename
-    if path.is_file() and sha256_of(path) == download.sha256:
+    if path.is_file() and not _damage(path, download):
         return path
     faults = []
     for url in download.urls:
         try:
             with whole(path) as partial:
                 _transfer(url, partial)
-                found = sha256_of(partial)
-                if found != download.sha256:
-                    raise StageError(f"SHA-256 is {found}, not the published {download.sha256}")
+                if damage := _damage(partial, download):
+                    raise StageError(damage)
             return path
         except StageError as error:
             faults.append(f"{url}: {error}")
@@ -61,6 +60,15 @@ def sha256_of(path: Path) -> str:
     import pooch
 
     return pooch.file_hash(str(path), alg="sha256")
+
+
+def _damage(path: Path, download: Download) -> str:
+    """How a file's checksum differs from the published one; empty if it does not."""
+    import pooch
+
+    name, kind, wanted = ("SHA-256", "sha256", download.sha256) if download.sha256 else ("MD5", "md5", download.md5)
+    found = pooch.file_hash(str(path), alg=kind)
+    return "" if found == wanted else f"{name} is {found}, not the published {wanted}"
 
 
 def _transfer(url: str, path: Path) -> None:

@@ -75,6 +75,14 @@ def builder(family: str) -> Callable[..., nn.Module]:
         from pipeline.networks import hybrid
 
         return hybrid.build
+    if family == "alexnet":
+        from pipeline.networks import alexnet
+
+        return alexnet.build
+    if family == "torchvision":
+        from pipeline.networks import torchvision_classifier
+
+        return torchvision_classifier.build
     from pipeline.networks import timm_classifier
 
     return timm_classifier.build
@@ -83,6 +91,13 @@ def builder(family: str) -> Callable[..., nn.Module]:
 def channels(network: nn.Module) -> int:
     """How many channels the images have that a network takes: those of its first convolution."""
     return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+def head(network: nn.Module) -> nn.Module:
+    """The layer that gives the logits: what a frozen backbone leaves to train."""
+    if callable(classifier := getattr(network, "get_classifier", None)):  # timm's
+        return classifier()
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
 
 
 def weights_name(config: dict[str, Any]) -> bool | str:
@@ -100,9 +115,12 @@ def initialisation(network: nn.Module, config: dict[str, Any]) -> str:
         return "from scratch"
     if isinstance(config["network"]["pretrained"], Mapping):
         return f"weights {name}"
+    family = config["network"]["family"]
+    if family == "torchvision":
+        return f"torchvision {config['network']['backbone']} {name if name is not True else 'ImageNet-1K'}"
     if name is True:
         tags: Any = next(
             (module.pretrained_cfg for module in network.modules() if hasattr(module, "pretrained_cfg")), {}
         )
         name = f"{tags['architecture']}.{tags['tag']}"
-    return f"backbone {name}, transformer from scratch" if config["network"]["family"] == "hybrid" else f"timm {name}"
+    return f"backbone {name}, transformer from scratch" if family == "hybrid" else f"timm {name}"

@@ -26,11 +26,8 @@ def create(backbone: str, *, image_size: int, pretrained: bool | str, **argument
     if config is not None and config.fixed_input_size:
         arguments = {"img_size": image_size, **arguments}
     if isinstance(pretrained, str):
-        path = Path(pretrained).expanduser()
-        if not path.is_file():
-            raise StageError(f"pretrained: no file {pretrained!r}; give a path from the study's folder, true or false")
-        _check_readable(path)
-        arguments["pretrained_cfg_overlay"] = {"file": str(path)}
+        read_weights(pretrained)
+        arguments["pretrained_cfg_overlay"] = {"file": str(Path(pretrained).expanduser())}
     try:
         with warnings.catch_warnings(), _loading_log() as log:
             warnings.simplefilter("ignore")
@@ -52,9 +49,13 @@ def create(backbone: str, *, image_size: int, pretrained: bool | str, **argument
     return network
 
 
-def _check_readable(path: Path) -> None:
+def read_weights(pretrained: str) -> dict[str, Any]:
+    """The tensors of a local file by name."""
+    path = Path(pretrained).expanduser()
+    if not path.is_file():
+        raise StageError(f"pretrained: no file {pretrained!r}; give a path from the study's folder, true or false")
     try:
-        timm.models.load_state_dict(str(path))
+        return timm.models.load_state_dict(str(path))
     except Exception as error:  # whatever safetensors and pickle raise on bytes that are not theirs
         raise StageError(
             f"pretrained: {path} cannot be read as weights ({type(error).__name__}: {_reason(error)}); give a"

@@ -1,6 +1,7 @@
 """Learning rate by step, a function of the step alone, so that it needs no state to resume.
 
-Linear warm-up, then constant or cosine (Loshchilov and Hutter 2017, arXiv:1608.03983); or One Cycle (Smith and Topin
+Linear warm-up, then constant, by steps (as torch's StepLR, counted from the end of the warm-up) or cosine (Loshchilov
+and Hutter 2017, arXiv:1608.03983); or One Cycle (Smith and Topin
 2018, arXiv:1708.07120) as torch's OneCycleLR anneals it, up in the first half and down in the second. Departs: the
 momentum stays.
 """
@@ -10,8 +11,20 @@ import math
 START, END = 25, 25e4  # One Cycle begins at lr / START and ends at lr / END
 
 
-def learning_rate(step: int, *, steps: int, lr: float, schedule: str, warmup_steps: int = 0) -> float:
-    """The rate of step 0, 1, ..., steps - 1. One Cycle has its own warm-up."""
+def learning_rate(
+    step: int,
+    *,
+    steps: int,
+    lr: float,
+    schedule: str,
+    warmup_steps: int = 0,
+    drop_every: int = 0,
+    gamma: float = 1.0,
+) -> float:
+    """The rate of step 0, 1, ..., steps - 1. One Cycle has its own warm-up.
+
+    "step" multiplies the rate by `gamma` after every `drop_every` steps.
+    """
     if schedule == "onecycle":
         peak = 0.5 * steps - 1
         if step < peak:
@@ -21,6 +34,8 @@ def learning_rate(step: int, *, steps: int, lr: float, schedule: str, warmup_ste
         return lr * (step + 1) / (warmup_steps + 1)
     if schedule == "constant":
         return lr
+    if schedule == "step":
+        return lr * gamma ** ((step - warmup_steps) // drop_every)
     return _cosine(lr, 0.0, (step - warmup_steps) / (steps - warmup_steps))
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
 from pipeline.optim.schedule import learning_rate
 
@@ -79,3 +79,13 @@ def test_no_step_is_taken_at_a_rate_of_zero(schedule: str) -> None:
     for steps in (*range(1, 40), 7820):
         warmup = steps // 3
         assert min(rates(steps=steps, lr=1e-3, schedule=schedule, warmup_steps=warmup)) > 0
+
+
+@pytest.mark.parametrize(("every", "gamma"), [(3, 0.1), (10, 0.5), (40, 0.1)])
+def test_steps_are_torchs_step_lr_after_the_warm_up(every: int, gamma: float) -> None:
+    wanted = torchs(StepLR, 25, 0.1, step_size=every, gamma=gamma)
+    settings = {"lr": 0.1, "schedule": "step", "drop_every": every, "gamma": gamma}
+    assert rates(steps=25, **settings) == pytest.approx(wanted)
+    warm = rates(steps=29, warmup_steps=4, **settings)
+    assert warm[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08])
+    assert warm[4:] == pytest.approx(wanted)

@@ -1,0 +1,51 @@
+"""Caltech-256 (Griffin, Holub & Perona 2007): 30,607 images of 256 categories and of clutter, of any size and mode.
+
+Source: `001.ak47/001_0001.jpg` to `257.clutter/257_0827.jpg`, anywhere below the source. There is no official split.
+Other files that lie in the folders (the official archive has such) are left out.
+"""
+
+import re
+
+from pipeline.datasets.collection import About, Collection, Download, Image
+from pipeline.datasets.layouts import from_file
+from pipeline.datasets.tree import Tree
+from pipeline.stage import StageError
+
+IMAGES = 30_607
+
+ABOUT = About(
+    title="Caltech-256",
+    classes=(),
+    flip=True,
+    shareable=False,
+    licence="CC BY 4.0 for the collection; the images are their owners'",
+    homepage="https://data.caltech.edu/records/nyy15-4j048",
+    official=(
+        Download(
+            "256_ObjectCategories.tar",
+            ("https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar",),
+            md5="67b4f42ca05d46448c6bb8ecd2220f6d",
+        ),
+    ),
+    layouts="001.ak47/001_0001.jpg ... 257.clutter/257_0827.jpg",
+)
+
+FILE = re.compile(r"(?:.*/)?(\d{3})\.([^/]+)/(\1_\d{4})\.jpe?g", re.IGNORECASE)
+
+
+def read(tree: Tree) -> Collection:
+    """The images by class number and name; raises StageError if the source holds no such folders."""
+    found = sorted((match[1], match[2], match[3], path) for path in tree.paths if (match := FILE.fullmatch(path)))
+    classes = {number: name for number, name, _, _ in found}
+    if len(classes) < 2:
+        raise StageError(f"{tree.label}: no layout of this data set; expected {ABOUT.layouts}")
+    names = list(classes.values())
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise StageError(f"{tree.label}: two folders are of class {twice!r}; expected {ABOUT.layouts}")
+    images = [
+        Image(f"{number}.{name}/{file}", classes[number], "", from_file(tree, path, "RGB"))
+        for number, name, file, path in found
+    ]
+    whole = len(images) == IMAGES and len(classes) == 257
+    copy = "" if whole else f"{len(images):,} of {IMAGES:,} images, {len(classes)} of 257 classes"
+    return Collection(tuple(names), images, copy)
