@@ -31,6 +31,7 @@ lint: $(READY)  ## Check format, lint and types
 	mypy
 
 test: lint  ## Lint, type check and tests
+	@command -v "$${CHROMIUM:-}" chromium chromium-browser google-chrome >/dev/null || echo "versus: the report page is not tested in a browser; install one (Debian, Ubuntu: apt install chromium) or set CHROMIUM"
 	python -m pytest
 
 format: $(READY)  ## Format the code and mend what the linter can

@@ -1,4 +1,4 @@
-"""What the networks look at: test images on which models disagree, on which each is surely wrong, on which all are right.
+"""What the networks look at: test images on which models disagree, each is surely wrong, or all are right.
 
 The weights of each model's first replicate are looked at, on the CPU. Leaves reports/explanations.json and, as tiles of
 one picture, reports/explanations.jpg: each image and, over it, what speaks for the class that a model gave it. Images
@@ -176,7 +176,7 @@ def spread_over_classes(rows: Sequence[int], actual: Labels, count: int) -> list
 def look(name: str, images: loader.Images, rows: list[int], classes: Labels) -> tuple[Floats | None, str, int]:
     """Saliency maps (len(rows), S, S) of one trained model for the classes that it gave, the method, the grid's side.
 
-    None and "nothing to look at" for a network that has neither attention nor a feature map, and where there are no rows.
+    None and "nothing to look at" for a network with neither attention nor feature map, and where there are no rows.
     """
     if not rows:
         return None, "nothing to look at", 0
@@ -201,7 +201,7 @@ def picture(images: loader.Images, row: int) -> Bytes:
 
 
 def overlay(saliency_map: Floats, image: Bytes | None) -> Bytes:
-    """A map (S, S) of 0..1 as colour over the image in grey, or over plain grey where there is none -> (TILE, TILE, 3)."""
+    """A map (S, S) of 0..1 as colour over the image in grey, or over grey alone -> (TILE, TILE, 3)."""
     heat = Image.fromarray(saliency_map.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR)
     share = STRENGTH * np.asarray(heat)[..., None].clip(0, 1)  # (TILE, TILE, 1)
     grey = np.full((TILE, TILE, 1), 70.0) if image is None else image @ np.array([[0.299], [0.587], [0.114]])
