@@ -291,7 +291,7 @@ def trade_off(
     """Accuracy with its 95% interval against what `across` costs, a circle for each model, its area the parameters.
 
     A line joins the models that no other beats in both. `across` and `parameters` are above 0; a logarithmic axis
-    where the largest cost is more than five times the smallest.
+    where the largest cost is more than five times the smallest. Of eight models or fewer the parameters are named.
     """
     tones, names = colours(list(across)), list(across)
     x, y = (np.array([float(each) for each in values]) for values in (across.values(), [accuracy[n][0] for n in names]))
@@ -313,11 +313,12 @@ def trade_off(
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
         else:
-            panel.set_xlim(0, 1.25 * x.max())
+            room = max(float(np.ptp(x)), 0.2 * x.max())
+            panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
         panel.margins(y=0.14)
         panel.set(xlabel=label, ylabel="accuracy")
-        texts = [f"{name}, {_thousands(parameters[name])}" for name in names]
+        texts = names if len(names) > 8 else [f"{name}, {_thousands(parameters[name])}" for name in names]
         figure.draw_without_rendering()  # places are known only behind the layout
         dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
         for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
@@ -345,7 +346,7 @@ def pareto(cost: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt
 def label_places(
     dots: npt.NDArray[np.float64], texts: Sequence[str], radii: npt.NDArray[np.float64], size: float = 9
 ) -> list[tuple[npt.NDArray[np.float64], str]]:
-    """For each dot (M, 2), in points, where its text starts from it and how it is aligned: the least overlap with others.
+    """For each dot (M, 2), in points, where its text starts from it, and its alignment: with the least overlap.
 
     Dots are seen from the most crowded to the freest; a text may lie beside, above or below its dot, and further off.
     """

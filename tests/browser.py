@@ -136,6 +136,7 @@ class Browser:
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # it is told so
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""

@@ -29,6 +29,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// What is folded away on the screen is shown on paper.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
+
 const source = document.getElementById("counts");
 if (source) {
   const { classes, models } = JSON.parse(source.textContent);
