@@ -201,8 +201,10 @@ def picture(images: loader.Images, row: int) -> Bytes:
 
 
 def overlay(saliency_map: Floats, image: Bytes | None) -> Bytes:
-    """A map (S, S) of 0..1 as colour over the image in grey, or over grey alone -> (TILE, TILE, 3)."""
-    heat = Image.fromarray(saliency_map.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR)
+    """A map (S, S), from lowest to highest, as colour over the image in grey, or over grey -> (TILE, TILE, 3)."""
+    low, high = saliency_map.min(), saliency_map.max()  # a rollout gives every place something
+    stretched = (saliency_map - low) / (high - low) if high > low else np.zeros_like(saliency_map)
+    heat = Image.fromarray(stretched.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR)
     share = STRENGTH * np.asarray(heat)[..., None].clip(0, 1)  # (TILE, TILE, 1)
     grey = np.full((TILE, TILE, 1), 70.0) if image is None else image @ np.array([[0.299], [0.587], [0.114]])
     return ((1 - share) * grey + share * np.array(HOT)).round().astype(np.uint8)
