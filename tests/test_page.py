@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline import figures, report, tracking
+from pipeline import page as pages
+from pipeline.stage import StageError
 from tests import browser, fake_study
 from tests.small_study import Untracked
 
@@ -195,3 +197,54 @@ def test_on_paper_all_is_shown_dark_on_light_within_the_page(page: browser.Brows
     )
     assert page.evaluate(f"{cut}.length") == 0
     assert page.pdf().startswith(b"%PDF")
+
+
+# without a browser
+
+
+@pytest.fixture
+def _unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(tracking, "report_run", lambda: contextlib.nullcontext(Untracked()))
+
+
+def small(folder: Path, models: tuple[str, ...]) -> Path:
+    return fake_study.write(folder, models, replicates=(0,), epochs=3, classes=("x", "y", "z"), images=60)
+
+
+def test_names_of_classes_cannot_end_the_script_that_holds_them() -> None:
+    nasty = {"classes": ["</script><b>", "<!--", "&"]}
+    text = pages.embedded(nasty)
+    assert "<" not in text
+    assert json.loads(text) == nasty
+
+
+@pytest.mark.usefixtures("_unrecorded")
+def test_images_that_may_not_be_shown_are_told_of_and_reports_without_any_say_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path, ("cnn", "vit")))
+    report.main()
+    assert "was not computed for this study" in Path("reports/report.html").read_text()
+    fake_study.write_explanations(Path("reports"), ("cnn", "vit"), shareable=False)
+    report.main()
+    html = Path("reports/report.html").read_text()
+    assert "may not be passed on: what the networks look at is shown without them" in html
+    assert 'aria-label="What vit looks at for' in html
+    assert 'aria-label="Test image' not in html
+    fake_study.write_explanations(Path("reports"), ("vit",))
+    with pytest.raises(StageError, match=r"of other models than params.yaml has; run `dvc repro -f explain`"):
+        report.main()
+
+
+@pytest.mark.usefixtures("_unrecorded")
+def test_one_model_has_nobody_to_disagree_with_and_no_pair_to_pick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path, ("cnn",)))
+    fake_study.write_explanations(Path("reports"), ("cnn",))
+    report.main()
+    html = Path("reports/report.html").read_text()
+    assert "There is one model, so none to disagree with." in html
+    assert "Where the models disagree" not in html
+    assert 'id="picker"' not in html
