@@ -356,7 +356,7 @@ def label_places(
     found: dict[int, tuple[npt.NDArray[np.float64], str]] = {}
     for index in np.argsort(-crowd, kind="stable"):
         gap = min(radii[index], 9) + 3
-        choices = []
+        choices: list[tuple[float, int, npt.NDArray[np.float64], str, npt.NDArray[np.float64]]] = []
         for far in (1.0, 1.7, 2.6, 3.6):
             for side, dx, dy in (
                 ("left", gap, 0),
