@@ -42,6 +42,7 @@ lint: $(READY)  ## Check format, lint and types
 	mypy
 
 test: lint  ## Lint, type check and tests
+	@command -v "$${CHROMIUM:-}" chromium chromium-browser google-chrome >/dev/null || echo "versus: the report page is not tested in a browser; install one (Debian, Ubuntu: apt install chromium) or set CHROMIUM"
 	python -m pytest
 
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json

@@ -19,13 +19,15 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 INK, SOFT, GHOST, FAINT, PAPER = "#1f2933", "#5f6b7a", "#c2cad3", "#dde2e8", "#ffffff"
+Score = tuple[float, float, float]  # mean, low and high end of its 95% interval; NaN where undefined
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d91")
 MAJORITY, MINORITY = "#5b88b0", "#e08e45"  # differ in lightness too
 SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"])
 DPI = 150
+PANELS = 20  # classes of `class_scores` at most
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
@@ -169,7 +171,7 @@ def validation_macro_f1(
                     clip_on=False,
                 )
             panel.plot(means[model].index, means[model], color=tones[model], linewidth=2.2, zorder=4)
-            panel.set_title(model, color=tones[model])
+            panel.set_title(model)
             if index % columns == 0:
                 panel.set_ylabel("validation macro-F1")
             if index + columns >= len(histories):
@@ -231,7 +233,7 @@ def _training_panels(histories: Mapping[str, Sequence[pd.DataFrame]], quantities
                 for other in (name for name in histories if name != model):
                     panel.plot(means[other].index, means[other], color=GHOST, linewidth=0.8, zorder=1)
                 _curves(panel, runs, column, tones[model])
-                panel.set_title(model, color=tones[model])
+                panel.set_title(model)
                 _epochs(panel)
             for unused in panels[len(histories) :]:
                 unused.set_visible(False)
@@ -408,6 +410,160 @@ def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+def trade_off(
+    across: Mapping[str, float], accuracy: Mapping[str, Score], parameters: Mapping[str, int], label: str
+) -> Figure:
+    """Accuracy with its 95% interval against what `across` costs, a circle for each model, its area the parameters.
+
+    A line joins the models that no other beats in both. `across` and `parameters` are above 0; a logarithmic axis
+    where the largest cost is more than five times the smallest. Of eight models or fewer the parameters are named.
+    """
+    tones, names = colours(list(across)), list(across)
+    x, y = (np.array([float(each) for each in values]) for values in (across.values(), [accuracy[n][0] for n in names]))
+    area = 12 + 1100 * np.array([parameters[name] for name in names]) / max(parameters.values())  # square points
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 4.9), layout="constrained")
+        panel = figure.subplots()
+        best = pareto(x, y)
+        panel.plot(x[best], y[best], color=GHOST, linewidth=1.4, zorder=1)
+        for index, (name, tone) in enumerate(tones.items()):
+            _, low, high = accuracy[name]
+            if not math.isnan(low):
+                panel.plot([x[index]] * 2, [low, high], color=tone, linewidth=1.3, zorder=2)
+            panel.scatter(x[index], y[index], s=area[index], color=tone, alpha=0.28, linewidth=0, zorder=3)
+            panel.scatter(x[index], y[index], s=16, color=tone, linewidth=0, zorder=4)
+        if x.max() > 5 * x.min():
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
+        else:
+            room = max(float(np.ptp(x)), 0.2 * x.max())
+            panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+        panel.margins(y=0.14)
+        panel.set(xlabel=label, ylabel="accuracy")
+        texts = names if len(names) > 8 else [f"{name}, {_thousands(parameters[name])}" for name in names]
+        figure.draw_without_rendering()  # places are known only behind the layout
+        dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
+        for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
+            panel.annotate(
+                texts[index],
+                (x[index], y[index]),
+                tuple(shift),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                size=9,
+                color=INK,
+                zorder=5,
+            )
+    return figure
+
+
+def pareto(cost: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The rows (P,) that no other beats in both, lowest cost first."""
+    order = np.lexsort((-score, cost))
+    best = np.maximum.accumulate(score[order])
+    return order[np.r_[True, score[order][1:] > best[:-1]]]
+
+
+def label_places(
+    dots: npt.NDArray[np.float64], texts: Sequence[str], radii: npt.NDArray[np.float64], size: float = 9
+) -> list[tuple[npt.NDArray[np.float64], str]]:
+    """For each dot (M, 2), in points, where its text starts from it, and its alignment: with the least overlap.
+
+    Dots are seen from the most crowded to the freest; a text may lie beside, above or below its dot, and further off.
+    """
+    width = np.array([0.58 * size * len(text) for text in texts])
+    crowd = (np.hypot(*(dots[:, None] - dots[None]).transpose(2, 0, 1)) < 60).sum(1)
+    taken = [np.array([x - 4, y - 4, x + 4, y + 4]) for x, y in dots]
+    found: dict[int, tuple[npt.NDArray[np.float64], str]] = {}
+    for index in np.argsort(-crowd, kind="stable"):
+        gap = min(radii[index], 9) + 3
+        choices: list[tuple[float, int, npt.NDArray[np.float64], str, npt.NDArray[np.float64]]] = []
+        for far in (1.0, 1.7, 2.6, 3.6):
+            for side, dx, dy in (
+                ("left", gap, 0),
+                ("left", 0.7 * gap * far, 0.8 * gap * far),
+                ("left", 0.7 * gap * far, -0.8 * gap * far),
+                ("right", -gap, 0),
+                ("right", -0.7 * gap * far, 0.8 * gap * far),
+                ("right", -0.7 * gap * far, -0.8 * gap * far),
+            ):
+                left = dots[index][0] + dx - (width[index] if side == "right" else 0)
+                box = np.array([left, dots[index][1] + dy - 0.6 * size, left + width[index], 0])
+                box[3] = box[1] + 1.2 * size
+                crossed = sum(_overlap(box, other) for place, other in enumerate(taken) if place != index)
+                outside = 1e4 * (box[0] < dots[:, 0].min() - 60)
+                choices.append((crossed + outside + 2 * far, len(choices), np.array([dx, dy]), side, box))
+        _, _, shift, side, box = min(choices, key=lambda choice: choice[:2])
+        taken.append(box)
+        found[int(index)] = (shift, side)
+    return [found[index] for index in range(len(texts))]
+
+
+def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    return float(np.prod(np.clip(sides, 0, None)))
+
+
+def _thousands(value: float) -> str:
+    """25128 -> 25.1 k; 0.05 -> 0.05"""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def class_scores(scores: Mapping[str, Sequence[Score]], classes: Sequence[str]) -> Figure:
+    """Each class's F1 with its 95% interval, a panel per class, a line per model; the 20 hardest of more classes.
+
+    Bars from 0; dots where every score is so high that the axis has to be cut for a difference to be seen.
+    """
+    tones = colours(list(scores))
+    means, lows, _ = np.array(list(scores.values())).transpose(2, 0, 1)  # (M, K) each
+    known = np.where(np.isnan(means), -1, means).max(0)
+    shown = np.sort(np.argsort(known, kind="stable")[:PANELS])
+    edges = np.concatenate([means.ravel(), lows.ravel()])
+    low = float(np.nanmin(edges)) if not np.isnan(edges).all() else 0.0
+    cut = low > 0.75
+    columns = min(len(shown), 5)
+    rows = math.ceil(len(shown) / columns)
+    with mpl.rc_context(STYLE | {"axes.titlesize": 10.5, "axes.titlepad": 4}):
+        height = 0.19 * len(scores) + 0.62
+        figure = Figure(figsize=(10.4, rows * height + 0.3), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for panel, k in zip(panels, shown, strict=False):
+            for row, (name, values) in enumerate(scores.items()):
+                mean, start, end = values[k]
+                if math.isnan(mean):
+                    continue
+                if cut:
+                    panel.plot(mean, row, "o", markersize=4.5, color=tones[name], zorder=3)
+                else:
+                    panel.barh(row, mean, height=0.62, color=tones[name], alpha=0.75, zorder=2)
+                if not math.isnan(start):
+                    tone = tones[name] if cut else INK
+                    panel.plot([start, end], [row] * 2, color=tone, linewidth=1.2, zorder=4)
+            panel.set_title(classes[k])
+            panel.grid(visible=False, axis="y")
+            panel.spines["left"].set_visible(False)
+        for unused in panels[len(shown) :]:
+            unused.set_visible(False)
+        for panel in panels[max(0, len(shown) - columns) : len(shown)]:
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("F1")
+        panels[0].set_xlim(low - 0.03 * (1 - low) if cut else 0.0, 1 + 0.02 * (1 - low if cut else 1))
+        panels[0].xaxis.set_major_locator(MaxNLocator(4))
+        panels[0].set_ylim(len(scores) - 0.4, -0.6)
+        panels[0].set_yticks(np.arange(len(scores)), list(scores))
+        for panel in panels:
+            panel.tick_params(axis="y", labelcolor=INK, labelsize=8.5)
+    return figure
+
+
 def reliability(bins: Mapping[str, Sequence[tuple[npt.NDArray[np.float64], ...]]]) -> Figure:
     """Accuracy against confidence, a panel per model: a line for each replicate, its images' shares as bars below.
 
@@ -466,8 +622,8 @@ def _small_multiples(models: Sequence[str], across: str, up: str) -> tuple[Figur
     width = {1: 4.2, 2: 3.9, 3: 3.5, 4: 3.0}.get(columns, 2.5)
     figure = Figure(figsize=(width * columns, 0.95 * width * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for index, (model, tone) in enumerate(colours(models).items()):
-        axes[index].set_title(model, color=tone)
+    for index, model in enumerate(models):
+        axes[index].set_title(model)
         if index % columns == 0:
             axes[index].set_ylabel(up)
         if index + columns >= len(models):

@@ -1,9 +1,9 @@
 """MLflow: the only importer of mlflow.
 
 An MLflow experiment is a study. Data (fetch, split, preview) is one run, every training one, every evaluation a child
-of its training's run, every report one. A training's run is found by the tag `versus.key`, which hashes what determines
-the training. MLFLOW_TRACKING_URI is honoured; else the store is `mlflow.db` with `mlartifacts/` at the root of the
-checkout, the original one also where DVC works in a copy of it.
+of its training's run, every explanation and every report one. A training's run is found by the tag `versus.key`, which
+hashes what determines the training. MLFLOW_TRACKING_URI is honoured; else the store is `mlflow.db` with `mlartifacts/`
+at the root of the checkout, the original one also where DVC works in a copy of it.
 """
 
 import contextlib
@@ -197,8 +197,9 @@ def evaluation_run(name: str, key: str, config: Mapping[str, Any]) -> Iterator[R
 
 
 @contextlib.contextmanager
-def report_run() -> Iterator[Run]:
-    with _open("report", "report", {}) as run:
+def report_run(stage: str = "report") -> Iterator[Run]:
+    """A run of its own for what looks at all trainings."""
+    with _open(stage, stage, {}) as run:
         yield run
 
 

@@ -78,6 +78,65 @@ def write_doctor(path: Path, **found: Any) -> None:
     path.write_text(json.dumps({**numbers, "leaked_test_rows": [], **found}), encoding="utf-8")
 
 
+def write_explanations(reports: Path, models: Sequence[str], shareable: bool = True) -> None:
+    """What explain would say of the first replicates: one image of each kind for each model, in tiles of noise."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    for name in models:
+        with (reports / f"predictions/{name}-0.csv").open(newline="", encoding="utf-8") as file:
+            rows[name] = list(csv.DictReader(file))
+    places = iter(range(1000))
+
+    def tile(shown: bool = True) -> list[int] | None:
+        return list(divmod(next(places), 16))[::-1] if shown else None
+
+    def answer(name: str, row: int) -> dict[str, Any]:
+        predicted = rows[name][row]["predicted"]
+        sure = float(rows[name][row][f"p({predicted})"])
+        return {"model": name, "predicted": predicted, "probability": sure, "overlay": tile()}
+
+    def described(row: int) -> dict[str, Any]:
+        actual = rows[models[0]][row]["actual"]
+        return {
+            "image": row,
+            "actual": actual,
+            "tile": tile(shareable),
+            "answers": [answer(each, row) for each in models],
+        }
+
+    everywhere = range(len(rows[models[0]]))
+    guesses = [{rows[name][row]["predicted"] for name in models} for row in everywhere]
+    apart = [row for row in everywhere if len(guesses[row]) > 1]
+    wrong = {
+        name: [row for row, each in enumerate(rows[name]) if each["actual"] != each["predicted"]] for name in models
+    }
+    facts = {
+        "images": len(guesses),
+        "disagreements": len(apart),
+        "replicate": 0,
+        "shareable": shareable,
+        "sheet": [16, 4],
+        "models": [
+            {"model": name, "method": "attention rollout" if name == "vit" else "Grad-CAM", "side": 4}
+            for name in models
+        ],
+        "disagree": [described(row) for row in apart[:2]],
+        "mistakes": [
+            {
+                "model": name,
+                "images": [
+                    {"image": row, "actual": rows[name][row]["actual"], "tile": tile(shareable), **answer(name, row)}
+                    for row in wrong[name][:2]
+                ],
+            }
+            for name in models
+        ],
+        "right": [described(next(row for row in everywhere if len(guesses[row]) == 1))],
+    }
+    (reports / "explanations.json").write_text(json.dumps(facts), encoding="utf-8")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 256, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(reports / "explanations.jpg", quality=60)
+
+
 def _data(path: Path, classes: Sequence[str], test: np.ndarray) -> None:
     counts = np.round(120 * 10 ** (-np.arange(len(classes)) / max(len(classes) - 1, 1))).astype(int)
     median = np.median(counts)

@@ -53,7 +53,9 @@ def is_module(name: str) -> bool:
 def test_a_stage_depends_on_every_module_that_can_change_its_result(stage: str) -> None:
     declared = {dep.removeprefix("${root}/") for dep in stages()[stage]["deps"] if "${root}/" in dep}
     needed = {str(source(name).relative_to(ROOT)) for name in imported(stage)}
-    needed |= {"pipeline/templates/report.html"} if stage == "report" else set()
+    if stage == "report":  # made of templates, read by name
+        found = {path for path in ROOT.glob("pipeline/templates/**/*") if path.is_file()}
+        needed |= {str(path.relative_to(ROOT)) for path in found if path.name != "ablation.html"}  # that is a command's
     if stage == "fetch":  # reads the data sets by name
         needed |= {str(path.relative_to(ROOT)) for path in ROOT.glob("pipeline/datasets/*.py")}
     assert declared == needed
@@ -63,7 +65,7 @@ def test_stages_name_files_of_code_not_folders() -> None:
     """In a study, a folder outside the project would be hashed with its __pycache__, which differs in every clone."""
     code = [dep for stage in stages().values() for dep in stage["deps"] if "${root}/" in dep]
     assert code
-    assert all(Path(dep).suffix in (".py", ".html") for dep in code)
+    assert all(Path(dep).suffix in (".py", ".html", ".css", ".js") for dep in code)
 
 
 def test_a_trainings_fingerprint_covers_the_code_that_train_depends_on() -> None:
@@ -158,3 +160,10 @@ def test_a_readme_shows_the_committed_results(study: Path) -> None:
     """Its table is the report's own: nobody types a result."""
     table = (study / "reports/tables/comparison.md").read_text().strip()
     assert table in (study / "README.md").read_text()
+
+
+def test_every_section_of_the_report_is_a_template_and_the_other_way_round() -> None:
+    from pipeline.page import SECTIONS
+
+    files = {path.stem for path in ROOT.glob("pipeline/templates/sections/*.html")}
+    assert set(SECTIONS) | {"looks"} == files  # looks is part of images

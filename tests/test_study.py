@@ -94,11 +94,11 @@ def test_what_belongs_to_git_is_left_to_git_and_the_rest_to_dvc(checkout: Path) 
 # MLflow
 
 
-def test_runs_are_one_for_data_one_for_each_training_with_its_evaluation_and_one_for_the_report(
+def test_runs_are_one_for_data_one_for_each_training_with_its_evaluation_one_each_for_explanations_and_report(
     store: mlflow.MlflowClient,
 ) -> None:
     found = [(run.info.run_name, run.data.tags["versus.stage"], run.info.status) for run in runs(store)]
-    wanted = [("data", "fetch"), ("report", "report")]
+    wanted = [("data", "fetch"), ("explain", "explain"), ("report", "report")]
     wanted += [(f"{name}-0", "train") for name in MODELS] + [(f"{name}-0 test", "evaluate") for name in MODELS]
     assert sorted(found) == sorted((*entry, "FINISHED") for entry in wanted)
 
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_bytes(checkout: Path) -> None:
 
 def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing(checkout: Path) -> None:
     output = repo.call(checkout, "dvc", "exp", "run", "--name", "shallow", "-S", "models.hybrid.depth=1")
-    assert repo.ran(output) == ["check", "train@hybrid-0", "evaluate@hybrid-0", "report"]
+    assert repo.ran(output) == ["check", "train@hybrid-0", "evaluate@hybrid-0", "explain", "report"]
     config = json.loads((checkout / "reports/evaluations/hybrid-0.json").read_text())["config"]
     assert config["model"]["depth"] == 1
 
@@ -187,7 +187,7 @@ def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing
 
 def test_an_experiment_is_found_in_mlflow_by_its_name(store: mlflow.MlflowClient) -> None:
     found = runs(store, "tags.`dvc.experiment` = 'shallow'")
-    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "report"}
+    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "explain", "report"}
 
 
 def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout: Path) -> None:
@@ -337,4 +337,4 @@ def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued
     assert evaluation["config"]["model"]["depth"] == 1
     store = mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
     found = runs(store, "tags.`dvc.experiment` = 'queued'", study="rafdb")
-    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "report"}
+    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "explain", "report"}

@@ -1,0 +1,240 @@
+"""What the networks look at: test images on which models disagree, each is surely wrong, or all are right.
+
+The weights of each model's first replicate are looked at, on the CPU. Leaves reports/explanations.json and, as tiles of
+one picture, reports/explanations.jpg: each image and, over it, what speaks for the class that a model gave it. Images
+that may not be passed on are left out, and what a network looks at is drawn without them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+
+from pipeline import inference, loader, params, saliency, tracking
+from pipeline.stage import StageError, run, whole, write_json
+
+TEST, DATA = Path("data/test"), Path("reports/data.json")
+FACTS, PICTURE = Path("reports/explanations.json"), Path("reports/explanations.jpg")
+DISAGREE, MISTAKES, RIGHT = 6, 4, 3  # images on which models disagree; mistakes of each model; images all get right
+TILE = 96  # pixels a side
+HOT, STRENGTH = (255, 96, 0), 0.72  # what speaks for a class is tinted so, at most so strongly
+
+Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one trained model said of the N test images."""
+
+    predicted: Labels  # (N,)
+    confidence: Floats  # (N,), the probability of the predicted class; -1 where it is undefined
+
+
+def main() -> None:
+    settings = params.load()
+    replicate = settings.replicates[0]
+    info, images = loader.read_info(TEST), loader.read(TEST)
+    classes, shareable = info["classes"], may_be_shown()
+    actual = images.labels.numpy()
+    answers = {name: read(f"{name}-{replicate}", classes, actual) for name in settings.models}
+    predicted = np.array([each.predicted for each in answers.values()])  # (M, N)
+    confidence = np.array([each.confidence for each in answers.values()])
+    disagree = disagreements(actual, predicted, confidence)
+    right = surely_right(actual, predicted, confidence)
+    sheet = Sheet()
+    shared = {row: sheet.add(picture(images, row)) for row in [*disagree, *right]} if shareable else {}
+
+    shown: dict[str, list[dict[str, Any]]] = {}
+    models, mistakes = [], []
+    for name, each in answers.items():
+        wrong = sure_mistakes(actual, each)
+        rows = [*disagree, *right, *wrong]
+        maps, method, side = look(f"{name}-{replicate}", images, rows, each.predicted)
+        models.append({"model": name, "method": method, "side": side})
+        entries = []
+        for place, row in enumerate(rows):
+            entry = {
+                "model": name,
+                "predicted": classes[each.predicted[row]],
+                "probability": round(float(each.confidence[row]), 4) if each.confidence[row] >= 0 else None,
+                "overlay": sheet.add(overlay(maps[place], picture(images, row) if shareable else None))
+                if maps is not None
+                else None,
+            }
+            if place < len(disagree) + len(right):
+                shown.setdefault(str(row), []).append(entry)
+            else:
+                origin = sheet.add(picture(images, row)) if shareable else None
+                entries.append({"image": row, "actual": classes[actual[row]], "tile": origin, **entry})
+        mistakes.append({"model": name, "images": entries})
+
+    def described(rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            {"image": row, "actual": classes[actual[row]], "tile": shared.get(row), "answers": shown[str(row)]}
+            for row in rows
+        ]
+
+    facts = {
+        "images": len(actual),
+        "disagreements": int((predicted != predicted[0]).any(0).sum()),
+        "replicate": replicate,
+        "shareable": shareable,
+        "sheet": [sheet.columns, sheet.rows],
+        "models": models,
+        "disagree": described(disagree),
+        "mistakes": mistakes,
+        "right": described(right),
+    }
+    with whole(FACTS) as text, whole(PICTURE) as jpeg:
+        write_json(text, facts)
+        sheet.image().save(jpeg, "JPEG", quality=80, subsampling=0, optimize=True)
+    with tracking.report_run("explain") as tracked:
+        tracked.metrics({"disagreements": facts["disagreements"]})
+        tracked.artifact(FACTS)
+        tracked.artifact(PICTURE)
+    found = ", ".join(f"{each['model']} by {each['method']}" for each in models)
+    print(f"explain: {found}; models disagree on {facts['disagreements']:,} of {len(actual):,} test images")
+
+
+def may_be_shown() -> bool:
+    """Whether the data set's images may be passed on; what nobody says they may, may not."""
+    try:
+        return bool(json.loads(DATA.read_text(encoding="utf-8")).get("shareable", False))
+    except FileNotFoundError:
+        raise StageError(f"{DATA}: not found; run `dvc repro split` in the study's folder") from None
+
+
+def read(name: str, classes: list[str], actual: Labels) -> Answers:
+    """One training's predictions; raises StageError where they are not of these test images."""
+    path = Path(f"reports/predictions/{name}.csv")
+    remedy = f"run `dvc repro -f evaluate@{name}` in the study's folder"
+    try:
+        table = pd.read_csv(path, dtype={"actual": str, "predicted": str}, keep_default_na=False)
+        labels = pd.Index(classes)
+        truth, predicted = (
+            labels.get_indexer(pd.Index(table[key])).astype(np.int64) for key in ("actual", "predicted")
+        )
+        probabilities = table[[f"p({each})" for each in classes]].apply(pd.to_numeric)
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; {remedy}") from None
+    except (KeyError, ValueError):
+        raise StageError(f"{path}: not readable as predictions of these classes; {remedy}") from None
+    if not np.array_equal(truth, actual) or (predicted < 0).any():
+        raise StageError(f"{path}: not of the images in {TEST}; {remedy}")
+    return Answers(predicted, np.nan_to_num(probabilities.to_numpy(dtype=np.float64).max(1), nan=-1.0))
+
+
+# which images
+
+
+def disagreements(actual: Labels, predicted: Labels, confidence: Floats) -> list[int]:
+    """Images on which models (M,) disagree most: most different answers, then some right and some wrong, then surest.
+
+    One image of each class before a second of any. Empty for one model.
+    """
+    different = np.array([len(set(column)) for column in predicted.T])  # (N,)
+    split = 0.5 - abs((predicted == actual).mean(0) - 0.5)  # 0.5: half of the models are right
+    order = np.lexsort((-confidence.mean(0), -split, -different))
+    return spread_over_classes([int(row) for row in order if different[row] > 1], actual, DISAGREE)
+
+
+def surely_right(actual: Labels, predicted: Labels, confidence: Floats) -> list[int]:
+    """Images that all models get right, those first of which the least sure model is surest; one of each class."""
+    sure = confidence.min(0)
+    rows = np.flatnonzero((predicted == actual).all(0))
+    return spread_over_classes(rows[np.argsort(-sure[rows], kind="stable")].tolist(), actual, RIGHT)
+
+
+def sure_mistakes(actual: Labels, answers: Answers) -> list[int]:
+    """One model's mistakes, the surest first."""
+    rows = np.flatnonzero(answers.predicted != actual)
+    return rows[np.argsort(-answers.confidence[rows], kind="stable")][:MISTAKES].tolist()
+
+
+def spread_over_classes(rows: Sequence[int], actual: Labels, count: int) -> list[int]:
+    """The first `count` of `rows`, but a second image of a class only when every class that occurs has had one."""
+    turns: dict[int, int] = {}
+    ranked = []
+    for place, row in enumerate(rows):
+        turns[actual[row]] = turns.get(actual[row], -1) + 1
+        ranked.append((turns[actual[row]], place, row))
+    return [row for _, _, row in sorted(ranked)[:count]]
+
+
+# what a network looks at
+
+
+def look(name: str, images: loader.Images, rows: list[int], classes: Labels) -> tuple[Floats | None, str, int]:
+    """Saliency maps (len(rows), S, S) of one trained model for the classes that it gave, the method, the grid's side.
+
+    None and "nothing to look at" for a network with neither attention nor feature map, and where there are no rows.
+    """
+    if not rows:
+        return None, "nothing to look at", 0
+    network, config = inference.load(Path("models") / name)
+    prepared = loader.prepare(images.pixels[torch.tensor(rows)], inference.image_format(config))
+    with inference.memory_remedy("free memory"):
+        try:
+            found = saliency.explain(network, prepared, torch.from_numpy(classes[rows]))
+        except ValueError:
+            return None, "nothing to look at", 0
+    return found.maps.double().numpy(), found.method, found.side
+
+
+# tiles
+
+
+def picture(images: loader.Images, row: int) -> Bytes:
+    """A test image as split packed it -> (TILE, TILE, 3)."""
+    pixels = images.pixels[row].numpy()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    return np.asarray(image.resize((TILE, TILE), Image.Resampling.BICUBIC))
+
+
+def overlay(saliency_map: Floats, image: Bytes | None) -> Bytes:
+    """A map (S, S), from lowest to highest, as colour over the image in grey, or over grey -> (TILE, TILE, 3)."""
+    low, high = saliency_map.min(), saliency_map.max()  # a rollout gives every place something
+    stretched = (saliency_map - low) / (high - low) if high > low else np.zeros_like(saliency_map)
+    heat = Image.fromarray(stretched.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR)
+    share = STRENGTH * np.asarray(heat)[..., None].clip(0, 1)  # (TILE, TILE, 1)
+    grey = np.full((TILE, TILE, 1), 70.0) if image is None else image @ np.array([[0.299], [0.587], [0.114]])
+    return ((1 - share) * grey + share * np.array(HOT)).round().astype(np.uint8)
+
+
+class Sheet:
+    """Tiles of one picture, row after row."""
+
+    columns = 16
+
+    def __init__(self) -> None:
+        self.tiles: list[Bytes] = []
+
+    def add(self, tile: Bytes) -> list[int]:
+        """The tile's column and row."""
+        self.tiles.append(tile)
+        row, column = divmod(len(self.tiles) - 1, self.columns)
+        return [column, row]
+
+    @property
+    def rows(self) -> int:
+        return max(1, -(-len(self.tiles) // self.columns))
+
+    def image(self) -> Image.Image:
+        sheet = np.full((self.rows * TILE, self.columns * TILE, 3), 255, dtype=np.uint8)
+        for index, tile in enumerate(self.tiles):
+            row, column = divmod(index, self.columns)
+            sheet[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = tile
+        return Image.fromarray(sheet)
+
+
+if __name__ == "__main__":
+    run(main)

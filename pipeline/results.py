@@ -1,0 +1,234 @@
+"""What the other stages left in reports/, read and checked, and what every caption says of it.
+
+Shapes: R replicates, N test images, K classes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import metrics, scorecard, stats, tables
+from pipeline.stage import StageError
+
+REPORTS = Path("reports")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the stages left of one model: one entry per replicate."""
+
+    name: str
+    evaluations: tuple[dict[str, Any], ...]
+    histories: tuple[pd.DataFrame, ...]
+    confusions: npt.NDArray[np.int64]  # (R, K, K)
+    actual: npt.NDArray[np.int64]  # (N,)
+    predicted: npt.NDArray[np.int64]  # (R, N)
+    confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
+    scores: Mapping[str, stats.Interval]
+    folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
+
+    @property
+    def n(self) -> str:
+        """n = 5 folds"""
+        count = len(self.evaluations)
+        return f"n = {count} {'fold' if self.folds else 'replicate'}{'s' * (count > 1)}"
+
+    @property
+    def runs(self) -> int:
+        """How many times each test image was predicted."""
+        return len(self.predicted)
+
+    @property
+    def measures(self) -> dict[str, stats.Interval]:
+        """Accuracy, top-5 accuracy where there are more classes than five, macro precision, recall and F1."""
+        found = stats.intervals(self.confusions, measure=metrics.headline_arrays)
+        hits = [evaluation["scores"].get("top5_accuracy") for evaluation in self.evaluations]
+        if None in hits:
+            return found
+        right = np.rint(np.array(hits) * len(self.actual)).astype(np.int64)  # (R,)
+        counts = np.zeros((len(right), 2, 2), dtype=np.int64)
+        counts[:, 0, 0], counts[:, 0, 1] = right, len(self.actual) - right
+        top = stats.intervals(counts, measure=lambda matrices: {"top5": metrics.score_arrays(matrices)["accuracy"]})
+        return {"accuracy": found.pop("accuracy"), "top5_accuracy": top["top5"], **found}
+
+    @property
+    def costs(self) -> list[dict[str, float]]:
+        return [evaluation["cost"] for evaluation in self.evaluations]
+
+    @property
+    def train_seconds(self) -> list[float]:
+        return [cost["train_seconds"] for cost in self.costs]
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """Of a forward pass over all test images; empty where it was not measured."""
+        return scorecard.cpu_seconds(self.costs, len(self.actual))
+
+
+def read_json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing(path, stage) from None
+    except ValueError:
+        raise StageError(f"{path}: not readable as JSON; run `dvc repro -f {stage}` in the study's folder") from None
+
+
+def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
+    texts = {name: str for name in columns if name in ("actual", "predicted")}
+    empty = {name: [""] for name in columns if name not in texts} if texts else None  # a class may be called NA
+    try:
+        return pd.read_csv(path, usecols=list(columns), dtype=texts, keep_default_na=not texts, na_values=empty)
+    except FileNotFoundError:
+        raise missing(path, stage) from None
+    except ValueError:
+        raise StageError(
+            f"{path}: not readable as a table with columns {', '.join(columns[:8])}"
+            f"{', ...' * (len(columns) > 8)};"
+            f" run `dvc repro -f {stage}` in the study's folder"
+        ) from None
+
+
+def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) -> Trained:
+    """One model's evaluations and histories; raises StageError if one is missing or does not fit the others."""
+    classes = [each["class"] for each in data["classes"]]
+    evaluations, histories, tables_of_images = [], [], []
+    probabilities = [f"p({each})" for each in classes]
+    for replicate in replicates:
+        run_name = f"{name}-{replicate}"
+        path = REPORTS / "evaluations" / f"{run_name}.json"
+        evaluation = read_json(path, f"evaluate@{run_name}")
+        predictions = read_csv(
+            REPORTS / "predictions" / f"{run_name}.csv",
+            f"evaluate@{run_name}",
+            ("actual", "predicted", *probabilities),
+        )
+        columns = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_macro_f1")
+        histories.append(read_csv(REPORTS / "histories" / f"{run_name}.csv", f"train@{run_name}", columns))
+        if [each["class"] for each in evaluation["classes"]] != classes:
+            raise StageError(f"{path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
+        actual, predicted = (_labels(predictions[key], classes) for key in ("actual", "predicted"))
+        if not np.array_equal(_count(actual, predicted, classes), np.array(evaluation["confusion"]["counts"])):
+            raise StageError(
+                f"{path}: its confusion matrix is not that of reports/predictions/{run_name}.csv;"
+                f" run `dvc repro -f evaluate@{run_name}`"
+            )
+        evaluations.append(evaluation)
+        tables_of_images.append((actual, predicted, predictions[probabilities].to_numpy().max(1)))
+    confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
+    folds = "cross_validation" in data
+    if folds:  # each image is in one of them
+        tables_of_images = [tuple(np.concatenate(parts) for parts in zip(*tables_of_images, strict=True))]
+    if any(not np.array_equal(actual, tables_of_images[0][0]) for actual, _, _ in tables_of_images):
+        raise other_images(name)
+    return Trained(
+        name,
+        tuple(evaluations),
+        tuple(histories),
+        confusions,
+        tables_of_images[0][0],
+        np.array([predicted for _, predicted, _ in tables_of_images]),
+        np.array([confidence for _, _, confidence in tables_of_images]),
+        stats.intervals(confusions),
+        folds,
+    )
+
+
+def read_explanations(models: Sequence[str]) -> dict[str, Any] | None:
+    """What explain left, its picture's bytes below "picture"; None where it has not run (reports older than it)."""
+    path = REPORTS / "explanations.json"
+    if not path.exists():
+        return None
+    facts = read_json(path, "explain")
+    if [each["model"] for each in facts["models"]] != list(models):
+        raise StageError(
+            f"{path}: of other models than params.yaml has; run `dvc repro -f explain` in the study's folder"
+        )
+    picture = path.with_suffix(".jpg")
+    if not picture.exists():
+        raise missing(picture, "explain")
+    return {**facts, "picture": picture.read_bytes()}
+
+
+def _labels(names: pd.Series, classes: list[str]) -> npt.NDArray[np.int64]:
+    """Each name's place among the classes; -1 where a name is no class's."""
+    return pd.Index(classes).get_indexer(pd.Index(names)).astype(np.int64)
+
+
+def other_images(name: str) -> StageError:
+    return StageError(f"reports/predictions: those of {name} are not all of the same test images; run `dvc repro`")
+
+
+def _count(
+    actual: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: list[str]
+) -> npt.NDArray[np.int64]:
+    """The confusion matrix; empty if a label is no class's."""
+    if (actual < 0).any() or (predicted < 0).any():
+        return np.zeros((0, 0), dtype=np.int64)
+    return metrics.confusion_matrix(actual, predicted, len(classes))
+
+
+def missing(path: Path, stage: str) -> StageError:
+    return StageError(f"{path}: not found; run `dvc repro {stage}` in the study's folder")
+
+
+# words
+
+
+def caption_name(data: Mapping[str, Any]) -> str:
+    """The data set as captions name it: a variant always says so."""
+    return f"{data['title']} ({data['variant']})" if data["variant"] else data["title"]
+
+
+def tested(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+    """Digits, 360 test images"""
+    folds = ", each in its fold's model" if models[0].folds else ""
+    return f"{caption_name(data)}, {len(models[0].actual):,} test images{folds}"
+
+
+def basis(models: Sequence[Trained]) -> str:
+    """What the intervals are taken over."""
+    n = len(models[0].evaluations)
+    if n > 1:
+        return f"95% intervals over {models[0].n} (Student t)"
+    return "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+
+
+def places(models: Sequence[Trained]) -> str:
+    """The devices and precisions of all trainings."""
+    machines = [evaluation["machine"] for model in models for evaluation in model.evaluations]
+    return enumerated(list(dict.fromkeys(f"{machine['device']} in {machine['precision']}" for machine in machines)))
+
+
+def ranking(models: Sequence[Trained]) -> list[str]:
+    """Names, the highest mean macro-F1 first."""
+    return [model.name for model in sorted(models, key=lambda model: -model.scores["macro_f1"].mean)]
+
+
+def setting(value: Any) -> str:
+    """A setting's value as a reader writes it: {"crop": 0.2, "rotate": 15} -> crop 0.2, rotate 15."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {setting(each)}" for key, each in value.items()) or tables.DASH
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(setting, value)) or tables.DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return tables.DASH if value is None or value == "" else str(value)
+
+
+def overrides(model: Trained) -> str:
+    """Settings of this model's own; empty where it has none."""
+    own = model.evaluations[0]["overrides"]
+    return setting(own) if own else ""
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
