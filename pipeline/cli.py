@@ -82,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     added = command("models", models, "List the study's trained models with their scores", "versus models --json")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
+    added = command("estimate", estimate, "Estimate how long the study's trainings will take", "versus estimate")
+    added.add_argument("--json", action="store_true", help="print one JSON document")
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -117,6 +120,12 @@ def models(arguments: argparse.Namespace) -> None:
     from pipeline import trained
 
     trained.show(arguments.json)
+
+
+def estimate(arguments: argparse.Namespace) -> None:
+    from pipeline.estimate import estimate
+
+    estimate(arguments.json)
 
 
 def check(_: argparse.Namespace) -> None:

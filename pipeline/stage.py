@@ -15,10 +15,15 @@ class StageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a stage's `main`; a StageError becomes its text on stderr and exit status 1."""
+    """Call a stage's `main`; a StageError becomes its text on stderr and exit status 1.
+
+    With VERSUS_DEBUG=1 it shows where in the code it comes from.
+    """
     try:
         main()
     except StageError as error:
+        if os.environ.get("VERSUS_DEBUG"):
+            raise
         print(f"versus: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

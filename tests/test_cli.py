@@ -19,7 +19,7 @@ from pipeline.stage import StageError
 from tests import small_study
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("predict", "export", "models", "check", "schema", "completion")
+COMMANDS = ("predict", "export", "models", "estimate", "check", "schema", "completion")
 
 
 def versus(*arguments: str) -> int:
@@ -98,7 +98,9 @@ def test_a_wrong_call_is_refused_with_the_usage(words: list[str], capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "words", [["predict", "a.png"], ["export", "cnn", "--onnx", "x.onnx"], ["models"], ["check"]], ids=" ".join
+    "words",
+    [["predict", "a.png"], ["export", "cnn", "--onnx", "x.onnx"], ["models"], ["estimate"], ["check"]],
+    ids=" ".join,
 )
 def test_outside_a_study_every_command_says_so_in_one_line(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
