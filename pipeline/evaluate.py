@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import inference, loader, metrics, networks, tracking
+from pipeline import inference, loader, metrics, networks, params, tracking
 from pipeline.stage import StageError, run, whole, write_json
 
 TEST = Path("data/test")
@@ -65,7 +65,7 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("commit", "started")},
+        "run": {key: diary[key] for key in ("key", "commit", "started")},
         "config": {
             "dataset": {**config["data"], "image_size": config["image_size"]},
             "augment": config["augment"],
@@ -80,7 +80,9 @@ def evaluate(name: str) -> None:
         write_json(partial, result)
     with whole(predictions) as partial:
         prediction_table(actual, predicted, probabilities, classes).to_csv(partial, index=False, lineterminator="\n")
-    with tracking.evaluation_run(name, diary["key"], config) as tracked:
+    resize = params.load().dataset.resize
+    example = images.pixels[:1].numpy()
+    with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
         tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})

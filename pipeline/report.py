@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline import calibration, figures, metrics, pairs, params, scorecard, stats, tables, verdicts
+from pipeline import calibration, cards, figures, metrics, pairs, params, scorecard, stats, tables, verdicts
 from pipeline.stage import StageError, checkout, run, study, whole, write_json
 
 REPORTS = Path("reports")
@@ -75,11 +75,14 @@ def main() -> None:
     card = scorecard.table(lines, scorecard_caption(models, data)) if lines else None
 
     with contextlib.ExitStack() as stack:  # all outputs appear when the block ends, or none
-        outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables")]
+        outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables", "cards")]
         page, numbers = (stack.enter_context(whole(REPORTS / name)) for name in ("report.html", "metrics.json"))
         for folder in outputs:
             folder.mkdir()
         drawn = draw(models, data, outputs[0])
+        for model in models:
+            text = cards.card(model.evaluations, model.scores, {"study": study(), **data})
+            (outputs[2] / f"{model.name}.md").write_text(text, encoding="utf-8")
         for table in filter(None, (overview, verdict, believed, *reports, card)):
             tables.write(table, outputs[1])
         html = render(
@@ -124,9 +127,12 @@ def main() -> None:
             tracked.metrics({"pairs/different": held, "pairs/not_distinguishable": len(tested_pairs) - held})
         if lines:
             tracked.metrics({f"scorecard/{name}": count for name, count in scorecard.counts(lines).items()})
-        for name in ("tables", "figures"):
+        for name in ("tables", "figures", "cards"):
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
+        found = verdicts.sentence(tested_pairs, len(models[0].evaluations)) if tested_pairs else ""
+        tracked.summarise(f"{found}\n\n{tables.markdown(overview)}".strip()[:4000])
+        tracked.champion(best(models))
     print(terminal(models))
     if tested_pairs:
         print(verdicts.sentence(tested_pairs, len(models[0].evaluations)))
@@ -252,6 +258,12 @@ def selected(model: Trained) -> dict[str, float]:
     """Validation macro-F1 of the epochs that were evaluated: what settings are to be chosen by, not the test scores."""
     values = [evaluation["selected"]["val_macro_f1"] for evaluation in model.evaluations]
     return {"mean": float(np.mean(values)), "n": len(values)}
+
+
+def best(models: Sequence[Trained]) -> dict[str, Any]:
+    """The evaluation of the training with the highest validation macro-F1; of equals, the first of params.yaml."""
+    every = [evaluation for model in models for evaluation in model.evaluations]
+    return max(every, key=lambda evaluation: evaluation["selected"]["val_macro_f1"])
 
 
 def line(model: Trained) -> tables.Line:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -57,14 +58,17 @@ def train(name: str, replicate: int) -> None:
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
     with tracking.training_run(f"{name}-{replicate}", key, {**config, "machine": machine}) as tracked:
         tracked.dataset(info["title"], info["digest"], study.dataset.source or info["dataset"], "training")
+        train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
         with tqdm(total=protocol["epochs"], desc=f"{name}-{replicate}", unit="epoch", disable=None) as progress:
+            begun = time.perf_counter()
 
             def on_epoch(epoch: engine.Epoch) -> None:
                 tracked.metrics(dataclasses.asdict(epoch), step=epoch.epoch)
-                progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
+                speed = len(train_images) * epoch.epoch / (time.perf_counter() - begun)
+                told = {"images/s": f"{speed:,.0f}", "val_macro_f1": f"{epoch.val_macro_f1:.4f}"}
+                progress.set_postfix(told, refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
             fit = engine.fit(
                 network,
                 train_images,
@@ -96,9 +100,10 @@ def train(name: str, replicate: int) -> None:
             np.save(partial / "val_logits.npy", logits.numpy())
             write_json(partial / "config.json", config)
             write_json(partial / "run.json", diary)
-        tracked.metrics({"train_seconds": fit.seconds, "images_per_second": speed})
         tracked.artifact(history_path)
-        tracked.model(folder, example=train_images.pixels[:1].numpy(), classes=info["classes"])
+        tracked.model(folder, train_images.pixels[:1].numpy(), study.dataset.resize)
+        chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(fit.selected).items() if key != "lr"}
+        tracked.metrics({**chosen, "train_seconds": fit.seconds, "images_per_second": speed})
     print(
         f"train: {name}-{replicate} validation macro-F1 {fit.selected.val_macro_f1:.4f} at epoch {fit.selected.epoch}"
         f" of {len(fit.history)}, {fit.seconds:.1f} s on {machine['device']}"
