@@ -33,8 +33,11 @@ lint: $(READY)  ## Check format, lint and types
 test: lint  ## Lint, type check and tests
 	python -m pytest
 
+docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
+	mkdocs build --strict --quiet
+
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro ui lint test format
+.PHONY: help setup repro ui lint test docs format

@@ -16,7 +16,7 @@ import torch
 
 from pipeline import inference, loader
 from pipeline.datasets.decode import decode
-from pipeline.split import fitted
+from pipeline.resize import fitted
 from pipeline.stage import StageError
 
 COLUMN = "image"  # of a table; its cells hold files

@@ -33,7 +33,7 @@ SETTINGS = {  # of mlflow itself; what the user sets stays
     "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
 }
-SERVING = ("numpy", "pandas", "pillow", "pydantic", "ruamel.yaml", "safetensors", "timm", "torch")  # of a logged model
+SERVING = ("numpy", "pandas", "pillow", "safetensors", "timm", "torch")  # of a logged model
 
 
 class Run:
