@@ -184,6 +184,7 @@ def data_run(stage: str) -> Iterator[Run]:
     key = hashlib.sha256(json.dumps([study(), values, digest], sort_keys=True).encode()).hexdigest()
     with _open("data", stage, {"versus.key": key}, reopen=True) as run:
         run.params(values)
+        run.describe(f"The images of {settings.dataset.name}, as fetch, split and preview left them.")
         yield run
 
 
