@@ -29,7 +29,7 @@ def main() -> None:
         write_json(partial, schema())
     with whole(PAGE) as partial:
         partial.write_text(reference(schema()), encoding="utf-8")
-    print(f"schema: {FILE.name} and {PAGE.relative_to(ROOT)}, at the root of the repository")
+    print(f"schema: {FILE.name} and docs/{PAGE.name}, from the root of the repository")
 
 
 class _Untitled(GenerateJsonSchema):

@@ -114,8 +114,6 @@ def test_every_versus_command_runs_on_a_trained_study(
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(exist_ok=True)
         monkeypatch.setattr(schema, name, copy)
-    monkeypatch.setattr(schema, "ROOT", tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     work = tmp_path / "work"
     work.mkdir()
     for name in ("models", "data", "reports", "params.yaml"):
