@@ -226,8 +226,8 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
 # Texts
 
 
-def test_the_readme_shows_every_command_as_it_is_taken() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_readme_and_docs_show_every_command_as_it_is_taken() -> None:
+    text = "\n".join(page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
     calls = re.findall(r"^(?:eval \"\$\()?versus ([^#\n)]*)", text, re.MULTILINE)
     assert {call.split()[0] for call in calls} == set(COMMANDS)
     for call in calls:

@@ -42,6 +42,7 @@ LONG = {  # first words of what is not executed here, and where it is executed, 
     "mlflow models serve": "tests/test_champion.py",
     "curl": "tests/test_champion.py sends the same request",
     "versus export": "tests/test_export.py",
+    "eval": "tests/test_cli.py prints the completion, and shows that it completes",
 }
 
 
@@ -116,7 +117,8 @@ def test_every_versus_command_runs_on_a_trained_study(
         monkeypatch.setattr(schema, name, copy)
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("models", "data", "reports", "params.yaml"):
+    (work / "data").mkdir()  # `versus check` leaves its mark there
+    for name in ("models", "data/fit", "data/test", "reports", "params.yaml"):
         (work / name).symlink_to(trained_study / name)
     for name in ("photo.jpg", "photos/a.png", "more/b.png"):
         (work / name).parent.mkdir(exist_ok=True)
@@ -133,7 +135,7 @@ def test_every_versus_command_runs_on_a_trained_study(
             assert "versus: " not in printed.err, f"{line}: {printed.err}"
             assert printed.out
             ran.append(words[1])
-    assert {"models", "predict", "estimate", "schema"} <= set(ran)
+    assert {"models", "predict", "estimate", "check", "schema"} <= set(ran)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
