@@ -55,8 +55,8 @@ def estimate(as_json: bool = False) -> None:
         print("\r\033[K", end="", file=sys.stderr)
     total = sum(each.total for each in found)
     if as_json:
-        rows = [{**vars(each), "total_seconds": each.total} for each in found]
-        print(json.dumps({"study": study(), "models": rows, "total_seconds": total, "note": LEFT_OUT}, indent=2))
+        plain = [{**vars(each), "total_seconds": each.total} for each in found]
+        print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
         return
     from tabulate import tabulate
 

@@ -42,7 +42,7 @@ LONG = {  # first words of what is not executed here, and where it is executed, 
     "mlflow models serve": "tests/test_champion.py",
     "curl": "tests/test_champion.py sends the same request",
     "versus export": "tests/test_export.py",
-    "eval": "tests/test_cli.py prints the completion, and shows that it completes",
+    "eval": "tests/test_cli.py prints the completion",
 }
 
 
