@@ -48,8 +48,11 @@ test: lint  ## Lint, type check and tests
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
+docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
+	mkdocs build --strict --quiet
+
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test torture format
+.PHONY: help setup repro verify ui lint test torture docs format

@@ -361,7 +361,7 @@ def _slug(title: str) -> str:
 
 
 def page(sections: Sequence[Section], count: int, failed: int, path: Path) -> None:
-    from pipeline.report import TEMPLATES, inline_svg
+    from pipeline.page import TEMPLATES, inline_svg
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True

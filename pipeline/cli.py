@@ -110,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
         "versus ablation",
     )
 
+    added = command("estimate", estimate, "Estimate how long the study's trainings will take", "versus estimate")
+    added.add_argument("--json", action="store_true", help="print one JSON document")
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -164,6 +167,12 @@ def ablation(_: argparse.Namespace) -> None:
     from pipeline import ablation
 
     ablation.main([])
+
+
+def estimate(arguments: argparse.Namespace) -> None:
+    from pipeline.estimate import estimate
+
+    estimate(arguments.json)
 
 
 def check(_: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import calibration, inference, loader, metrics, networks, resume, tracking
+from pipeline import calibration, inference, loader, metrics, networks, params, resume, tracking
 from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
@@ -79,7 +79,7 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("commit", "started", "mlflow_run") if key in diary}
+        "run": {key: diary[key] for key in ("key", "commit", "started", "mlflow_run") if key in diary}
         | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {
             "dataset": {**config["data"], "image_size": config["image_size"]},
@@ -99,7 +99,9 @@ def evaluate(name: str) -> None:
         write_json(partial, result)
     with whole(predictions) as partial:
         prediction_table(actual, predicted, probabilities, classes).to_csv(partial, index=False, lineterminator="\n")
-    with tracking.evaluation_run(name, diary["key"], config) as tracked:
+    resize = params.load().dataset.resize
+    example = images.pixels[:1].numpy()
+    with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
         tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from pipeline import inference, loader, params, saliency, tracking
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST, DATA = Path("data/test"), Path("reports/data.json")
 FACTS, PICTURE = Path("reports/explanations.json"), Path("reports/explanations.jpg")
@@ -42,7 +42,8 @@ class Answers:
 def main() -> None:
     settings = params.load()
     replicate = settings.replicates[0]
-    info, images = loader.read_info(TEST), loader.read(TEST)
+    test = packed(TEST, replicate)  # of folds the first
+    info, images = loader.read_info(test), loader.read(test)
     classes, shareable = info["classes"], may_be_shown()
     actual = images.labels.numpy()
     answers = {name: read(f"{name}-{replicate}", classes, actual) for name in settings.models}
@@ -83,7 +84,7 @@ def main() -> None:
             for row in rows
         ]
 
-    facts = {
+    facts: dict[str, Any] = {
         "images": len(actual),
         "disagreements": int((predicted != predicted[0]).any(0).sum()),
         "replicate": replicate,

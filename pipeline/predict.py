@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from pipeline import cli, inference, loader, params, trained
 from pipeline.datasets.decode import SUFFIXES, decode
 from pipeline.datasets.tree import FolderTree
-from pipeline.split import FIT, fitted
+from pipeline.resize import fitted
+from pipeline.split import FIT
 from pipeline.stage import StageError, study
 from pipeline.stage import packed as place
 

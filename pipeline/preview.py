@@ -42,10 +42,10 @@ def main() -> None:
     shareable = info.get("shareable", False)
     rows = examples(loader.read(folder, "train_"), info, recipe, shareable)
     figure = figures.augmentation(rows, "as it is" if shareable else "test card")
-    with tempfile.TemporaryDirectory() as folder, whole(PICTURES[0]) as png, whole(PICTURES[1]) as svg:
-        figures.save(figure, Path(folder), "augmentation")
-        shutil.copy(Path(folder) / "augmentation.png", png)
-        shutil.copy(Path(folder) / "augmentation.svg", svg)
+    with tempfile.TemporaryDirectory() as drawn, whole(PICTURES[0]) as png, whole(PICTURES[1]) as svg:
+        figures.save(figure, Path(drawn), "augmentation")
+        shutil.copy(Path(drawn) / "augmentation.png", png)
+        shutil.copy(Path(drawn) / "augmentation.svg", svg)
     with tracking.data_run("preview") as tracked:
         for picture in PICTURES:
             tracked.artifact(picture)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from pipeline import (
     calibration,
+    cards,
     figures,
     learning_curve,
     metrics,
@@ -68,11 +69,14 @@ def main() -> None:
     shown = read_explanations(list(settings.models))
 
     with contextlib.ExitStack() as stack:  # all outputs appear when the block ends, or none
-        outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables")]
+        outputs = [stack.enter_context(whole(REPORTS / name)) for name in ("figures", "tables", "cards")]
         document, numbers = (stack.enter_context(whole(REPORTS / name)) for name in ("report.html", "metrics.json"))
         for folder in outputs:
             folder.mkdir()
         drawn = draw(models, data, learnt, outputs[0])
+        for model in models:
+            text = cards.card(model.evaluations, model.scores, {"study": study(), **data})
+            (outputs[2] / f"{model.name}.md").write_text(text, encoding="utf-8")
         for table in filter(None, (overview, verdict, believed, measured, *reports, card)):
             tables.write(table, outputs[1])
         html = page.render(
@@ -119,9 +123,12 @@ def main() -> None:
             tracked.metrics({"pairs/different": held, "pairs/not_distinguishable": len(tested_pairs) - held})
         if lines:
             tracked.metrics({f"scorecard/{name}": count for name, count in scorecard.counts(lines).items()})
-        for name in ("tables", "figures"):
+        for name in ("tables", "figures", "cards"):
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
+        found = verdicts.sentence(tested_pairs, len(models[0].evaluations)) if tested_pairs else ""
+        tracked.summarise(f"{found}\n\n{tables.markdown(overview)}".strip()[:4000])
+        tracked.champion(best(models))
     print(terminal(models))
     for text in learning_curve.sentences(learnt):
         print(text)
@@ -166,6 +173,12 @@ def selected(model: Trained) -> dict[str, float]:
         return {"mean": values[0], "n": 1}
     found = stats.over_replicates(values)
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def best(models: Sequence[Trained]) -> dict[str, Any]:
+    """The evaluation of the training with the highest validation macro-F1; of equals, the first of params.yaml."""
+    every = [evaluation for model in models for evaluation in model.evaluations]
+    return max(every, key=lambda evaluation: evaluation["selected"]["val_macro_f1"])
 
 
 def line(model: Trained) -> tables.Line:

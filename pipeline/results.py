@@ -99,7 +99,8 @@ def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
 def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) -> Trained:
     """One model's evaluations and histories; raises StageError if one is missing or does not fit the others."""
     classes = [each["class"] for each in data["classes"]]
-    evaluations, histories, tables_of_images = [], [], []
+    evaluations, histories = [], []
+    tables_of_images: list[tuple[npt.NDArray[Any], ...]] = []
     probabilities = [f"p({each})" for each in classes]
     for replicate in replicates:
         run_name = f"{name}-{replicate}"

@@ -6,6 +6,7 @@ it in the default study's params.yaml. `versus schema` writes it, and a test hol
 
 import copy
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.stage import run, whole, write_json
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "params.schema.json"
+PAGE = ROOT / "docs/params.md"
 SECTIONS = {"dataset": params.Dataset, "split": params.Split, "augment": params.Augment, "train": params.Train}
 OVERRIDES = {"augment": "Augment", "train": "Train"}  # a model's keys that hold any of a section's
 
@@ -25,7 +27,9 @@ OVERRIDES = {"augment": "Augment", "train": "Train"}  # a model's keys that hold
 def main() -> None:
     with whole(FILE) as partial:
         write_json(partial, schema())
-    print(f"schema: {FILE.name}, at the root of the repository")
+    with whole(PAGE) as partial:
+        partial.write_text(reference(schema()), encoding="utf-8")
+    print(f"schema: {FILE.name} and docs/{PAGE.name}, from the root of the repository")
 
 
 class _Untitled(GenerateJsonSchema):
@@ -57,6 +61,62 @@ def schema() -> dict[str, Any]:
         "title": "A study of Versus: params.yaml",
         **content,
     }
+
+
+def reference(content: dict[str, Any]) -> str:
+    """The schema as a page of tables, for people."""
+    definitions = content["$defs"]
+    parts = [
+        "# params.yaml, key by key",
+        "Written by `versus schema` from the typed parameters. A key without a default must be there.",
+        "## The file",
+        _keys(content),
+    ]
+    for name, definition in definitions.items():
+        if not name.endswith("Overrides"):
+            parts += [f"## {_heading(name)}", _keys(definition)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(name: str) -> str:
+    """TimmModel -> `models`, family timm"""
+    if name.endswith("Model"):
+        return f"`models.<name>`, family `{name.removesuffix('Model').lower()}`"
+    places = {"Pipeline": "augment.light`, `augment.strong", "Published": "published", "PublishedRow": "published.rows"}
+    return f"`{places.get(name, name.lower())}`"
+
+
+def _keys(definition: dict[str, Any]) -> str:
+    rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    needed = definition.get("required", [])
+    for key, field in definition["properties"].items():
+        default = "" if key in needed or "default" not in field else f"`{json.dumps(field['default'])}`"
+        meaning = field.get("description", "").replace("|", "\\|")
+        rows.append(f"| `{key}` | {_takes(field)} | {default} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _takes(field: dict[str, Any]) -> str:
+    """What a key takes, in words: its choices, or its type with its bounds."""
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if options := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(dict.fromkeys(_takes(option) for option in options))
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[-1]
+        return f"any keys of `{name.removesuffix('Overrides').lower()}`" if name.endswith("Overrides") else "section"
+    words = {
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "true, false",
+        "array": "list",
+        "object": "mapping",
+    }
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    text = words.get(field.get("type", ""), field.get("type", "any"))
+    return ", ".join([text, *(f"{word} {field[key]}" for key, word in bounds.items() if key in field)])
 
 
 def partly(definition: dict[str, Any]) -> dict[str, Any]:

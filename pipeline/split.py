@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline import params
+from pipeline.resize import fitted
 from pipeline.stage import StageError, run, study, whole, write_json
 from pipeline.subset import subset
 
@@ -310,28 +310,6 @@ def resized(
         for start in range(0, len(rows), chunk):
             images = pool.map(lambda row: fitted(raw.image(row), side, channels, resize), rows[start : start + chunk])
             yield start, np.stack(list(images))
-
-
-def fitted(image: np.ndarray, side: int, channels: int, resize: str) -> np.ndarray:
-    """One image, uint8 (H, W, C), as (S, S, channels): resized with antialiasing, bilinear.
-
-    `resize` "crop" keeps the largest square at the centre, "squash" everything.
-    """
-    height, width, found = image.shape
-    if found != channels:
-        image = np.repeat(image, 3, axis=2) if found == 1 else grey(image)
-    if (height, width) == (side, side):
-        return image
-    square = min(height, width)
-    left, top = ((width - square) / 2, (height - square) / 2) if resize == "crop" else (0, 0)
-    box = (left, top, left + square, top + square) if resize == "crop" else (0, 0, width, height)
-    pillow = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return np.asarray(pillow.resize((side, side), Image.Resampling.BILINEAR, box=box)).reshape(side, side, channels)
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 1) from (H, W, 3)"""
-    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
 
 def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tuple[str, ...]) -> None:

@@ -32,7 +32,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
     """Call a stage's `main`; a fault that the user can mend becomes one line on stderr and exit status 1.
 
     `alone`: where DVC was killed and a stage goes on without it, the same stage started anew waits for it, so that
-    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too.
+    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too. With VERSUS_DEBUG=1 a fault
+    shows where in the code it comes from.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
@@ -40,6 +41,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         with locked(_name(), "the same stage runs in another process; waiting") if alone else contextlib.nullcontext():
             main()
     except StageError as error:
+        if os.environ.get("VERSUS_DEBUG"):
+            raise
         print(f"versus: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:

@@ -1,9 +1,10 @@
 """MLflow: the only importer of mlflow.
 
 An MLflow experiment is a study. Data (fetch, split, preview) is one run, every training one, every evaluation a child
-of its training's run, every explanation and every report one. A training's run is found by the tag `versus.key`, which
-hashes what determines the training. MLFLOW_TRACKING_URI is honoured; else the store is `mlflow.db` with `mlartifacts/`
-at the root of the checkout, the original one also where DVC works in a copy of it.
+of its training's run, every explanation and every report one; runs of a DVC experiment carry its name behind theirs. A
+training's run is found by the tag `versus.key`, which hashes what determines the training. The best model by validation
+is a registered model, named as the study, with the alias `champion`. MLFLOW_TRACKING_URI is honoured; else the store is
+`mlflow.db` with `mlartifacts/` at the root of the checkout, the original one also where DVC works in a copy of it.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ import psutil
 
 from pipeline.stage import StageError, commit, home, study, uncommitted, whole
 
+CHAMPION = "champion"
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
 SETTINGS = {  # of mlflow itself; what the user sets stays
     "GIT_PYTHON_REFRESH": "quiet",
@@ -36,7 +38,7 @@ SETTINGS = {  # of mlflow itself; what the user sets stays
     "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
 }
-SERVING = ("numpy", "pandas", "safetensors", "timm", "torch")  # what a logged model needs
+SERVING = ("numpy", "pandas", "pillow", "safetensors", "timm", "torch")  # of a logged model
 
 
 class Run:
@@ -52,8 +54,9 @@ class Run:
             if not name.startswith("system/")
             for point in client.get_metric_history(run_id, name)
         }
-        outputs = run.outputs.model_outputs if reopened and run.outputs else []
-        self._has_model = any(client.get_logged_model(output.model_id).status == "READY" for output in outputs)
+        outputs = [each.model_id for each in run.outputs.model_outputs] if reopened and run.outputs else []
+        ready = [model for model in outputs if client.get_logged_model(model).status == "READY"]
+        self.model_id = ready[0] if ready else None  # metrics are shown beside that logged model too
         self._waiting: list[tuple[dict[str, float], int]] = []
         self._try_again = 0.0
 
@@ -72,7 +75,7 @@ class Run:
 
         now = int(time.time() * 1000)
         points = [
-            Metric(metric_name(key), float(value), now, step)
+            Metric(metric_name(key), float(value), now, step, model_id=self.model_id)
             for key, value in values.items()
             if np.isfinite(value) and (metric_name(key), step) not in self._metrics
         ]
@@ -99,6 +102,17 @@ class Run:
                 self.metrics(*self._waiting[0])
             self._waiting.pop(0)
 
+    def describe(self, text: str) -> None:
+        """Markdown that the UI shows of a run; what a DVC experiment changes is added."""
+        self.client.set_tag(self.id, "mlflow.note.content", f"{text}{_change_note()}")
+
+    def summarise(self, text: str) -> None:
+        """Describe a report, and the study too unless the report is a DVC experiment's."""
+        self.describe(text)
+        if not experiment_name():
+            experiment = self.client.get_run(self.id).info.experiment_id
+            self.client.set_experiment_tag(experiment, "mlflow.note.content", text)
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder with what is in it."""
         if path.is_dir():
@@ -123,31 +137,76 @@ class Run:
         figure = figures.confusion_matrices({"": counts}, classes)
         self.client.log_figure(self.id, figure, "confusion_matrix.png")
 
-    def model(self, folder: Path, example: np.ndarray, classes: list[str]) -> None:
-        """Log the trained model in `folder`, loadable with mlflow.pyfunc on images (N, H, W, C) uint8; no pickle."""
+    def model(self, folder: Path, example: np.ndarray, resize: str) -> None:
+        """Log the trained model in `folder`: pipeline/serving.py says what it takes; no pickle.
+
+        `example`: one image as split packed it, (1, S, S, C); `resize` is how split brought it into that form.
+        """
         import logging
 
         import mlflow
         from mlflow.models import ModelSignature
-        from mlflow.types import ColSpec, Schema, TensorSpec
+        from mlflow.types import ColSpec, Schema
 
-        if self._has_model:
+        if self.model_id is not None:
             return
-        for logger in ("mlflow.models.model", "mlflow.pyfunc"):
+        for logger in ("mlflow.models.model", "mlflow.models.signature", "mlflow.pyfunc"):
             logging.getLogger(logger).setLevel(logging.ERROR)
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-            outputs=Schema([ColSpec("string", "class"), *(ColSpec("double", f"p({name})") for name in classes)]),
-        )
-        mlflow.pyfunc.log_model(
-            name="model",
+        classes = json.loads((folder / "config.json").read_text(encoding="utf-8"))["classes"]
+        logged = mlflow.pyfunc.log_model(
+            name=folder.name,
             loader_module="pipeline.serving",
             data_path=str(folder),
             code_paths=[str(Path(__file__).parent)],
-            signature=signature,
+            model_config={"side": example.shape[1], "channels": example.shape[3], "resize": resize},
+            signature=ModelSignature(  # no schema of inputs: it would allow for arrays or for files, not for both
+                outputs=Schema([ColSpec("string", "class"), *(ColSpec("double", f"p({name})") for name in classes)])
+            ),
             input_example=example,
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING],
         )
+        self.model_id = logged.model_id
+
+    def champion(self, evaluation: Mapping[str, Any]) -> None:
+        """Register the model that one of evaluate's results is of, and call it the study's champion.
+
+        A study as it stands (`dvc repro`) names its own best one. A DVC experiment takes the alias only with a higher
+        validation macro-F1 on the same training and validation images. A model is registered once.
+        """
+        from mlflow import MlflowException
+        from mlflow.entities.model_registry import ModelVersion
+
+        key = evaluation["run"].get("key")  # none in results of before models were registered
+        model = _logged_model(self.client, self.client.get_run(self.id).info.experiment_id, key) if key else None
+        if model is None:
+            return
+        name, label, config = study(), f"{evaluation['model']}-{evaluation['replicate']}", evaluation["config"]
+        validation = evaluation["selected"]["val_macro_f1"]
+        tags = {
+            "versus.key": key,
+            "versus.model": evaluation["model"],
+            "versus.replicate": str(evaluation["replicate"]),
+            "versus.data": config["dataset"]["digest"],
+            "val_macro_f1": repr(validation),
+            **provenance(),
+        }
+        with _alone():
+            with contextlib.suppress(MlflowException):  # it is there
+                self.client.create_registered_model(name)
+            self.client.update_registered_model(name, _about_champion(name, evaluation))
+            versions: list[ModelVersion] = list(self.client.search_model_versions(f"name = '{name}'"))
+            holder = self.client.get_registered_model(name).aliases.get(CHAMPION)  # a search tells no aliases
+            present = next((each for each in versions if each.version == int(holder or 0)), None)
+            if present is not None and not _takes_over(tags, present.tags):
+                return
+            same = next((each for each in versions if each.tags.get("versus.key") == key), None)
+            if same is None:
+                parts = {"network": config["model"], "replicate": evaluation["replicate"], "data": config["dataset"]}
+                text = f"{label}: validation macro-F1 {validation:.4f}; {_described(parts)}."
+                same = self.client.create_model_version(
+                    name, f"models:/{model}", model_id=model, run_id=self.id, tags=tags, description=text
+                )
+            self.client.set_registered_model_alias(name, CHAMPION, same.version)
 
 
 @contextlib.contextmanager
@@ -163,6 +222,7 @@ def data_run(stage: str) -> Iterator[Run]:
     query = f"tags.`versus.key` = '{key}'"
     with _open("data", stage, {"versus.key": key}, reopen=query) as run:
         run.params(values)
+        run.describe(f"The images of {settings.dataset.name}, as fetch, split and preview left them.")
         yield run
 
 
@@ -178,21 +238,33 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
     query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
     with _open(name, "train", tags, reopen=query, system_metrics=True) as run:
         run.params(values)
+        run.describe(f"Training of {name}: {_described(values)}.")
         yield run
 
 
 @contextlib.contextmanager
-def evaluation_run(name: str, key: str, config: Mapping[str, Any]) -> Iterator[Run]:
-    """A child of the training's run; where this store has none (another machine, a fresh clone), of a fresh parent."""
+def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Callable[[Run], None]) -> Iterator[Run]:
+    """A child of the training's run; where this store has none (another machine, a fresh clone), of a fresh parent.
+
+    `log_model` is called with a fresh parent, which holds no model yet.
+    """
+    from mlflow.entities import LoggedModelInput
+
     tags = {"versus.model": config["model"], "versus.replicate": str(config["replicate"])}
     client, experiment = _connect()
     parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
     if parent is None:
         with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
             run.params(config)
+            run.describe(f"{name} was trained elsewhere: {_described(config)}.")
+            log_model(run)
             parent = run.id
     with _open(f"{name} test", "evaluate", {**tags, "mlflow.parentRunId": parent}) as run:
         run.params(config)
+        run.describe(f"{name} on the test images, once: {_described(config)}.")
+        if model := _logged_model(client, experiment, key):
+            client.log_inputs(run.id, models=[LoggedModelInput(model)])
+            run.model_id = model
         yield run
 
 
@@ -224,8 +296,8 @@ def _open(
         else:
             active = mlflow.start_run(
                 experiment_id=experiment,
-                run_name=name,
-                tags={"versus.stage": stage, **tags, **provenance(), **owner()},
+                run_name=f"{name} ({experiment_name()})" if experiment_name() else name,
+                tags={"versus.stage": stage, "mlflow.source.name": _source(), **tags, **provenance(), **owner()},
                 log_system_metrics=system_metrics,
             )
             if patch := uncommitted():
@@ -268,13 +340,12 @@ def _connect() -> tuple[Any, str]:
     import logging
 
     import mlflow
-    from filelock import FileLock
 
     for logger in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     uri, database = store_uri(), home() / "mlflow.db"
     mlflow.set_tracking_uri(uri)
-    with FileLock(home() / ".versus.lock") if uri.startswith("sqlite") else contextlib.nullcontext():
+    with _alone():
         if not GIVEN and not database.exists():
             with whole(database) as partial:  # a kill while the tables are made must not leave some of them
                 mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments()
@@ -340,10 +411,24 @@ def delete_runs(ids: Sequence[str]) -> None:
             raise StageError(f"mlflow gc: {' '.join(done.stderr.split())[-300:]}; the runs are marked as deleted")
 
 
+def _alone() -> contextlib.AbstractContextManager[Any]:
+    """One process at a time makes what a store may hold once; a server sees to that itself."""
+    from filelock import FileLock
+
+    return FileLock(home() / ".versus.lock") if store_uri().startswith("sqlite") else contextlib.nullcontext()
+
+
 def _find(client: Any, experiment: str, query: str) -> str | None:
     """The id of the newest run that a query finds."""
     runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0].info.run_id if runs else None
+
+
+def _logged_model(client: Any, experiment: str, key: str) -> str | None:
+    """The id of the model that the newest finished training of this key logged."""
+    query = f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'"
+    runs = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"])
+    return next((model.model_id for run in runs if run.outputs for model in run.outputs.model_outputs), None)
 
 
 def _close_orphans(client: Any, experiment: str) -> None:
@@ -369,6 +454,68 @@ def owner() -> dict[str, str]:
     return {"versus.host": socket.gethostname(), "versus.process": f"{process.pid}@{process.create_time():.2f}"}
 
 
+def experiment_name() -> str:
+    """Of the DVC experiment that runs the stage; empty in `dvc repro`."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def changes() -> dict[str, str]:
+    """What an experiment changes in params.yaml: dotted key -> "old -> new"; empty in `dvc repro` and outside git."""
+    from ruamel.yaml import YAML, YAMLError
+
+    baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
+    if not experiment_name() or not baseline:
+        return {}
+    try:
+        before = subprocess.run(
+            ["git", "show", f"{baseline}:./params.yaml"], capture_output=True, encoding="utf-8", check=True
+        ).stdout
+        old, new = (flatten(YAML(typ="safe").load(text)) for text in (before, Path("params.yaml").read_text("utf-8")))
+    except (OSError, subprocess.CalledProcessError, YAMLError):
+        return {}
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return {key: f"{old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys}
+
+
+def _change_note() -> str:
+    """A paragraph on the DVC experiment; empty outside one."""
+    if not experiment_name():
+        return ""
+    changed = "".join(f"\n- `{key}`: {values}" for key, values in changes().items()) or " nothing in params.yaml"
+    return f"\n\nDVC experiment `{experiment_name()}` changes:{changed}"
+
+
+def _described(config: Mapping[str, Any]) -> str:
+    """resnet18 (timm), seed 0, on Digits"""
+    network = config["network"]
+    what = network.get("backbone") or "layers of params.yaml"
+    return f"{what} ({network['family']}), seed {config['replicate']}, on {config['data']['title']}"
+
+
+def _about_champion(name: str, evaluation: Mapping[str, Any]) -> str:
+    classes = ", ".join(row["class"] for row in evaluation["classes"])
+    return (
+        f"The trained models of study {name} that had its highest validation macro-F1; `{CHAMPION}` is the present one."
+        f' Test images chose nothing.\n\n`mlflow.pyfunc.load_model("models:/{name}@{CHAMPION}").predict(images)`'
+        f" takes uint8 (N, H, W, C) of any size, or a list of image files as bytes or base64, and gives a row for each"
+        f" image: its class and a probability for each of {classes}."
+    )
+
+
+def _takes_over(new: Mapping[str, str], present: Mapping[str, str]) -> bool:
+    """Whether a model takes the place of the present champion; both by their versions' tags."""
+    if not experiment_name():
+        return True
+    if new["versus.data"] != present.get("versus.data"):
+        return False
+    return float(new["val_macro_f1"]) > float(present["val_macro_f1"])
+
+
+def _source() -> str:
+    """What a user would type to run this stage again."""
+    return f"dvc repro {os.environ['DVC_STAGE']}" if "DVC_STAGE" in os.environ else Path(sys.argv[0]).name
+
+
 def provenance() -> dict[str, str]:
     """Code and DVC experiment behind a run, as tags."""
     sha, _, dirty = commit().partition("-")
@@ -377,7 +524,8 @@ def provenance() -> dict[str, str]:
         "versus.commit": sha,
         "versus.dirty": str(bool(dirty)).lower(),
         "versus.study": study(),
-        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.experiment": experiment_name(),
+        "dvc.changes": "; ".join(f"{key}: {values}" for key, values in changes().items())[:5000],
         "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
     }

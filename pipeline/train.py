@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from tqdm import tqdm
 
 from pipeline import engine, inference, loader, networks, params, resume, tracking
@@ -60,17 +62,7 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
-    crop, views = config["augment"]["crop_size"], config["augment"]["test_crops"]
-    if views == 10 and not info["flip"]:
-        raise StageError(
-            "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
-        )
-    side = (config["augment"]["crop_of"] if crop else 0) or config["image_size"]
-    network = networks.build(
-        name=name, classes=len(info["classes"]), image_size=crop or side, seed=replicate, **config["network"]
-    )
-    channels = networks.channels(network)
-    form = loader.format_for(side, study.dataset.normalise, info["pixels"], channels, crop, views)
+    network, form = construct(config, info, study.dataset.normalise)
     config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
@@ -83,10 +75,13 @@ def train(name: str, replicate: int) -> None:
         kept.note(run=tracked.id, study=study_name(), training=f"{name}-{replicate}", epochs=protocol["epochs"])
         tracked.dataset(info["title"], info["digest"], study.dataset.source or info["dataset"], "training")
         with tqdm(total=protocol["epochs"], desc=f"{name}-{replicate}", unit="epoch", disable=None) as progress:
+            begun = time.perf_counter()
 
             def on_epoch(epoch: engine.Epoch) -> None:
                 tracked.later(dataclasses.asdict(epoch), step=epoch.epoch)
-                progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
+                speed = len(train_images) * epoch.epoch / (time.perf_counter() - begun)
+                told = {"images/s": f"{speed:,.0f}", "val_macro_f1": f"{epoch.val_macro_f1:.4f}"}
+                progress.set_postfix(told, refresh=False)
                 progress.update()
 
             val_images = loader.read(images, "val_")
@@ -133,13 +128,32 @@ def train(name: str, replicate: int) -> None:
             write_json(partial / "config.json", config)
             write_json(partial / "run.json", diary)
         tracked.settle()
-        tracked.metrics({"train_seconds": fit.seconds, "images_per_second": speed})
         tracked.artifact(history_path)
-        tracked.model(folder, example=train_images.pixels[:1].numpy(), classes=info["classes"])
+        tracked.model(folder, train_images.pixels[:1].numpy(), study.dataset.resize)
+        chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(fit.selected).items() if key != "lr"}
+        tracked.metrics({**chosen, "train_seconds": fit.seconds, "images_per_second": speed})
     print(
         f"train: {name}-{replicate} validation macro-F1 {fit.selected.val_macro_f1:.4f} at epoch {fit.selected.epoch}"
         f" of {len(fit.history)}, {fit.seconds:.1f} s on {machine['device']}"
     )
+
+
+def construct(config: dict[str, Any], info: dict[str, Any], normalise: str) -> tuple[nn.Module, loader.Format]:
+    """The network that a resolved configuration describes, as it starts, and how it wants its images."""
+    crop, views = config["augment"]["crop_size"], config["augment"]["test_crops"]
+    if views == 10 and not info["flip"]:
+        raise StageError(
+            "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
+        )
+    side = (config["augment"]["crop_of"] if crop else 0) or config["image_size"]
+    network = networks.build(
+        name=config["model"],
+        classes=len(info["classes"]),
+        image_size=crop or side,
+        seed=config["replicate"],
+        **config["network"],
+    )
+    return network, loader.format_for(side, normalise, info["pixels"], networks.channels(network), crop, views)
 
 
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,18 @@ from pipeline.stage import StageError
 from tests import small_study
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("predict", "export", "models", "prune", "verify", "ablation", "check", "schema", "completion")
+COMMANDS = (
+    "predict",
+    "export",
+    "models",
+    "prune",
+    "verify",
+    "ablation",
+    "estimate",
+    "check",
+    "schema",
+    "completion",
+)
 
 
 def versus(*arguments: str) -> int:
@@ -98,7 +109,9 @@ def test_a_wrong_call_is_refused_with_the_usage(words: list[str], capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "words", [["predict", "a.png"], ["export", "cnn", "--onnx", "x.onnx"], ["models"], ["check"]], ids=" ".join
+    "words",
+    [["predict", "a.png"], ["export", "cnn", "--onnx", "x.onnx"], ["models"], ["estimate"], ["check"]],
+    ids=" ".join,
 )
 def test_outside_a_study_every_command_says_so_in_one_line(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -224,8 +237,8 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
 # Texts
 
 
-def test_the_readme_shows_every_command_as_it_is_taken() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_readme_and_docs_show_every_command_as_it_is_taken() -> None:
+    text = "\n".join(page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
     calls = re.findall(r"^(?:eval \"\$\()?versus ([^#\n)]*)", text, re.MULTILINE)
     assert {call.split()[0] for call in calls} == set(COMMANDS)
     for call in calls:

@@ -450,5 +450,5 @@ def test_pretrained_takes_a_switch_or_a_path(pretrained: bool | str) -> None:
 
 
 def test_a_crop_is_no_larger_than_what_it_is_cut_from() -> None:
-    with pytest.raises(StageError, match=r"augment\.crop_size: 999 is larger than the image it is cut from, "):
+    with pytest.raises(StageError, match=r"augment\.crop_size: 999 is more than dataset\.image_size, 32"):
         params.parse(edited("augment.crop_size", 999))

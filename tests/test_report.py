@@ -28,7 +28,7 @@ LOGGED: list[tuple] = []
 @pytest.fixture(autouse=True)
 def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     LOGGED.clear()
-    names = ("params", "metrics", "artifact", "dataset")
+    names = ("params", "metrics", "artifact", "dataset", "summarise", "champion")
     run = SimpleNamespace(**{name: lambda *values, name=name: LOGGED.append((name, *values)) for name in names})
 
     @contextlib.contextmanager
@@ -52,6 +52,8 @@ def reported(made: Path) -> Path:
         "class Run:\n"
         "    def metrics(self, *_): pass\n"
         "    def artifact(self, *_): pass\n"
+        "    def summarise(self, *_): pass\n"
+        "    def champion(self, *_): pass\n"
         "tracking.report_run = lambda: contextlib.nullcontext(Run())\n"
         "from pipeline import report\n"
         "report.main()\n"

@@ -89,6 +89,7 @@ def faults(value: Any, rule: dict[str, Any], place: str = "") -> list[str]:
 def test_the_committed_file_is_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If not: `versus schema`."""
     monkeypatch.setattr(schema, "FILE", tmp_path / "params.schema.json")
+    monkeypatch.setattr(schema, "PAGE", tmp_path / "docs/params.md")
     schema.main()
     assert (tmp_path / "params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
 

@@ -130,6 +130,15 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         stage.run(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
 
 
+def test_a_fault_shows_where_it_comes_from_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise stage.StageError("no images")
+
+    monkeypatch.setenv("VERSUS_DEBUG", "1")
+    with pytest.raises(stage.StageError, match="no images"):
+        stage.run(main)
+
+
 # Where the code came from
 
 

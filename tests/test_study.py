@@ -141,16 +141,24 @@ def test_the_logged_model_predicts_what_evaluate_reported(
     monkeypatch.chdir(checkout)
     mlflow.set_tracking_uri(f"sqlite:///{checkout / 'mlflow.db'}")
     (run,) = runs(store, "attributes.run_name = 'cnn-0'")
-    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/cnn-0")
     images = np.load(checkout / "data/test/images.npy")[:64]
     table = model.predict(images)
     reported = pd.read_csv("reports/predictions/cnn-0.csv", dtype={"predicted": str})[:64]
     assert list(table["class"]) == list(reported.predicted)
     assert table.filter(like="p(").to_numpy() == pytest.approx(reported.filter(like="p(").to_numpy(), abs=2e-5)
-    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
     assert model.metadata.saved_input_example_info
     stored = [path.suffix for path in (checkout / "mlartifacts").rglob("*") if path.is_file()]
     assert ".pkl" not in stored
+
+
+def test_the_best_model_by_validation_is_the_champion(store: mlflow.MlflowClient, checkout: Path) -> None:
+    evaluations = [json.loads((checkout / f"reports/evaluations/{name}-0.json").read_text()) for name in MODELS]
+    best = max(each["selected"]["val_macro_f1"] for each in evaluations)
+    champion = store.get_model_version_by_alias("digits", "champion")
+    assert float(champion.tags["val_macro_f1"]) == best
+    assert champion.tags["versus.data"] == json.loads((checkout / "data/fit/info.json").read_text())["digest"]
+    assert {path.name for path in (checkout / "reports/cards").iterdir()} == {f"{name}.md" for name in MODELS}
 
 
 def test_artifacts_lie_at_the_root_of_the_checkout(checkout: Path) -> None:
@@ -188,6 +196,13 @@ def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing
 def test_an_experiment_is_found_in_mlflow_by_its_name(store: mlflow.MlflowClient) -> None:
     found = runs(store, "tags.`dvc.experiment` = 'shallow'")
     assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate", "explain", "report"}
+    assert {run.info.run_name for run in found} == {
+        "hybrid-0 (shallow)",
+        "hybrid-0 test (shallow)",
+        "explain (shallow)",
+        "report (shallow)",
+    }
+    assert {run.data.tags["dvc.changes"] for run in found} == {"models.hybrid.depth: 2 -> 1"}
 
 
 def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout: Path) -> None:

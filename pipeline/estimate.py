@@ -1,0 +1,147 @@
+"""How long a study will take: `versus estimate`, or `python -m pipeline.estimate`.
+
+Each model takes a few training steps and a few validation batches at the study's own settings, from random weights.
+What that leaves out stands below the table.
+"""
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline import cli, engine, inference, loader, params, train
+from pipeline.stage import packed, study
+
+BUDGET = 2.0  # seconds of measuring per model, for training and for validation each
+LEAST = 2  # measured steps, however long they take
+LEFT_OUT = (
+    "Left out: evaluation (a pass over the test images and up to 20 s of timing for each training), the first"
+    " epoch's warming up, downloads, a few seconds for each stage to start, and whatever else the machine does."
+    " What DVC has in its cache takes no time."
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    model: str
+    device: str
+    step_ms: float
+    images_per_second: float
+    epochs: int
+    seconds: float  # of one training
+    trainings: int
+
+    @property
+    def total(self) -> float:
+        return self.seconds * self.trainings
+
+
+def estimate(as_json: bool = False) -> None:
+    """Print a line for each model and the sum."""
+    inference.keep_freed_memory()
+    settings = params.load()
+    found = []
+    for name in settings.models:
+        if not as_json and sys.stderr.isatty():
+            print(f"\rmeasuring {name} ...\033[K", end="", file=sys.stderr)
+        found.append(measure(settings, name))
+    if not as_json and sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    total = sum(each.total for each in found)
+    if as_json:
+        plain = [{**vars(each), "total_seconds": each.total} for each in found]
+        print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            each.model,
+            each.device,
+            f"{each.step_ms:.3g} ms",
+            f"{each.images_per_second:,.0f}",
+            each.epochs,
+            span(each.seconds),
+            each.trainings,
+            span(each.total),
+        ]
+        for each in found
+    ]
+    header = ["model", "device", "step", "images/s", "epochs", "one training", "trainings", "together"]
+    align = ("left", "left", *["right"] * 6)
+    print(tabulate(rows, headers=header, colalign=align, disable_numparse=True))
+    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+
+
+def measure(settings: params.Params, name: str) -> Estimate:
+    """Time a model's steps as train would take them."""
+    folder = packed(train.FIT, settings.replicates[0])
+    info = loader.read_info(folder)
+    config = train.resolve(settings, name, settings.replicates[0], info)
+    protocol, size = config["train"], config["train"]["batch_size"]
+    device = inference.pick_device(protocol["device"])
+    config["network"]["pretrained"] = False  # no download: the values of weights take no time
+    network, form = train.construct(config, info, settings.dataset.normalise)
+    protocol["precision"] = engine.sound_precision(protocol["precision"], device, network, form.size)
+    images, val = loader.read(folder, "train_"), loader.read(folder, "val_")
+    images = train.fraction_of(images, config["train_fraction"], info["seed"])
+    covariance = info["pixels"]["covariance"]
+    recipe = loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device, covariance)
+    with inference.memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
+        network = network.to(device).to(memory_format=torch.channels_last).train()
+        resident = loader.resident(images, device)
+        loss_of = engine.make_loss(images.labels, protocol, len(info["classes"]), device)
+        optimizer = engine.make_optimizer(network, protocol, device)
+        step_of = engine.Step(network, loss_of, optimizer, device, protocol, len(info["classes"]))
+
+        def batches() -> Iterator[loader.Batch]:
+            for epoch in itertools.count():
+                yield from loader.train_batches(
+                    resident, recipe, sampler=protocol["sampler"], batch_size=size, seed=0, epoch=epoch, device=device
+                )
+
+        endless = batches()
+        step = timed(lambda: step_of(next(endless), protocol["lr"]), device)
+        part = loader.Images(val.pixels[:size], val.labels[:size])
+        batch = timed(lambda: inference.predict(network, part, form, device, size), device)
+    steps, val_batches = loader.steps(images, size), -(-len(val) // size)
+    return Estimate(
+        model=name,
+        device=device.type,
+        step_ms=step * 1000,
+        images_per_second=min(size, len(images)) / step,
+        epochs=protocol["epochs"],
+        seconds=protocol["epochs"] * (steps * step + val_batches * batch),
+        trainings=len(settings.replicates),
+    )
+
+
+def timed(call: Callable[[], Any], device: torch.device) -> float:
+    """Median seconds of a call, after a first one that is not counted."""
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(seconds) <= LEAST or time.perf_counter() - begun < BUDGET:
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def span(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min"""
+    if seconds < 99.5:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+if __name__ == "__main__":
+    cli.main(["estimate", *sys.argv[1:]])

@@ -1,0 +1,255 @@
+"""README and docs: what they show works. Long commands are run as users run them elsewhere in the tests; see LONG."""
+
+import ast
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipeline import cli, params, schema
+from tests import trees
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
+LONG = {  # first words of what is not executed here, and where it is executed, or why nowhere
+    "make repro": "installs an environment; tests/test_study.py runs the `dvc repro` in it",
+    "make ui": "serves until stopped; tests/test_champion.py asks a server of MLflow's",
+    "make test": "this is it",
+    "make docs": "test_the_site_builds_without_a_warning",
+    "dvc repro": "tests/test_study.py",
+    "dvc exp run": "tests/test_study.py",
+    "dvc exp show": "tests/test_study.py",
+    "dvc queue start": "tests/test_study.py, as `dvc exp run --run-all`",
+    "dvc remote add": "tests/test_study.py",
+    "dvc push": "tests/test_study.py",
+    "dvc pull": "tests/test_study.py",
+    "git commit": "git's own",
+    "source": "an environment that tests have",
+    "export": "a variable",
+    "mlflow models serve": "tests/test_champion.py",
+    "curl": "tests/test_champion.py sends the same request",
+    "versus export": "tests/test_export.py",
+    "eval": "tests/test_cli.py prints the completion",
+}
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    """The fenced blocks of a page."""
+    for language, text in re.findall(
+        r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        if language in languages:
+            yield text
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of a page's bash blocks as words, without settings of variables."""
+    found = []
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words.pop(0)
+            if words:
+                found.append(words)
+    return found
+
+
+EVERY = [(page.name, words) for page in PAGES for words in commands(page)]
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(EVERY) > 30
+    assert {"README.md", "index.md", "mlflow.md"} <= {name for name, _ in EVERY}
+
+
+def test_every_command_is_executed_here_or_is_named_with_where_it_is() -> None:
+    executed = ("versus", "cp", "cd")
+    for name, words in EVERY:
+        line = " ".join(words)
+        assert words[0] in executed or any(line.startswith(start) for start in LONG), f"{name}: {line}"
+    for start in LONG:
+        assert any(" ".join(words).startswith(start) for _, words in EVERY), f"no page has {start!r} any more"
+
+
+@pytest.mark.parametrize("words", [words for _, words in EVERY if words[0] == "dvc"], ids=" ".join)
+def test_dvc_takes_every_command_as_it_is_written(words: list[str]) -> None:
+    from dvc.cli import parse_args
+
+    parse_args(words[1:])
+
+
+@pytest.mark.parametrize("words", [words for _, words in EVERY if words[0] == "make"], ids=" ".join)
+def test_make_has_the_target(words: list[str]) -> None:
+    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [words for _, words in EVERY if words[:2] == ["cp", "-r"]], ids=" ".join)
+def test_a_study_that_is_copied_is_there_and_has_not_run(words: list[str]) -> None:
+    assert (ROOT / words[2] / "dvc.yaml").is_file()
+    assert not (ROOT / words[2] / "dvc.lock").exists()
+
+
+def test_every_versus_command_runs_on_a_trained_study(
+    trained_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With images where the pages say there are; `cnn` is called `tiny` here."""
+    from pipeline import estimate
+
+    monkeypatch.setattr(estimate, "BUDGET", 0.0)
+    written = schema.FILE, schema.PAGE
+    for name, path in zip(("FILE", "PAGE"), written, strict=True):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        monkeypatch.setattr(schema, name, copy)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "data").mkdir()  # `versus check` leaves its mark there
+    for name in ("models", "data/fit", "data/test", "reports", "params.yaml"):
+        (work / name).symlink_to(trained_study / name)
+    for name in ("photo.jpg", "photos/a.png", "more/b.png"):
+        (work / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(work / name)
+    monkeypatch.chdir(work)
+    ran = []
+    for _, words in EVERY:
+        line = " ".join(words)
+        if words[0] == "versus" and not any(line.startswith(start) for start in LONG) and "COMMAND" not in line:
+            renamed = [re.sub(r"^cnn(?=$|-)", "tiny", word).replace("tiny-2", "tiny-1") for word in words[1:]]
+            with contextlib.suppress(SystemExit):
+                cli.main(renamed)
+            printed = capsys.readouterr()
+            assert "versus: " not in printed.err, f"{line}: {printed.err}"
+            assert printed.out
+            ran.append(words[1])
+    assert {"models", "predict", "estimate", "check", "schema"} <= set(ran)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    others = {"ablations.md", "trust.md", "cluster.md"}  # pages of their own
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists() or Path(target).name in others, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_pages_show_of_params_yaml_is_valid(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    for block in blocks(page, "yaml"):
+        shown = YAML(typ="safe").load(block)
+        content = {**base}
+        for key, value in shown.items():
+            if key in base and isinstance(base[key], dict):
+                content[key] = {**base[key], **value}
+            elif key in base:
+                content[key] = value
+            else:
+                content["models"] = {**base["models"], key: value}
+        with (tmp_path / "params.yaml").open("w") as file:
+            YAML().dump(content, file)
+        params.load()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_that_pages_show_names_what_there_is(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), block
+
+
+def test_the_data_set_of_the_pages_reads_a_folder(tmp_path: Path) -> None:
+    from pipeline.datasets.tree import FolderTree
+
+    (code,) = (block for block in blocks(ROOT / "docs/extending.md", "python") if "class_folders" in block)
+    made: dict = {}
+    exec(code, made)
+    for split in ("train", "test"):
+        for name in ("daisy", "rose"):
+            trees.put(tmp_path / split / name / "1.png", trees.encoded(np.full((5, 4, 3), 9, np.uint8)))
+    found = made["read"](FolderTree(tmp_path))
+    assert [(image.split, image.label) for image in found.images] == [
+        ("train", "daisy"),
+        ("train", "rose"),
+        ("test", "daisy"),
+        ("test", "rose"),
+    ]
+    assert found.images[0].pixels().shape == (5, 4, 3)
+
+
+def test_the_loss_of_the_pages_is_cross_entropy_in_its_limiting_case() -> None:
+    import torch
+    import torch.nn.functional as F
+
+    (code,) = (block for block in blocks(ROOT / "docs/extending.md", "python") if "poly_loss" in block)
+    made: dict = {}
+    exec(code, made)
+    logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1])
+    torch.testing.assert_close(made["poly_loss"](logits, labels, 0.0), F.cross_entropy(logits, labels))
+
+
+def test_the_reference_is_that_of_the_typed_parameters() -> None:
+    assert schema.PAGE.read_text(encoding="utf-8") == schema.reference(schema.schema()), "run `versus schema`"
+    for key in ("models.<name>`, family `hybrid", "`label_smoothing`", "`adamw`, `sgd`"):
+        assert key in schema.PAGE.read_text(encoding="utf-8")
+
+
+def test_licences_on_the_page_are_those_that_the_data_sets_name() -> None:
+    from pipeline.datasets import REGISTRY
+
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for name, module in REGISTRY.items():
+        about = importlib.import_module(module).ABOUT
+        assert f"| `{name}` |" in text
+        if about.licence:
+            shown = "yes" if about.shareable else "no"
+            row = re.search(rf"^\| {about.title} \| (.*) \| (.*) \|$", text, re.MULTILINE | re.IGNORECASE)
+            assert row, name
+            assert row.groups() == (about.licence, shown)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not here: pip install -e '.[docs]'")
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Getting started" in (tmp_path / "site/index.html").read_text()
+    assert (tmp_path / "site/params.html").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("seaborn") is None, reason="seaborn: pip install -e '.[notebooks]'")
+@pytest.mark.filterwarnings("ignore")  # of seaborn and of a backend that shows nothing
+def test_the_notebook_runs_on_the_committed_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells in their order, in one namespace, as a kernel would."""
+    path = ROOT / "notebooks/study.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert not [cell for cell in cells if cell.get("outputs")], "clear the outputs"
+    monkeypatch.chdir(path.parent)
+    with mpl.rc_context({"backend": "agg"}), contextlib.redirect_stdout(io.StringIO()):
+        names: dict = {}
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+    metrics = json.loads((ROOT / "reports/metrics.json").read_text())["models"]
+    means = names["scores"].groupby("model")["macro_f1"].mean()
+    assert means.to_dict() == pytest.approx({name: model["macro_f1"]["mean"] for name, model in metrics.items()})

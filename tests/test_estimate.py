@@ -1,0 +1,48 @@
+"""`versus estimate`: the time of a study, from a few steps of each of its models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import estimate
+from pipeline.stage import StageError
+from tests import small_study
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_studys_time_is_its_steps_epochs_and_trainings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimate, "BUDGET", 0.0)
+    seconds = iter([0.5, 0.25, 1.0, 0.0, 2.0, 0.0])  # of a training step and of a validation batch, model by model
+    monkeypatch.setattr(estimate, "timed", lambda call, _: (call(), next(seconds))[1])
+    estimate.estimate(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    tiny, vit, _ = found["models"]
+    steps, val_batches = 19, 9  # of 586 and 288 images, 32 at a time
+    assert tiny["seconds"] == pytest.approx(3 * (steps * 0.5 + val_batches * 0.25))  # tiny has 3 epochs of its own
+    assert (vit["seconds"], vit["trainings"], vit["total_seconds"]) == (steps, 2, 2 * steps)
+    assert found["total_seconds"] == pytest.approx(sum(each["total_seconds"] for each in found["models"]))
+    assert "Left out: evaluation" in found["note"]
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(estimate, "BUDGET", 0.0)
+    estimate.estimate()
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[2:5]] == list(small_study.MODELS)
+    assert "of training, one after the other" in printed.out
+    assert printed.err == ""  # no progress where there is no terminal
+
+
+def test_without_images_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_study.write(tmp_path, {}))
+    with pytest.raises(StageError, match=r"data/fit/info\.json: not found; run `dvc repro`"):
+        estimate.estimate()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.1, "1 s"), (45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min")])
+def test_a_span_of_time_is_rounded(seconds: float, text: str) -> None:
+    assert estimate.span(seconds) == text
