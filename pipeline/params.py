@@ -176,6 +176,14 @@ class Published(Frozen):
     rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
 
 
+class Launch(Frozen):
+    """What `versus launch` asks for; results do not depend on it."""
+
+    workers: Positive | None = None  # trainings at a time; null: one for each GPU, or for every two cores
+    retries: Annotated[int, Field(ge=0)] = 2  # of a training that died
+    slurm: dict[str, str | int] = {}  # options of sbatch: partition, gres, cpus-per-task, mem, time
+
+
 class Params(Frozen):
     dataset: Dataset
     split: Split
@@ -184,6 +192,7 @@ class Params(Frozen):
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1)]
     published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
+    launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
