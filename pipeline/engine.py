@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import loader, metrics, networks
+from pipeline import distributed, loader, metrics, networks
 from pipeline.inference import memory_remedy, predict
 from pipeline.losses.focal import focal_loss
 from pipeline.losses.weights import inverse_frequency
@@ -132,7 +132,7 @@ def fit(
     loss_of = make_loss(train.labels, protocol, classes, device)
 
     step_of = Step(network, loss_of, optimizer, device, protocol)
-    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"])
+    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"], distributed.world())
     schedule = {
         "steps": epochs * per_epoch,
         "warmup_steps": protocol["warmup_epochs"] * per_epoch,
@@ -146,10 +146,12 @@ def fit(
 
     def batches(epoch: int) -> Iterator[loader.Batch]:
         choice = {key: protocol[key] for key in ("sampler", "batch_size")}
-        return loader.train_batches(train, recipe, **choice, seed=seed, epoch=epoch, device=device)
+        share = (distributed.rank(), distributed.world())
+        return loader.train_batches(train, recipe, **choice, seed=seed, epoch=epoch, device=device, share=share)
 
     def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
-        logits = predict(network, val, recipe.format, device, protocol["batch_size"])
+        own = loader.rows(val, distributed.own(len(val)))
+        logits = distributed.gathered(predict(network, own, recipe.format, device, protocol["batch_size"]), len(val))
         if not torch.isfinite(logits).all():
             raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
         confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
@@ -160,7 +162,7 @@ def fit(
     history: list[Epoch] = []
     selected, weights = None, {}
     for index in range(epochs):
-        torch.manual_seed(seed_of(seed, index))  # dropout and drop path
+        torch.manual_seed(seed_of(seed, index, distributed.rank()))  # dropout and drop path
         network.train()
         losses, hits, seen = [], [], 0
         with memory_remedy(remedy):
@@ -238,11 +240,12 @@ class Step:
     def _backward(self, batch: loader.Batch) -> tuple[Tensor, Tensor]:
         with self.autocast:
             logits = self.network(batch.images)
-        logits = logits.float()
+        logits = distributed.gathered(logits.float(), len(batch.labels))
         loss = self.loss_of(logits, batch.labels)
         if batch.share < 1:
             loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
         self.scaler.scale(loss).backward()
+        distributed.sum_gradients(self.network)
         return loss, logits
 
 
@@ -273,6 +276,6 @@ def check_finite(losses: Tensor, epoch: int) -> None:
         raise StageError(f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; {DIVERGED}")
 
 
-def seed_of(seed: int, epoch: int) -> int:
-    """The seed of what the network itself draws in an epoch."""
-    return (seed * 1_000_003 + epoch) % 2**63
+def seed_of(seed: int, epoch: int, rank: int = 0) -> int:
+    """The seed of what the network itself draws in an epoch, in one of several processes."""
+    return (seed * 1_000_003 + epoch + rank * 2**53) % 2**63

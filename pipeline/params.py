@@ -71,6 +71,7 @@ class Augment(Frozen):
 
 class Train(Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
@@ -235,6 +236,12 @@ def parse(content: object) -> Params:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
                     f"params.yaml: {own}train.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs"
+                )
+            if train.batch_size < 2 * train.devices:
+                own = f"models.{name}." if {"batch_size", "devices"} & model.train.keys() else ""
+                faults.append(
+                    f"params.yaml: {own}train.batch_size: {train.batch_size} leaves a device fewer than two images of"
+                    f" each batch; choose {2 * train.devices} or more for {train.devices} devices"
                 )
         except StageError as error:
             faults.append(str(error))

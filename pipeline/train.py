@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +22,22 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pipeline import engine, inference, loader, networks, params, tracking
+from pipeline import distributed, engine, inference, loader, networks, params, tracking
 from pipeline.stage import StageError, commit, run, whole, write_json
 
 FIT = Path("data/fit")
-CODE = ("augment/*", "losses/*", "networks/*", "optim/*", "engine", "inference", "loader", "metrics", "train")
+CODE = (
+    "augment/*",
+    "losses/*",
+    "networks/*",
+    "optim/*",
+    "distributed",
+    "engine",
+    "inference",
+    "loader",
+    "metrics",
+    "train",
+)
 
 
 def main() -> None:
@@ -45,6 +57,9 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    if protocol["devices"] > 1 and not distributed.launched():
+        distributed.spawn(protocol["devices"], device.type, "pipeline.train", name, str(replicate))
+        return
     network = networks.build(
         name=name, classes=len(info["classes"]), image_size=config["image_size"], seed=replicate, **config["network"]
     )
@@ -53,6 +68,25 @@ def train(name: str, replicate: int) -> None:
     precision = engine.sound_precision(protocol["precision"], device, network, config["image_size"])
     machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
+
+    train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
+
+    def fitted(on_epoch: Callable[[engine.Epoch], None] | None = None) -> engine.Fit:
+        return engine.fit(
+            network,
+            train_images,
+            val_images,
+            loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device),
+            {**protocol, "precision": precision},
+            classes=len(info["classes"]),
+            seed=replicate,
+            device=device,
+            on_epoch=on_epoch,
+        )
+
+    if distributed.rank() > 0:  # process 0 alone logs and saves
+        fitted()
+        return
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
     with tracking.training_run(f"{name}-{replicate}", key, {**config, "machine": machine}) as tracked:
@@ -64,18 +98,7 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(val_macro_f1=f"{epoch.val_macro_f1:.4f}", refresh=False)
                 progress.update()
 
-            train_images, val_images = loader.read(FIT, "train_"), loader.read(FIT, "val_")
-            fit = engine.fit(
-                network,
-                train_images,
-                val_images,
-                loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device),
-                {**protocol, "precision": precision},
-                classes=len(info["classes"]),
-                seed=replicate,
-                device=device,
-                on_epoch=on_epoch,
-            )
+            fit = fitted(on_epoch)
         network.load_state_dict(fit.weights)
         logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
@@ -158,4 +181,4 @@ def file_digest(path: str | Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    (distributed.run if distributed.launched() else run)(main)

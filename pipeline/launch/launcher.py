@@ -56,12 +56,13 @@ def launch(
     """Train what DVC would train, `on` an executor; raises StageError if any job failed, naming the logs."""
     folder, home = place(), root()
     folder.mkdir(parents=True, exist_ok=True)
-    asked = params.load().launch
+    given = params.load()
+    asked = given.launch
     settings = {
         "name": f"versus-{study()}",
         "workers": workers or asked.workers,
         "slurm": {**asked.slurm, **(resources or {})},
-        "devices": 1,
+        "devices": max(given.model_train(name).devices for name in given.models),
     }
     ref = f"refs/versus/{study()}"
     with _alone(folder), _ends_by_signals():

@@ -92,12 +92,21 @@ def _cached(repo: Any, stages: Sequence[Any]) -> bool:
                 dep.hash_info = made[dep.def_path]
             else:
                 dep.save()
-        cache = repo.stage_cache
-        entry = cache._load(stage)
-        if not entry or not cache._create_stage(entry, wdir=stage.wdir).outs_cached():
+        entry = _entry(repo.stage_cache, stage)
+        if not entry or not repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached():
             return False
         made |= {out["path"]: HashInfo("md5", out["md5"]) for out in entry["outs"]}
     return True
+
+
+def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
+    """A stage's newest entry in the run-cache; DVC's own look-up wants what the stage reads to lie in the checkout."""
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    entries = sorted(Path(cache._get_cache_dir(key)).glob("*"), key=lambda path: path.stat().st_mtime)
+    return cache._load_cache(key, entries[-1].name) if entries else None
 
 
 def variants(overrides: Sequence[str]) -> list[list[str]]:
