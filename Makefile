@@ -8,7 +8,7 @@ READY := .venv/ready
 export PATH := $(BIN):$(PATH)
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## Make .venv with everything that a study needs
 
@@ -33,8 +33,11 @@ lint: $(READY)  ## Check format, lint and types
 test: lint  ## Lint, type check and tests
 	python -m pytest
 
+cluster-test: $(READY)  ## Tests on a real Slurm, PostgreSQL and S3 server, started here (root; Debian)
+	python -m pytest -m cluster
+
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro ui lint test format
+.PHONY: help setup repro ui lint test cluster-test format

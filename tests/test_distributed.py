@@ -1,5 +1,6 @@
 """Several processes make the training of one: same weights, same scores, and an end together."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -84,12 +85,13 @@ def test_a_killed_process_ends_the_stage_in_one_line_and_leaves_nothing(study: P
         study, {"train.devices": 2, "train.epochs": 5000}, {"tiny": {**small_study.MODELS["tiny"], "train": {}}}
     )
     started = stage(study)
-    due = time.monotonic() + 120
-    while not (joined := workers(started.pid)) and time.monotonic() < due:
-        time.sleep(0.2)
-    time.sleep(1)
-    os.kill(joined[1], signal.SIGKILL)
-    _, said = started.communicate(timeout=120)
+    try:
+        while not (joined := workers(started.pid)) and started.poll() is None:
+            time.sleep(0.2)
+        os.kill(joined[1], signal.SIGKILL)
+        _, said = started.communicate(timeout=300)
+    finally:
+        started.kill()
     assert started.returncode == 1
     assert "versus: process 1 of 2 died (exit status -9), and the others were ended; run again" in said
     assert "Traceback" not in said
@@ -98,10 +100,12 @@ def test_a_killed_process_ends_the_stage_in_one_line_and_leaves_nothing(study: P
 
 
 def workers(parent: int) -> list[int]:
-    """The processes of a stage, in the order of their ranks, once they train: they have opened their store's file."""
+    """The processes of a stage, in the order of their ranks, once they are connected to each other."""
     found = {}
     for process in psutil.Process(parent).children(recursive=True):
-        environment = process.environ()
-        if "RANK" in environment and process.cpu_times().user > 3:
-            found[environment["RANK"]] = process.pid
+        with contextlib.suppress(psutil.Error):
+            environment = process.environ()
+            peers = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED]
+            if "RANK" in environment and len(peers) > 1:
+                found[environment["RANK"]] = process.pid
     return [found["0"], found["1"]] if len(found) == 2 else []
