@@ -83,7 +83,7 @@ def test_a_grid_is_what_dvc_makes_of_the_same_overrides() -> None:
     assert plan.variants([]) == [[]]
     found = plan.variants(["train.lr=0.1,0.2", "models.cnn.depth=1"])
     assert found == [["train.lr=0.1", "models.cnn.depth=1"], ["train.lr=0.2", "models.cnn.depth=1"]]
-    with pytest.raises(StageError, match="launch: -S train.lr="):
+    with pytest.raises(StageError, match=r"launch: -S train\.lr="):
         plan.variants(["train.lr=[1"])
 
 
