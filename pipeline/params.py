@@ -71,7 +71,6 @@ class Augment(Frozen):
 
 class Train(Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
@@ -91,6 +90,7 @@ class Train(Frozen):
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
+    devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
 
 
 class _Model(Frozen):
