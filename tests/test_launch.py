@@ -183,7 +183,7 @@ def test_ctrl_c_ends_all_jobs_and_their_children(
     seen: list[int] = []
 
     def interrupt(_: object) -> None:
-        found = [process.pid for each in made for process in local._group(Path(each.folder))]
+        found = [process.pid for each in made for process in local._processes(Path(each.folder))]
         if len(found) == 4:
             seen.extend(found)
             raise KeyboardInterrupt
@@ -200,9 +200,9 @@ def test_ctrl_c_ends_all_jobs_and_their_children(
 def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripted: local.Local) -> None:
     (left,) = jobs(tmp_path, {"left": "time.sleep(600)"})
     scripted.submit([Path(left.folder)])
-    assert local._group(Path(left.folder))
+    assert local._processes(Path(left.folder))
     local.Local([]).cancel([Path(left.folder)])
-    assert not local._group(Path(left.folder))
+    assert not local._processes(Path(left.folder))
 
 
 # Clones

@@ -69,13 +69,12 @@ def launch(
         executed = executor.named(on, folder / "submitit", settings)
         _end_leftovers(folder, settings)
         print(f"launch: preparing {study()}", flush=True)
-        jobs, experiments = _prepare(folder, home, ref, plan.variants(overrides), through_remote)
-        attempts = 1 + (asked.retries if retries is None else retries)
-        if jobs:
-            try:
-                _watch(folder, on, executed, jobs, attempts)
-            finally:
-                copies.forget(home, ref)
+        try:
+            jobs, experiments = _prepare(folder, home, ref, plan.variants(overrides), through_remote)
+            if jobs:
+                _watch(folder, on, executed, jobs, 1 + (asked.retries if retries is None else retries))
+        finally:
+            copies.forget(home, ref)
         failed = [job for job in jobs if job.state == "failed"]
         if failed:
             lines = [f"{job.name}: {job.reason or 'died'}; its log: {job.folder}/{LOG}" for job in failed]
@@ -262,13 +261,13 @@ def _look(job: Job, state: executor.State, attempts: int) -> None:
     folder = Path(job.folder)
     if state != "gone":
         job.state = state
-        job.seconds = time.time() - started if (started := _started(folder)) else 0.0
         return
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         (folder / RESULT).unlink()
     except FileNotFoundError:
-        result = {"outcome": "died", "reason": "ended without a word", "seconds": job.seconds}
+        seconds = time.time() - (_started(folder) or time.time())
+        result = {"outcome": "died", "reason": "ended without a word", "seconds": seconds}
     job.reason, job.seconds = result["reason"], result["seconds"]
     if result["outcome"] == "done":
         job.state = "done"

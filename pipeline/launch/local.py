@@ -17,7 +17,7 @@ from pipeline.launch.executor import State, command, source
 from pipeline.stage import StageError
 
 GRACE = 20  # seconds between asking a job to end and ending it
-PROCESS = "process"  # the file in a job's folder that names its process
+MARK = "VERSUS_JOB"  # the variable that a job's processes have, however they were started: its folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Local:
 
 
 def _start(job: Path, slot: Slot) -> subprocess.Popen[bytes]:
-    """Start a job in a session of its own: Ctrl-C reaches the launcher alone, and a job's processes are one group."""
-    environment = {**os.environ, "PYTHONPATH": str(source())}
+    """Start a job in a session of its own: Ctrl-C reaches the launcher alone."""
+    environment = {**os.environ, "PYTHONPATH": str(source()), MARK: str(job)}
     if slot.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
     environment.setdefault("OMP_NUM_THREADS", str(len(slot.cores)))
@@ -119,28 +119,21 @@ def _start(job: Path, slot: Slot) -> subprocess.Popen[bytes]:
     )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, slot.cores)
-    (job / PROCESS).write_text(f"{process.pid}@{psutil.Process(process.pid).create_time()}")
     return process
 
 
-def _group(job: Path) -> list[psutil.Process]:
+def _processes(job: Path) -> list[psutil.Process]:
     """The processes of a job that run."""
-    try:
-        text = (job / PROCESS).read_text()
-    except FileNotFoundError:
-        return []
-    leader, started = int(text.partition("@")[0]), float(text.partition("@")[2])
     found = []
-    for process in psutil.process_iter(["status", "create_time"]):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            mine = os.getpgid(process.pid) == leader and process.info["create_time"] > started - 2
-            if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(job) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
 def _signal(job: Path, number: signal.Signals) -> None:
-    for process in _group(job):
+    for process in _processes(job):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
 
@@ -149,8 +142,8 @@ def _end(job: Path) -> None:
     """Ask a job's processes to end, and end them if they do not."""
     due = time.monotonic() + GRACE
     _signal(job, signal.SIGTERM)
-    while _group(job) and time.monotonic() < due:
+    while _processes(job) and time.monotonic() < due:
         time.sleep(0.1)
-    while _group(job):
+    while _processes(job):
         _signal(job, signal.SIGKILL)
         time.sleep(0.1)
