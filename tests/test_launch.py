@@ -203,6 +203,7 @@ def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripte
     assert local._processes(Path(left.folder))
     local.Local([]).cancel([Path(left.folder)])
     assert not local._processes(Path(left.folder))
+    assert scripted.states([Path(left.folder)]) == {Path(left.folder): "gone"}
 
 
 # Clones
