@@ -12,7 +12,7 @@ READY := .venv/ready
 export PATH := $(BIN):$(PATH)
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## Make .venv with everything that a study needs
 
@@ -51,8 +51,11 @@ torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check t
 docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
 	mkdocs build --strict --quiet
 
+cluster-test: $(READY)  ## Tests on a real Slurm, PostgreSQL and S3 server, started here (root; Debian)
+	python -m pytest -m cluster
+
 format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test torture docs format
+.PHONY: help setup repro verify ui lint test torture cluster-test docs format

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline import stage
+from pipeline.launch.executor import EXECUTORS
 from pipeline.stage import StageError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -113,6 +114,30 @@ def parser() -> argparse.ArgumentParser:
     added = command("estimate", estimate, "Estimate how long the study's trainings will take", "versus estimate")
     added.add_argument("--json", action="store_true", help="print one JSON document")
 
+    added = command(
+        "launch",
+        launch,
+        "Train what DVC would train, several models at a time, here or on a Slurm cluster",
+        "versus launch --on slurm --slurm partition=gpu --slurm gres=gpu:1 -S augment.strength=0.5,1.0",
+    )
+    added.add_argument("--on", choices=EXECUTORS, default="local", help="where; local is this machine")
+    added.add_argument(
+        "--workers", type=positive, metavar="N", help="trainings at a time; one for each GPU, else cores/2"
+    )
+    added.add_argument(
+        "-S", action="append", default=[], metavar="KEY=V,V", help="a grid, as dvc exp run --queue takes it"
+    )
+    added.add_argument("--slurm", action="append", default=[], metavar="OPTION=V", help="an option of sbatch: mem=16G")
+    added.add_argument("--retries", type=natural, metavar="N", help="of a training that died; 2")
+    added.add_argument(
+        "--through-remote", action="store_true", help="share by the default DVC remote, not by the cache"
+    )
+    added.add_argument(
+        "--no-finish", action="store_true", help="leave the final dvc repro, which makes the report, to you"
+    )
+    added.add_argument("--status", action="store_true", help="show what is queued, running, done and failed, with logs")
+    added.add_argument("--stop", action="store_true", help="end the launch that runs in another terminal")
+
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
     command("schema", schema, "Write params.schema.json, which editors check params.yaml by", "versus schema")
 
@@ -129,6 +154,36 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
+
+
+def natural(text: str) -> int:
+    """A whole number, zero or more."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def launch(arguments: argparse.Namespace) -> None:
+    from pipeline.launch import launcher
+
+    if arguments.status:
+        launcher.status()
+    elif arguments.stop:
+        launcher.stop()
+    else:
+        wrong = [option for option in arguments.slurm if "=" not in option]
+        if wrong:
+            raise StageError(f"launch: --slurm {wrong[0]}: give an option of sbatch as OPTION=VALUE, such as mem=16G")
+        launcher.launch(
+            arguments.on,
+            overrides=arguments.S,
+            workers=arguments.workers,
+            retries=arguments.retries,
+            resources=dict(option.split("=", 1) for option in arguments.slurm),
+            through_remote=arguments.through_remote,
+            finish=not arguments.no_finish,
+        )
 
 
 def predict(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import loader, metrics, networks, transfer
+from pipeline import distributed, loader, metrics, networks, transfer
 from pipeline.inference import memory_remedy, predict
 from pipeline.losses.a_softmax import a_softmax_logits, annealed
 from pipeline.losses.arcface import arcface_logits
@@ -142,7 +142,7 @@ def fit(
     with memory_remedy(remedy):
         network = network.to(device).to(memory_format=torch.channels_last)
         train, val = loader.resident(train, device), loader.resident(val, device)
-    kept = keeper.load() if keeper is not None else None
+    kept = distributed.from_first(keeper.load() if keeper is not None else None)
     if kept is not None and "fit" in kept:
         return _restored(kept["fit"], on_epoch)
     optimizer = make_optimizer(network, protocol, device)
@@ -150,7 +150,7 @@ def fit(
 
     step_of = Step(network, loss_of, optimizer, device, protocol, classes)
     tuning = transfer.Tuning(network, protocol, recipe, (train, val), device, lambda: step_of.autocast)
-    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"])
+    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"], distributed.world())
     schedule = {
         "steps": epochs * per_epoch,
         "warmup_steps": protocol["warmup_epochs"] * per_epoch,
@@ -170,7 +170,9 @@ def fit(
     def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
         logits = tuning.val_logits()
         if logits is None:
-            logits = predict(network, val, recipe.format, device, protocol["batch_size"])
+            own = loader.rows(val, distributed.own(len(val)))
+            logits = predict(network, own, recipe.format, device, protocol["batch_size"])
+            logits = distributed.gathered(logits, len(val))
         if not torch.isfinite(logits).all():
             raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
         confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
@@ -187,6 +189,8 @@ def fit(
         step_of.scaler.load_state_dict(kept["scaler"])
         if average is not None:
             average.load_state_dict(kept["average"])
+        if step_of.extras:
+            step_of.extras.centers.centers = kept["centers"].to(device)
         before = _restored(kept["so_far"], on_epoch)
         history, selected, weights = before.history, before.selected, before.weights
         started -= before.seconds
@@ -198,11 +202,12 @@ def fit(
             "optimizer": optimizer.state_dict(),
             "scaler": step_of.scaler.state_dict(),
             "average": average.state_dict() if average is not None else None,
+            "centers": step_of.extras.centers.centers if step_of.extras else None,
             "so_far": _plain(Fit(history, selected, weights, time.perf_counter() - started)),
         }
 
     for index in range(len(history), epochs):
-        torch.manual_seed(seed_of(seed, index))  # dropout and drop path
+        torch.manual_seed(seed_of(seed, index, distributed.rank()))  # dropout and drop path
         losses, hits, seen = [], [], 0
         with memory_remedy(remedy):
             step_of.network = tuning.begin(index)
@@ -309,11 +314,12 @@ class Step:
     def _backward(self, batch: loader.Batch) -> tuple[Tensor, Tensor]:
         with self.autocast:
             logits = self.network(batch.images)
-        logits = logits.float()
+        logits = distributed.gathered(logits.float(), len(batch.labels))
         loss = self.loss_of(logits, batch.labels)
         if batch.share < 1:
             loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
         self.scaler.scale(loss).backward()
+        distributed.sum_gradients(self.network)
         return loss, logits
 
 
@@ -388,6 +394,6 @@ def check_finite(losses: Tensor, epoch: int) -> None:
         raise StageError(f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; {DIVERGED}")
 
 
-def seed_of(seed: int, epoch: int) -> int:
-    """The seed of what the network itself draws in an epoch."""
-    return (seed * 1_000_003 + epoch) % 2**63
+def seed_of(seed: int, epoch: int, rank: int = 0) -> int:
+    """The seed of what the network itself draws in an epoch, in one of several processes."""
+    return (seed * 1_000_003 + epoch + rank * 2**53) % 2**63

@@ -115,6 +115,11 @@ def resident(images: Images, device: torch.device) -> Images:
     return images
 
 
+def rows(images: Images, chosen: slice) -> Images:
+    """Some of a split."""
+    return Images(images.pixels[chosen], images.labels[chosen])
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """What split says of the images in `folder`."""
     try:
@@ -192,30 +197,50 @@ def draw(count: int, seed: int, epoch: int, wanted: int = DRAWS) -> Tensor:
     return torch.from_numpy(found)
 
 
-def steps(images: Images, batch_size: int) -> int:
-    """Batches of one epoch: a last one of a single image is left out, for it has no variance to normalise by."""
+def steps(images: Images, batch_size: int, processes: int = 1) -> int:
+    """Batches of one epoch: a last one of a single image is left out, for it has no variance to normalise by.
+
+    So is one that has not an image for each of several processes.
+    """
     count = len(images)
-    return max(1, count // batch_size + (count % batch_size > 1))
+    return max(1, count // batch_size + (count % batch_size >= max(2, processes)))
 
 
 def train_batches(
-    images: Images, recipe: Recipe, *, sampler: str, batch_size: int, seed: int, epoch: int, device: torch.device
+    images: Images,
+    recipe: Recipe,
+    *,
+    sampler: str,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    device: torch.device,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """One epoch of augmented batches, on `device`."""
-    rows = order(images.labels, sampler, seed, epoch)
-    draws = draw(len(rows), seed, epoch, recipe.draws).to(device, non_blocking=True)
-    count = steps(images, batch_size)
+    """One epoch of augmented batches, on `device`.
+
+    `share` (rank, processes): labels are always those of the whole batch, images only those of this process.
+    """
+    places = order(images.labels, sampler, seed, epoch)
+    draws = draw(len(places), seed, epoch, recipe.draws).to(device, non_blocking=True)
+    rank, processes = share
+    count = steps(images, batch_size, processes)
     mixing = shares(count, recipe.mixup, np.random.default_rng([seed, epoch, 2])) if recipe.mixup else None
     for step in range(count):
         part = slice(step * batch_size, (step + 1) * batch_size)
-        labels = images.labels[rows[part]].to(device, non_blocking=True)
-        pixels = images.pixels.index_select(0, rows[part].to(images.pixels.device)).to(device, non_blocking=True)
-        augmented = augment(pixels, draws[part], recipe.strong[labels], recipe)
+        labels = images.labels[places[part]].to(device, non_blocking=True)
+        first, last = len(labels) * rank // processes, len(labels) * (rank + 1) // processes
+        own = torch.arange(first - (mixing is not None and processes > 1), last) % len(labels)
+        chosen = slice(None) if processes == 1 else own
+        taken = places[part][chosen].to(images.pixels.device)
+        pixels = images.pixels.index_select(0, taken).to(device, non_blocking=True)
+        augmented = augment(pixels, draws[part][chosen], recipe.strong[labels[chosen]], recipe)
         if mixing is None:
             yield Batch(augmented, labels, labels)
         else:  # the order is random: an image's neighbour in it is a random partner
-            partners = torch.arange(len(labels), device=device).roll(1)
-            yield Batch(mixup(augmented, partners, mixing[step]), labels, labels[partners], mixing[step])
+            partners = torch.arange(len(augmented), device=device).roll(1)
+            mixed = mixup(augmented, partners, mixing[step])[int(processes > 1) :]
+            yield Batch(mixed, labels, labels.roll(1), mixing[step])
 
 
 def varies(recipe: Recipe) -> bool:

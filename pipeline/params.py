@@ -109,6 +109,7 @@ class Train(Frozen):
     tune: Literal["full", "head", "head_then_full"] = "full"  # what is trained; the rest is frozen, as in evaluation
     head_epochs: Positive = 1  # of head_then_full: epochs with the backbone frozen
     full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
+    devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
 
 
 class Weights(Frozen):
@@ -243,6 +244,14 @@ class Published(Frozen):
     rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
 
 
+class Launch(Frozen):
+    """What `versus launch` asks for; results do not depend on it."""
+
+    workers: Positive | None = None  # trainings at a time; null: one for each GPU, or for every two cores
+    retries: Annotated[int, Field(ge=0)] = 2  # of a training that died
+    slurm: dict[str, str | int] = {}  # options of sbatch: partition, gres, cpus-per-task, mem, time
+
+
 class Params(Frozen):
     dataset: Dataset
     split: Split
@@ -251,6 +260,7 @@ class Params(Frozen):
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1)]
     published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
+    launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
@@ -307,6 +317,19 @@ def parse(content: object) -> Params:
                 faults.append(
                     f"params.yaml: {own}train.margin_m: got {train.margin_m:g}; {train.margin} wants {wanted}"
                 )
+            if train.batch_size < 2 * train.devices:
+                own = f"models.{name}." if {"batch_size", "devices"} & model.train.keys() else ""
+                faults.append(
+                    f"params.yaml: {own}train.batch_size: {train.batch_size} leaves a device fewer than two images of"
+                    f" each batch; choose {2 * train.devices} or more for {train.devices} devices"
+                )
+            alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
+            faults += [
+                f"params.yaml: models.{name}: train.{key}: {getattr(train, key)} is for one process; choose {plain}, or"
+                " train.devices: 1"
+                for key, plain in alone.items()
+                if train.devices > 1 and getattr(train, key) != plain
+            ]
         except StageError as error:
             faults.append(str(error))
     folds = params.split.folds

@@ -206,7 +206,12 @@ def state_folder() -> Path:
 
 
 def original(copy: Path) -> Path:
-    """The user's own checkout, also where `copy` is one that DVC made for an experiment, below `.dvc/tmp/exps`."""
+    """The user's own checkout, also where `copy` is one that DVC made for an experiment, below `.dvc/tmp/exps`.
+
+    VERSUS_HOME names it where `copy` is a clone of a job of `versus launch`.
+    """
+    if os.environ.get("VERSUS_HOME"):
+        return Path(os.environ["VERSUS_HOME"])
     parts = copy.parts
     for index in range(len(parts)):
         if parts[index : index + 3] == (".dvc", "tmp", "exps"):

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from pipeline import engine, inference, loader, networks, params, resume, tracking
+from pipeline import distributed, engine, inference, loader, networks, params, resume, tracking
 from pipeline.stage import StageError, commit, packed, run, whole, write_json
 from pipeline.stage import study as study_name
 from pipeline.subset import subset
@@ -34,6 +35,7 @@ CODE = (
     "losses/*",
     "networks/*",
     "optim/*",
+    "distributed",
     "engine",
     "inference",
     "loader",
@@ -62,12 +64,37 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    if protocol["devices"] > 1 and not distributed.launched():
+        distributed.spawn(protocol["devices"], device.type, "pipeline.train", name, str(replicate))
+        return
     network, form = construct(config, info, study.dataset.normalise)
     config["normalise"] = {"mean": form.mean, "std": form.std}
     precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
-    train_images = fraction_of(loader.read(images, "train_"), config["train_fraction"], info["seed"])
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
+    train_images = fraction_of(loader.read(images, "train_"), config["train_fraction"], info["seed"])
+    val_images = loader.read(images, "val_")
+    covariance = info["pixels"]["covariance"]
+
+    def fitted(
+        on_epoch: Callable[[engine.Epoch], None] | None = None, keeper: engine.Keeper | None = None
+    ) -> engine.Fit:
+        return engine.fit(
+            network,
+            train_images,
+            val_images,
+            loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device, covariance),
+            {**protocol, "precision": precision},
+            classes=len(info["classes"]),
+            seed=replicate,
+            device=device,
+            on_epoch=on_epoch,
+            keeper=keeper,
+        )
+
+    if distributed.rank() > 0:  # process 0 alone logs and saves
+        fitted()
+        return
 
     folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
     values = {**config, "machine": machine}
@@ -84,27 +111,7 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(told, refresh=False)
                 progress.update()
 
-            val_images = loader.read(images, "val_")
-            fit = engine.fit(
-                network,
-                train_images,
-                val_images,
-                loader.recipe(
-                    form,
-                    info["classes"],
-                    info["minority"],
-                    config["augment"],
-                    info["flip"],
-                    device,
-                    info["pixels"]["covariance"],
-                ),
-                {**protocol, "precision": precision},
-                classes=len(info["classes"]),
-                seed=replicate,
-                device=device,
-                on_epoch=on_epoch,
-                keeper=kept,
-            )
+            fit = fitted(on_epoch, kept)
         network.load_state_dict(fit.weights)
         logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
@@ -223,4 +230,4 @@ def file_digest(path: str | Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    (distributed.run if distributed.launched() else run)(main)

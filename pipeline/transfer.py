@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import loader, networks
+from pipeline import distributed, loader, networks
 
 
 class Tuning:
@@ -71,7 +71,8 @@ class Tuning:
         train = self.images[0]
         choice: dict[str, Any] = {"sampler": sampler, "seed": seed, "epoch": epoch, "batch_size": self.batch_size}
         if self.features is None:
-            yield from loader.train_batches(train, self.recipe, device=self.device, **choice)
+            share = (distributed.rank(), distributed.world())
+            yield from loader.train_batches(train, self.recipe, device=self.device, share=share, **choice)
             return
         rows = loader.order(train.labels, sampler, seed, epoch)
         for step in range(loader.steps(train, self.batch_size)):

@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "ablation",
     "estimate",
+    "launch",
     "check",
     "schema",
     "completion",

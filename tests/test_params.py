@@ -38,7 +38,8 @@ TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"
     " warmup_epochs, clip_norm, sam,"
     " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
-    " center_loss, select, average, average_start, ema_decay, tune, head_epochs, full_lr_factor"
+    " center_loss, select, average, average_start, ema_decay, tune, head_epochs,"
+    " full_lr_factor, devices"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"

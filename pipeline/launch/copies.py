@@ -1,0 +1,67 @@
+"""The checkout as it is, uncommitted changes included, and clones of it in which stages run."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.stage import StageError, whole
+
+LARGEST = 100_000_000  # bytes of untracked files that travel with a checkout
+
+
+def git(folder: Path, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise StageError(f"launch: git {arguments[0]} in {folder}: {' '.join(done.stderr.split())[-300:]}")
+    return done.stdout
+
+
+def snapshot(home: Path, ref: str, index: Path) -> str:
+    """A commit of all files that git does not ignore, as they are now; `ref` keeps it, `index` is a scratch file."""
+    untracked = [
+        home / name for name in git(home, "ls-files", "-z", "--others", "--exclude-standard").split("\0") if name
+    ]
+    sizes = {path: path.lstat().st_size for path in untracked}
+    if sum(sizes.values()) > LARGEST:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise StageError(
+            f"launch: {sum(sizes.values()) / 1e6:.0f} MB of files that git does not know would travel with every job"
+            f" (the largest: {largest.relative_to(home)}); name them in .gitignore, or keep them elsewhere"
+        )
+    shutil.copyfile(git(home, "rev-parse", "--path-format=absolute", "--git-path", "index").strip(), index)
+    git(home, "add", "--all", "--", ":/", GIT_INDEX_FILE=str(index))
+    tree = git(home, "write-tree", GIT_INDEX_FILE=str(index)).strip()
+    index.unlink()
+    who = {f"GIT_{role}_{key}": "versus" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+    commit = git(home, "commit-tree", tree, "-p", "HEAD", "-m", "versus launch", **who).strip()
+    git(home, "update-ref", ref, commit)
+    return commit
+
+
+def forget(home: Path, ref: str) -> None:
+    git(home, "update-ref", "-d", ref)
+
+
+def clone(home: Path, head: str, commit: str, target: Path) -> None:
+    """A clone at `head` whose files are those of `commit`: changed exactly where the user's checkout is."""
+    if target.exists():
+        shutil.rmtree(target)
+    git(target.parent, "clone", "--quiet", "--shared", "--no-checkout", str(home), str(target))
+    git(target, "checkout", "--quiet", "--detach", head)
+    git(target, "restore", f"--source={commit}", "--worktree", "--", ":/")
+
+
+def configure(study: Path, original: Path, settings: Mapping[str, Mapping[str, Any]], scratch: Path) -> None:
+    """DVC's own settings of a clone's study: the original's local ones, then `settings`; its databases in `scratch`."""
+    from configobj import ConfigObj
+
+    config = ConfigObj(str(original / ".dvc/config.local"), file_error=False)
+    for section, values in {**settings, "core": {"site_cache_dir": str(scratch)}}.items():
+        config.setdefault(section, {}).update({key: str(value) for key, value in values.items()})
+    with whole(study / ".dvc/config.local") as partial, partial.open("wb") as file:
+        config.write(file)

@@ -1,0 +1,157 @@
+"""Which trainings are to run, by DVC's own account of the study, and in which order."""
+
+import contextlib
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.stage import StageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Stages of one training that wait for nothing but what all trainings share: train@cnn-0 and evaluate@cnn-0."""
+
+    key: str  # what follows the @: cnn-0
+    targets: list[str]  # in the order in which they run
+    needs: list[str]  # outputs of shared stages that they read: data/fit, data/test
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    shared: list[str]  # stages that run once, before the groups
+    groups: list[Group]
+
+
+@contextlib.contextmanager
+def opened(study: Path) -> Iterator[Any]:
+    """DVC's repository in a study's folder; its faults in one line."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(study))
+        try:
+            yield repo
+        finally:
+            repo.close()
+    except DvcException as error:
+        raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
+
+
+def plan(repo: Any) -> Plan:
+    """The study's graph, divided: stages of a matrix that depend on their own training and shared stages alone."""
+    import networkx
+
+    graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+    made = {out.fs_path: stage for stage in graph for out in stage.outs}
+    members: dict[str, list[Any]] = {}
+    shared: set[Any] = set()
+    for stage in networkx.dfs_postorder_nodes(graph):
+        key = stage.name.partition("@")[2]
+        before = networkx.descendants(graph, stage)
+        if not key or any(other.name.partition("@")[2] not in ("", key) for other in before):
+            continue
+        members.setdefault(key, []).append(stage)
+        shared |= {other for other in before if "@" not in other.name}
+    groups = []
+    for key, stages in members.items():
+        read = {dep.def_path: made.get(dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
+        needs = sorted(path for path, stage in read.items() if stage in shared)
+        groups.append(Group(key, [stage.name for stage in stages], needs))
+    ordered = [stage.name for stage in networkx.dfs_postorder_nodes(graph) if stage in shared]
+    return Plan(ordered, groups)
+
+
+def pull(repo: Any) -> None:
+    """Bring the run-cache of the default remote up to date here, its outputs not."""
+    repo.stage_cache.pull(None)
+
+
+def to_run(repo: Any, groups: Sequence[Group]) -> list[Group]:
+    """The groups of which `dvc repro` would run a stage, rather than find it up to date or in its run-cache."""
+    stages = {stage.name: stage for stage in repo.index.stages}
+    with repo.lock:
+        return [group for group in groups if not _cached(repo, [stages[name] for name in group.targets])]
+
+
+def _cached(repo: Any, stages: Sequence[Any]) -> bool:
+    """Whether DVC has the outputs of stages that follow each other, though they may not lie in the checkout."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    made: dict[str, HashInfo] = {}
+    for stage in stages:
+        if not stage.changed():
+            made |= {out.def_path: out.hash_info for out in stage.outs}
+            continue
+        for dep in stage.deps:
+            if dep.def_path in made:
+                dep.hash_info = made[dep.def_path]
+            else:
+                dep.save()
+        entry = _entry(repo.stage_cache, stage)
+        if not entry or not repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached():
+            return False
+        made |= {out["path"]: HashInfo("md5", out["md5"]) for out in entry["outs"]}
+    return True
+
+
+def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
+    """A stage's newest entry in the run-cache; DVC's own look-up wants what the stage reads to lie in the checkout."""
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    entries = sorted(Path(cache._get_cache_dir(key)).glob("*"), key=lambda path: path.stat().st_mtime)
+    return cache._load_cache(key, entries[-1].name) if entries else None
+
+
+def variants(overrides: Sequence[str]) -> list[list[str]]:
+    """The experiments that `dvc exp run --queue -S ...` would make of the same overrides; one, of none, without any."""
+    from dvc.utils.hydra import get_hydra_sweeps
+    from hydra.errors import HydraException
+
+    if not overrides:
+        return [[]]
+    try:
+        return [each["params.yaml"] for each in get_hydra_sweeps({"params.yaml": list(overrides)})]
+    except (HydraException, ValueError) as error:
+        raise StageError(f"launch: -S {' -S '.join(overrides)}: {' '.join(str(error).split())}") from None
+
+
+def override(study: Path, settings: Sequence[str]) -> None:
+    """Change a study's params.yaml as `dvc exp run -S` does."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    try:
+        apply_overrides(study / "params.yaml", list(settings))
+    except DvcException as error:
+        cause = error.__cause__ or error
+        raise StageError(f"launch: -S {' -S '.join(settings)}: {' '.join(str(cause).split())}") from None
+
+
+def expected(study: Path) -> dict[str, float]:
+    """Seconds that each training took when it last ran here, by its group's key; a model's mean for its replicates."""
+    found: dict[str, list[float]] = {}
+    for path in sorted((study / "reports/evaluations").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault(result["model"], []).append(float(result["cost"]["train_seconds"]))
+    return {model: statistics.mean(seconds) for model, seconds in found.items()}
+
+
+def longest_first(groups: Sequence[Group], seconds: Mapping[str, float]) -> list[Group]:
+    """So that no long training starts last and leaves the other workers idle; those of unknown length lead."""
+
+    def length(group: Group) -> float:
+        return next((seconds[model] for model in sorted(seconds, key=len, reverse=True) if _is_of(group, model)), 1e12)
+
+    return sorted(groups, key=length, reverse=True)
+
+
+def _is_of(group: Group, model: str) -> bool:
+    return group.key == model or group.key.startswith(f"{model}-")

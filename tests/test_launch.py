@@ -1,0 +1,309 @@
+"""Trainings beside each other give what a serial run gives, and `dvc repro` afterwards trains nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.launch import copies, job, launcher, local, plan
+from pipeline.stage import StageError
+from tests import repo, slurm, small_study
+
+CHECKED = ("weights.safetensors", "val_logits.npy", "config.json")
+
+
+def checkout(folder: Path, epochs: int = 1, replicates: tuple[int, ...] = (0, 1)) -> Path:
+    """A study of one tiny network; the number of epochs is an uncommitted change."""
+    repo.copy(folder)
+    path = folder / "params.yaml"
+    content = YAML().load(path.read_text())
+    content["models"] = {"tiny": {**small_study.BASE, **small_study.MODELS["tiny"], "train": {}}}
+    content["replicates"] = list(replicates)
+    content["dataset"]["image_size"] = 16
+    content["train"] |= {"device": "cpu", "warmup_epochs": 0}
+    with path.open("w") as file:
+        YAML().dump(content, file)
+    repo.commit(folder)
+    repo.change(folder, {"train.epochs": epochs})
+    return folder
+
+
+def versus(folder: Path, *arguments: str, fails: bool = False, **environment: str) -> str:
+    command = [sys.executable, "-m", "pipeline.cli", "launch", *arguments]
+    return repo.call(folder, *command, fails=fails, PYTHONPATH=str(folder), OMP_NUM_THREADS="1", **environment)
+
+
+def trained(folder: Path, key: str) -> list[bytes]:
+    """What a training of a serial run, or of a launched one, is known by: weights, logits, settings, scores."""
+    files = [folder / "models" / key / name for name in CHECKED]
+    files += [folder / f"reports/histories/{key}.csv", folder / f"reports/predictions/{key}.csv"]
+    return [path.read_bytes() for path in files]
+
+
+def assert_as_serial(folder: Path, keys: tuple[str, ...]) -> None:
+    """`dvc repro` takes all from the run-cache; and what it takes is what a serial run makes."""
+    output = repo.call(folder, "dvc", "repro", *[f"evaluate@{key}" for key in keys])
+    assert repo.ran(output) == []
+    found = [trained(folder, key) for key in keys]
+    again = [f"{stage}@{key}" for key in keys for stage in ("train", "evaluate")]
+    output = repo.call(folder, "dvc", "repro", "--force", "--single-item", *again, OMP_NUM_THREADS="1")
+    assert repo.ran(output) == again
+    assert [trained(folder, key) for key in keys] == found
+
+
+# What is asked for
+
+
+def test_the_longest_trainings_start_first_and_those_of_unknown_length_before_them() -> None:
+    groups = [plan.Group(key, [], []) for key in ("cnn-0", "vit-0", "cnn_wide-0", "vit-1", "new-0")]
+    ordered = plan.longest_first(groups, {"cnn": 5.0, "cnn_wide": 9.0, "vit": 7.0})
+    assert [group.key for group in ordered] == ["new-0", "cnn_wide-0", "vit-0", "vit-1", "cnn-0"]
+
+
+def test_eight_gpus_are_busy_nine_tenths_of_the_time_with_forty_measured_trainings() -> None:
+    from benchmarks import schedule
+
+    lengths = schedule.trainings(plan.expected(schedule.STUDY))
+    assert len(lengths) == 40
+    assert schedule.busy(lengths) >= 0.9
+    assert schedule.busy(lengths) > schedule.busy(lengths[::-1])
+    assert schedule.busy([10.0] * 16, workers=8, overhead=0) == 1
+    assert schedule.busy([10.0] * 9, workers=8, overhead=0) == 90 / 160
+
+
+def test_a_grid_is_what_dvc_makes_of_the_same_overrides() -> None:
+    assert plan.variants([]) == [[]]
+    found = plan.variants(["train.lr=0.1,0.2", "models.cnn.depth=1"])
+    assert found == [["train.lr=0.1", "models.cnn.depth=1"], ["train.lr=0.2", "models.cnn.depth=1"]]
+    with pytest.raises(StageError, match=r"launch: -S train\.lr="):
+        plan.variants(["train.lr=[1"])
+
+
+def test_an_override_of_a_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train:\n  lr: 0.1\n")
+    plan.override(tmp_path, ["train.lr=0.2"])
+    assert YAML().load(tmp_path / "params.yaml") == {"train": {"lr": 0.2}}
+    with pytest.raises(StageError, match=r"launch: -S train.rate=1: .*rate"):
+        plan.override(tmp_path, ["train.rate=1"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "devices", "gpus", "cores", "found"),
+    [
+        (None, 1, ["0", "1"], 8, [(("0",), 4), (("1",), 4)]),
+        (None, 2, ["0", "1", "2", "3", "4"], 4, [(("0", "1"), 2), (("2", "3"), 2)]),
+        (3, 1, ["0", "1"], 6, [(("0",), 2), (("1",), 2), (("0",), 2)]),
+        (2, 1, [], 5, [((), 2), ((), 3)]),
+        (None, 1, [], 5, [((), 2), ((), 3)]),
+        (None, 1, [], 1, [((), 1)]),
+    ],
+)
+def test_gpus_and_cores_are_divided_among_workers(
+    workers: int | None, devices: int, gpus: list[str], cores: int, found: list[tuple[tuple[str, ...], int]]
+) -> None:
+    slots = local.slots(workers, devices, gpus, range(cores))
+    assert [(slot.gpus, len(slot.cores)) for slot in slots] == found
+    assert sorted(core for slot in slots for core in slot.cores) == list(range(cores))
+
+
+def test_more_workers_than_cores_or_devices_than_gpus_are_refused() -> None:
+    with pytest.raises(StageError, match="3 workers on 2 cores; ask for --workers 2 or fewer"):
+        local.slots(3, 1, [], range(2))
+    with pytest.raises(StageError, match=r"train\.devices is 4, and this machine has 2 GPUs"):
+        local.slots(None, 4, ["0", "1"], range(8))
+
+
+FAULT = """\
+Running stage 'train@cnn-0':
+versus: the loss is nan at epoch 1, step 2; lower train.lr
+ERROR: failed to reproduce 'train@cnn-0': failed to run: PYTHONPATH=. python -m pipeline.train cnn 0, exited with 1
+"""
+
+
+def test_a_fault_that_the_user_has_to_mend_is_told_from_a_death() -> None:
+    assert job.judge(FAULT) == ("fault", "the loss is nan at epoch 1, step 2; lower train.lr")
+    assert job.judge(FAULT.replace("with 1", "with -9"))[0] == "died"
+    assert job.judge("Traceback (most recent call last):\n" + FAULT)[0] == "died"
+    assert job.judge("") == ("died", "")
+
+
+# Jobs
+
+
+def jobs(folder: Path, scripts: dict[str, str]) -> list[launcher.Job]:
+    """Jobs that run scripts of our own on this machine."""
+    made = []
+    for name, script in scripts.items():
+        (folder / name).mkdir()
+        (folder / name / "script").write_text(
+            f"import json, os, pathlib, time\nhere = pathlib.Path({str(folder / name)!r})\n{script}"
+        )
+        made.append(launcher.Job(name, str(folder / name)))
+    return made
+
+
+DONE = "(here / 'result.json').write_text(json.dumps({'outcome': 'done', 'reason': '', 'seconds': 1}))\n"
+DIES_ONCE = "if not (here / 'log').exists():\n    (here / 'log').write_text('')\n    os.kill(os.getpid(), 9)\n" + DONE
+FAULTY = DONE.replace("done", "fault")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> local.Local:
+    monkeypatch.setattr(local, "command", lambda folder: [sys.executable, str(folder / "script")])
+    monkeypatch.setattr(local, "GRACE", 1)
+    return local.Local([local.Slot((), tuple(local.cores()))] * 2)
+
+
+def test_a_job_that_dies_is_tried_again_and_a_fault_is_not(tmp_path: Path, scripted: local.Local) -> None:
+    made = jobs(tmp_path, {"good": DONE, "weak": DIES_ONCE, "faulty": FAULTY, "dead": "os.kill(os.getpid(), 9)"})
+    launcher._watch(tmp_path, "local", scripted, made, attempts=2)
+    assert {each.name: (each.state, each.attempts) for each in made} == {
+        "good": ("done", 1),
+        "weak": ("done", 2),
+        "faulty": ("failed", 1),
+        "dead": ("failed", 2),
+    }
+    assert launcher.read(tmp_path)["jobs"] == made
+
+
+def test_ctrl_c_ends_all_jobs_and_their_children(
+    tmp_path: Path, scripted: local.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = "import time; time.sleep(600)"
+    child = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {sleep!r}])\n{sleep}"
+    made = jobs(tmp_path, {"one": child, "two": child, "waits": DONE})
+    seen: list[int] = []
+
+    def interrupt(_: object) -> None:
+        found = [process.pid for each in made for process in local._processes(Path(each.folder))]
+        if len(found) == 4:
+            seen.extend(found)
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+
+    monkeypatch.setattr(launcher, "time", type("Clock", (), {"sleep": interrupt, "time": time.time}))
+    with pytest.raises(KeyboardInterrupt):
+        launcher._watch(tmp_path, "local", scripted, made, attempts=2)
+    assert [each.state for each in made] == ["stopped"] * 3
+    assert len(seen) == 4
+    assert not [pid for pid in seen if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripted: local.Local) -> None:
+    (left,) = jobs(tmp_path, {"left": "time.sleep(600)"})
+    scripted.submit([Path(left.folder)])
+    assert local._processes(Path(left.folder))
+    local.Local([]).cancel([Path(left.folder)])
+    assert not local._processes(Path(left.folder))
+    assert scripted.states([Path(left.folder)]) == {Path(left.folder): "gone"}
+
+
+# Clones
+
+
+def test_a_clone_has_the_uncommitted_changes_at_the_users_commit(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    repo.call(home, "git", "init", "--quiet")
+    for name in ("kept", "changed", "gone"):
+        (home / name).write_text("before")
+    repo.commit(home)
+    (home / ".gitignore").write_text("ignored\n")
+    (home / "changed").write_text("after")
+    (home / "gone").unlink()
+    (home / "new").write_text("new")
+    (home / "ignored").write_text("big")
+    before = repo.call(home, "git", "status", "--porcelain")
+    commit = copies.snapshot(home, "refs/versus/test", tmp_path / "index")
+    head = repo.call(home, "git", "rev-parse", "HEAD").strip()
+    (home / "changed").write_text("later")
+    copies.clone(home, head, commit, tmp_path / "clone")
+    files = {path.name: path.read_text() for path in (tmp_path / "clone").iterdir() if path.is_file()}
+    assert files == {"kept": "before", "changed": "after", "new": "new", ".gitignore": "ignored\n"}
+    assert repo.call(tmp_path / "clone", "git", "rev-parse", "HEAD").strip() == head
+    assert repo.call(home, "git", "status", "--porcelain") == before
+    copies.forget(home, "refs/versus/test")
+    assert "versus" not in repo.call(home, "git", "for-each-ref")
+
+
+def test_files_that_git_does_not_know_are_refused_where_they_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.commit(tmp_path)
+    (tmp_path / "photos.zip").write_bytes(b"12345")
+    monkeypatch.setattr(copies, "LARGEST", 4)
+    with pytest.raises(StageError, match=r"photos\.zip.*name them in .gitignore"):
+        copies.snapshot(tmp_path, "refs/versus/test", tmp_path / ".git/scratch")
+
+
+# This machine
+
+
+def test_two_local_workers_train_what_a_serial_run_trains(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    output = versus(folder, "--workers", "2", "--no-finish")
+    assert "2 jobs on local" in output
+    status = versus(folder, "--status")
+    assert "launch: on local: 2 done" in status
+    assert not (folder / "models").exists() or not list((folder / "models").glob("tiny-*"))
+    store = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = store.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = {run.info.run_name: run for run in store.search_runs([experiment.experiment_id])}
+    assert {"tiny-0", "tiny-1", "tiny-0 test", "tiny-1 test"} <= runs.keys()
+    assert runs["tiny-0"].data.tags["versus.commit"] == repo.call(folder, "git", "rev-parse", "HEAD").strip()
+    assert_as_serial(folder, ("tiny-0",))
+
+
+# Slurm
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if why := slurm.missing():
+        pytest.skip(why)
+    with slurm.started(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+@pytest.mark.cluster
+def test_slurm_trains_what_a_serial_run_trains_and_recovers_a_killed_job(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    folder = checkout(tmp_path / "checkout", epochs=40)
+    command = [sys.executable, "-m", "pipeline.cli", "launch", "--on", "slurm", "--slurm", "cpus-per-task=1"]
+    environment = {**os.environ, **cluster, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "output").open("w") as output:
+        started = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        victim = training(folder, "tiny 1")
+        os.kill(victim, signal.SIGKILL)
+        assert started.wait(timeout=1800) == 0, (tmp_path / "output").read_text()
+    said = (tmp_path / "output").read_text()
+    assert "2 jobs on slurm" in said
+    assert "tiny-1 died" in said
+    assert "attempt 2" in said
+    assert "up to date" in repo.call(folder, "dvc", "status")
+    assert repo.ran(repo.call(folder, "dvc", "repro")) == []
+    assert_as_serial(folder, ("tiny-0", "tiny-1"))
+
+
+def training(folder: Path, arguments: str) -> int:
+    """The process of a training in one of the clones of a checkout, once it trains."""
+    due = time.monotonic() + 600
+    while time.monotonic() < due:
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            line = " ".join(process.info["cmdline"] or [])
+            inside = (process.info["cwd"] or "").startswith(f"{folder}/.dvc/tmp/versus")
+            if inside and line.endswith(f"-m pipeline.train {arguments}"):
+                return process.pid
+        time.sleep(0.1)
+    raise AssertionError(f"no training of {arguments} in ten minutes")
