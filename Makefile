@@ -43,7 +43,7 @@ lint: $(READY)  ## Check format, lint and types
 
 test: lint  ## Lint, type check and tests
 	@command -v "$${CHROMIUM:-}" chromium chromium-browser google-chrome >/dev/null || echo "versus: the report page is not tested in a browser; install one (Debian, Ubuntu: apt install chromium) or set CHROMIUM"
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture

@@ -31,7 +31,7 @@ models:
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
 GONE = object()  # in place of a value: the key is taken away
 
-TOP = "dataset, split, replicates, augment, train, models, published"
+TOP = "dataset, split, replicates, augment, train, models, published, launch"
 AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, test_crops, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
