@@ -205,7 +205,8 @@ def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) ->
     confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
     folds = "cross_validation" in data
     if folds:  # each image is in one of them
-        tables_of_images = [tuple(np.concatenate(parts) for parts in zip(*tables_of_images, strict=True))]
+        actual, predicted, confidence = (np.concatenate(parts) for parts in zip(*tables_of_images, strict=True))
+        tables_of_images = [(actual, predicted, confidence)]
     if any(not np.array_equal(actual, tables_of_images[0][0]) for actual, _, _ in tables_of_images):
         raise _other_images(name)
     return Trained(
