@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.stats import Interval
 
-FACES = ("fer2013", "rafdb")  # labelled with an expression
+FACES = ("fer2013", "rafdb", "jaffe")  # labelled with an expression
 CAVEATS = {  # of a data set, as far as one has to know them before using a model that was trained on it
     "digits": "Scans of digits from 13 writers, reduced to 8 x 8 pixels; training, validation and test images are drawn"
     " at random, so one writer's digits are in all three: the scores say little of a writer who is not.",
@@ -21,6 +21,10 @@ CAVEATS = {  # of a data set, as far as one has to know them before using a mode
     " people agree with them on about two of three images (Goodfellow et al. 2013), and some images appear twice.",
     "rafdb": "Faces from the web, each labelled by about 40 people; the label is what most of them saw. Classes are far"
     " from balanced, and so are ages and ethnic groups.",
+    "jaffe": "213 posed expressions of ten Japanese women, in one studio: where folds are drawn by image, the same women"
+    " are in training and test, and nothing is shown of anybody else's face.",
+    "caltech256": "Images from web searches, 80 or more of each class, with a class of clutter; objects mostly stand"
+    " large and in the middle, and there is no official split.",
     "folder": "The user's own images: where they come from, who is in them and who agreed is for the user to say.",
 }
 EXPRESSIONS = """\

@@ -108,7 +108,7 @@ def whole(path: Path) -> Iterator[Path]:
     What a killed process left under such a name is removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{_escape(path.name)}.*.part"):
+    for stale in path.parent.glob(f".{_escape(path.name)}.*.part*"):  # and SQLite's journal of it
         if not running(stale.name.split(".")[-2]):
             remove(stale)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

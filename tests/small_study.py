@@ -53,6 +53,12 @@ class Untracked(trees.Recorded):
     def model(self, *_: Any, **__: Any) -> None:
         pass
 
+    def summarise(self, *_: Any) -> None:
+        pass
+
+    def champion(self, *_: Any) -> None:
+        pass
+
 
 def run(
     folder: Path,

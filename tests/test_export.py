@@ -168,8 +168,8 @@ def test_a_large_test_set_is_compared_at_images_spread_over_all_of_it(
     monkeypatch.setattr(loader, "read", lambda _: images)
     monkeypatch.setattr(loader, "read_info", lambda _: {"classes": ["a"]})
     monkeypatch.setattr(export, "MOST", 4)
-    assert export.test_images({"classes": ["a"]}, "x").labels.tolist() == [0, 33, 66, 99]
+    assert export.test_images({"classes": ["a"], "replicate": 0}, "x").labels.tolist() == [0, 33, 66, 99]
     monkeypatch.setattr(export, "MOST", 1000)
-    assert export.test_images({"classes": ["a"]}, "x").labels.equal(images.labels)
+    assert export.test_images({"classes": ["a"], "replicate": 0}, "x").labels.equal(images.labels)
     with pytest.raises(StageError, match="was trained on classes"):
-        export.test_images({"classes": ["b"]}, "x")
+        export.test_images({"classes": ["b"], "replicate": 0}, "x")

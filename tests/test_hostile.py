@@ -400,7 +400,7 @@ def test_a_state_of_a_training_that_holds_code_is_not_run(
 
     monkeypatch.chdir(tmp_path)
     with resume.opened("k" * 64) as kept:
-        kept.folder.mkdir(parents=True)
+        kept.folder.mkdir(parents=True, exist_ok=True)
         torch.save({"format": 1, "x": Runs()}, kept.path)
         assert kept.load() is None
     assert "not readable" in capsys.readouterr().err

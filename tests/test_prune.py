@@ -16,6 +16,13 @@ from tests.test_tracking import statuses
 
 OLD = time.time() - 30 * prune.DAY
 
+VALUES = {
+    "model": "cnn",
+    "replicate": 0,
+    "network": {"family": "timm", "backbone": "resnet18"},
+    "data": {"title": "Digits"},
+}
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -92,14 +99,15 @@ def test_runs_that_failed_go_and_those_that_finished_or_can_be_gone_on_with_stay
         int("no digit" if failed.artifact(large) is None else 0)  # type: ignore[func-returns-value]
     with (
         pytest.raises(KeyboardInterrupt),
-        tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0}) as kept,
+        tracking.training_run("cnn-0", "k", VALUES) as kept,
     ):
         raise KeyboardInterrupt
     folder = state("k" * 64, days=0, run=kept.id)
     prune.prune(days=0.001, yes=False)
     assert "nothing" in capsys.readouterr().out, "none is that old"
     broken = [one for one in tracking.broken_runs() if one.id == failed.id]
-    assert [(one.study, one.status, one.bytes) for one in broken] == [("digits", "FAILED", 3_000_000)]
+    assert [(one.study, one.status) for one in broken] == [("digits", "FAILED")]
+    assert 3_000_000 <= broken[0].bytes < 3_050_000  # a patch of uncommitted changes may lie beside
     future = time.time() + prune.DAY / 2
     for path in (folder, *folder.iterdir()):
         os.utime(path, (future, future))

@@ -391,7 +391,7 @@ def test_the_page_stands_alone_and_is_well_formed(reported: Path) -> None:
     assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(page.ids)
     assert not re.search(r"@import|<script[^>]* src|<link[^>]* href=\"[^d]|url\(['\"]?http", html)
     assert "prefers-color-scheme: dark" in html
-    assert len(re.findall("<svg ", html)) == 9
+    assert len(re.findall("<svg ", html)) == 11
 
 
 def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported: Path) -> None:
@@ -602,6 +602,7 @@ def test_metrics_tables_figures_and_page_are_tracked(tmp_path: Path, monkeypatch
     assert {str(entry[1]) for entry in LOGGED if entry[0] == "artifact"} == {
         "reports/tables",
         "reports/figures",
+        "reports/cards",
         "reports/report.html",
     }
 

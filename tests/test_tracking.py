@@ -96,7 +96,14 @@ def test_the_stages_of_one_state_of_the_data_share_a_run_and_another_state_has_i
     assert len(store(home).search_runs(["1"])) == 2
 
 
-TRAINING = "tracking.training_run('cnn-0', 'k', {'model': 'cnn', 'replicate': 0, 'lr': 0.1})"
+VALUES = {
+    "model": "cnn",
+    "replicate": 0,
+    "lr": 0.1,
+    "network": {"family": "timm", "backbone": "resnet18"},
+    "data": {"title": "Digits"},
+}
+TRAINING = f"tracking.training_run('cnn-0', 'k', {VALUES})"
 
 
 def test_a_killed_training_goes_on_in_its_run_without_double_points(home: Path) -> None:
@@ -110,16 +117,16 @@ with {TRAINING} as run:
 """
     for _ in range(2):
         python(home, code).communicate()
-    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}) as run:
+    with tracking.training_run("cnn-0", "k", VALUES) as run:
         for step in (1, 2, 3):
             run.later({"val_macro_f1": step / 10}, step)
         run.settle()
     assert statuses(home) == {"cnn-0": "FINISHED"}
     points = store(home).get_metric_history(run.id, "val_macro_f1")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}) as anew:
+    with tracking.training_run("cnn-0", "k", VALUES) as anew:
         assert anew.id != run.id, "a finished training that is repeated is another run"
-    with tracking.training_run("cnn-0", "k", {"model": "cnn", "replicate": 0, "lr": 0.1}, run.id) as known:
+    with tracking.training_run("cnn-0", "k", VALUES, run.id) as known:
         assert known.id == run.id, "unless a kill came after its end and before DVC knew"
 
 
