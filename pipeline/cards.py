@@ -21,7 +21,7 @@ CAVEATS = {  # of a data set, as far as one has to know them before using a mode
     " people agree with them on about two of three images (Goodfellow et al. 2013), and some images appear twice.",
     "rafdb": "Faces from the web, each labelled by about 40 people; the label is what most of them saw. Classes are far"
     " from balanced, and so are ages and ethnic groups.",
-    "jaffe": "213 posed expressions of ten Japanese women, in one studio: where folds are drawn by image, the same women"
+    "jaffe": "213 posed expressions of ten Japanese women, in one studio: with folds drawn by image, the same women"
     " are in training and test, and nothing is shown of anybody else's face.",
     "caltech256": "Images from web searches, 80 or more of each class, with a class of clutter; objects mostly stand"
     " large and in the middle, and there is no official split.",
