@@ -1,6 +1,7 @@
 """A params.yaml that is wrong is refused with the key, what it holds, and what it may hold."""
 
 import copy
+import enum
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,16 @@ models:
   tiny: {family: tiny, layers: [conv 8, dw 12, transition 8, pool, conv 8 skip], augment: {cutout: 10}}
 """
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
-GONE = object()  # in place of a value: the key is taken away
+
+
+class Gone(enum.Enum):
+    """In place of a value: the key is taken away."""
+
+    GONE = "gone"
+
+
+GONE = Gone.GONE  # a name that is the same in every process of the tests
+
 
 TOP = "dataset, split, replicates, augment, train, models, published, launch"
 AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, test_crops, light, strong"
