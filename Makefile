@@ -48,6 +48,9 @@ test: lint  ## Lint, type check and tests
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
+bench: $(READY)  ## Measure speed side by side with other ways, in about two minutes
+	python -W ignore -m benchmarks
+
 docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
 	mkdocs build --strict --quiet
 
@@ -58,4 +61,4 @@ format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test torture cluster-test docs format
+.PHONY: help setup repro verify ui lint test torture cluster-test bench docs format

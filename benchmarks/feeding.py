@@ -65,6 +65,8 @@ def rows() -> Iterator[Row]:
             "minority": "light",
             "cutout": 0,
             "mixup": 0.0,
+            "policy": "none",
+            "pca": 0.0,
             "light": light,
             "strong": NONE,
         }
@@ -73,7 +75,7 @@ def rows() -> Iterator[Row]:
         batches = DataLoader(Pictures(pixels, v2.Compose([*transforms, v2.PILToTensor()])), 128, shuffle=True)
 
         def ours(images: loader.Images = images, recipe: loader.Recipe = recipe) -> int:
-            rows, draws = loader.order(images.labels, "shuffle", 0, 0), loader.draw(len(images), 0, 0)
+            rows, draws = loader.order(images.labels, "shuffle", 0, 0), loader.draw(len(images), 0, 0, recipe.draws)
             for part in torch.arange(len(images)).split(128):
                 taken = images.pixels.index_select(0, rows[part])
                 strong = torch.zeros(len(part), dtype=torch.bool)

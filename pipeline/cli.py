@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--top", type=positive, default=3, metavar="N", help="classes to name for each image (3)")
     added.add_argument("--json", action="store_true", help="print one JSON document")
+    added.add_argument(
+        "--explain", type=Path, metavar="FOLDER", help="write there what each answer rests on, over its image"
+    )
 
     added = command(
         "export", export, "Write a trained model as ONNX and verify it", "versus export cnn-2 --onnx cnn.onnx"
@@ -189,7 +192,7 @@ def launch(arguments: argparse.Namespace) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     from pipeline.predict import predict
 
-    if not predict(arguments.images, arguments.model, arguments.top, arguments.json):
+    if not predict(arguments.images, arguments.model, arguments.top, arguments.json, arguments.explain):
         sys.exit(1)
 
 

@@ -194,20 +194,20 @@ def look(name: str, images: loader.Images, rows: list[int], classes: Labels) -> 
 # tiles
 
 
-def picture(images: loader.Images, row: int) -> Bytes:
-    """A test image as split packed it -> (TILE, TILE, 3)."""
+def picture(images: loader.Images, row: int, side: int = TILE) -> Bytes:
+    """An image as split packed it -> (side, side, 3)."""
     pixels = images.pixels[row].numpy()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    return np.asarray(image.resize((TILE, TILE), Image.Resampling.BICUBIC))
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def overlay(saliency_map: Floats, image: Bytes | None) -> Bytes:
-    """A map (S, S), from lowest to highest, as colour over the image in grey, or over grey -> (TILE, TILE, 3)."""
+def overlay(saliency_map: Floats, image: Bytes | None, side: int = TILE) -> Bytes:
+    """A map (S, S), from lowest to highest, as colour over the image in grey, or over grey -> (side, side, 3)."""
     low, high = saliency_map.min(), saliency_map.max()  # a rollout gives every place something
     stretched = (saliency_map - low) / (high - low) if high > low else np.zeros_like(saliency_map)
-    heat = Image.fromarray(stretched.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR)
-    share = STRENGTH * np.asarray(heat)[..., None].clip(0, 1)  # (TILE, TILE, 1)
-    grey = np.full((TILE, TILE, 1), 70.0) if image is None else image @ np.array([[0.299], [0.587], [0.114]])
+    heat = Image.fromarray(stretched.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    share = STRENGTH * np.asarray(heat)[..., None].clip(0, 1)  # (side, side, 1)
+    grey = np.full((side, side, 1), 70.0) if image is None else image @ np.array([[0.299], [0.587], [0.114]])
     return ((1 - share) * grey + share * np.array(HOT)).round().astype(np.uint8)
 
 

@@ -6,12 +6,12 @@ does. So an image of the data set gets the logits that evaluate gave it.
 
 import glob
 import io
+import itertools
 import json
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,13 @@ class Packed:
     resize: str
 
 
-def predict(sources: Iterable[str], model: str = "", top: int = 3, as_json: bool = False) -> bool:
-    """Print an answer for every image; what has none gets a line on stderr, and False is returned."""
+def predict(
+    sources: Iterable[str], model: str = "", top: int = 3, as_json: bool = False, explain: Path | None = None
+) -> bool:
+    """Print an answer for every image; what has none gets a line on stderr, and False is returned.
+
+    With `explain` that folder gets a picture of each image with what the answer rests on.
+    """
     entry, why = trained.choose(model)
     network, config = trained.load(entry)
     form = packed(config, entry.name)
@@ -48,7 +53,9 @@ def predict(sources: Iterable[str], model: str = "", top: int = 3, as_json: bool
     faults: list[dict[str, str]] = []
     answers = []
     images = readable(sources, form, faults)
-    for paths, logits in scored(network, config, images):
+    for paths, pixels, logits in scored(network, config, images):
+        if explain is not None:
+            overlays(network, config, paths, pixels, logits.argmax(1), explain)
         for path, answer in zip(paths, ranked(logits, config["classes"], top), strict=True):
             answers.append({"image": path, **answer[0], "top": answer})
             if not as_json:
@@ -141,20 +148,48 @@ def known(content: bytes) -> bool:
 
 def scored(
     network: nn.Module, config: dict[str, Any], images: Iterable[tuple[str, np.ndarray]]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and logits (N, K) of named images (S, S, C), a batch of evaluate's size at a time."""
+) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+    """Names, pixels (N, S, S, C) and logits (N, K) of named images (S, S, C), a batch of evaluate's size at a time."""
     size = config["train"]["batch_size"]
     device = inference.pick_device("cpu" if config["train"]["device"] == "cpu" else "auto")
     network, form = network.to(device), inference.image_format(config)
     remaining = iter(images)
-    while batch := list(islice(remaining, size)):
+    while batch := list(itertools.islice(remaining, size)):
         pixels = torch.from_numpy(np.stack([image for _, image in batch]))
         unknown = torch.zeros(len(batch), dtype=torch.int64)
         with inference.memory_remedy("free memory on the device"):
             yield (
                 [name for name, _ in batch],
+                pixels,
                 inference.predict(network, loader.Images(pixels, unknown), form, device, size),
             )
+
+
+def overlays(
+    network: nn.Module, config: dict[str, Any], paths: list[str], pixels: Tensor, classes: Tensor, folder: Path
+) -> None:
+    """Write a PNG for each image (S, S, C): in grey, coloured by what speaks for its class, as the report does it."""
+    from pipeline import explain, saliency  # late: figures are not for every answer
+
+    device = next(network.parameters()).device
+    prepared = loader.prepare(pixels, inference.image_format(config)).to(device)
+    with inference.memory_remedy("free memory on the device"):
+        try:
+            found = saliency.explain(network, prepared, classes.to(device))
+        except ValueError as error:
+            raise StageError(f"--explain: {config['model']}: {error}") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    images, side = loader.Images(pixels, classes), max(224, pixels.shape[1])
+    for row, (path, heat) in enumerate(zip(paths, found.maps.double().cpu().numpy(), strict=True)):
+        content = explain.overlay(heat, explain.picture(images, row, side), side)
+        Image.fromarray(content).save(free(folder / f"{Path(path).stem}.png"))
+    print(f"{folder}: what each answer rests on, by {found.method}", file=sys.stderr)
+
+
+def free(path: Path) -> Path:
+    """The path, or one with a number where it is taken: images of two folders may have one name."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
 
 
 def ranked(logits: Tensor, classes: list[str], top: int) -> list[list[dict[str, Any]]]:

@@ -30,7 +30,7 @@ def logits(name: str, paths: list[Path]) -> torch.Tensor:
     """Of image files, by predict's own way."""
     network, config, form = load(name)
     images = [(str(path), predict.read(path, form)) for path in paths]
-    return torch.cat([batch for _, batch in predict.scored(network, config, images)])
+    return torch.cat([batch for _, _, batch in predict.scored(network, config, images)])
 
 
 def evaluated(name: str) -> torch.Tensor:
@@ -331,3 +331,26 @@ def test_damaged_weights_are_refused_with_the_remedy(copied: Path, content: byte
     (copied / "models/tiny-0/weights.safetensors").write_bytes(content)
     with pytest.raises(StageError, match=r"models/tiny-0: damaged.*`dvc checkout --force models/tiny-0`"):
         predict.predict(["any.png"], "tiny-0")
+
+
+@pytest.mark.usefixtures("trained_study")
+@pytest.mark.parametrize(("name", "method"), [("tiny-0", "Grad-CAM"), ("vit-0", "attention rollout")])
+def test_an_explained_answer_leaves_a_picture_of_each_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, method: str
+) -> None:
+    """Coloured where something speaks for the class, and the image's own grey elsewhere; equal names do not collide."""
+    pixels = np.load("data/test/images.npy")[:2, :, :, 0]
+    for folder, image in zip(("one", "two"), pixels, strict=True):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image).save(tmp_path / folder / "digit.png")
+    found = tmp_path / "why"
+    assert predict.predict([str(tmp_path / "one"), str(tmp_path / "two")], name, explain=found) is True
+    assert method in capsys.readouterr().err
+    assert sorted(path.name for path in found.iterdir()) == ["digit-2.png", "digit.png"]
+    for path, image in zip(("digit.png", "digit-2.png"), pixels, strict=True):
+        shown = np.asarray(Image.open(found / path), dtype=float)
+        assert shown.shape == (224, 224, 3)
+        grey = np.isclose(shown.max(2), shown.min(2), atol=1)
+        assert 0 < grey.mean() < 1
+        plain = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC), dtype=float)
+        assert np.abs(shown[grey][:, 0] - plain[grey]).max() <= 3
