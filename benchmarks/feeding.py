@@ -50,6 +50,23 @@ class Pictures(Dataset):
         return self.transform(self.images[index])
 
 
+def recipe_for(side: int, channels: int, amplitudes: dict[str, float], classes: int = 1) -> loader.Recipe:
+    """Our augmentation by these amplitudes, and a flip of coloured images."""
+    augment = {
+        "strength": 1.0,
+        "flip": channels == 3,
+        "minority": "light",
+        "cutout": 0,
+        "mixup": 0.0,
+        "policy": "none",
+        "pca": 0.0,
+        "light": {**NONE, **amplitudes},
+        "strong": NONE,
+    }
+    form = loader.Format(side, (0.5,) * channels, (0.25,) * channels)
+    return loader.recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device("cpu"))
+
+
 def rows() -> Iterator[Row]:
     inference.keep_freed_memory()
     threads = torch.get_num_threads()
@@ -58,20 +75,7 @@ def rows() -> Iterator[Row]:
         count = 4096 if side == 32 else 256
         pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
         images = loader.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
-        light = {**NONE, **amplitudes}
-        augment = {
-            "strength": 1.0,
-            "flip": True,
-            "minority": "light",
-            "cutout": 0,
-            "mixup": 0.0,
-            "policy": "none",
-            "pca": 0.0,
-            "light": light,
-            "strong": NONE,
-        }
-        form = loader.Format(side, (0.5,) * 3, (0.25,) * 3)
-        recipe = loader.recipe(form, ["one"], [], augment, True, torch.device("cpu"))
+        recipe = recipe_for(side, 3, amplitudes)
         batches = DataLoader(Pictures(pixels, v2.Compose([*transforms, v2.PILToTensor()])), 128, shuffle=True)
 
         def ours(images: loader.Images = images, recipe: loader.Recipe = recipe) -> int:

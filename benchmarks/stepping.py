@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.bench import Row, compare, rate
-from benchmarks.feeding import NONE
+from benchmarks.feeding import recipe_for
 from pipeline import engine, inference, loader, networks
 
 SEPARABLE = ["conv 16, conv 16", "pool, dw 32, conv 32", "pool, dw 64, conv 64", "pool, dw 128, dw 192, dw 260"]
@@ -43,11 +43,7 @@ def rows() -> Iterator[Row]:
         rng = np.random.default_rng(0)
         pixels = rng.integers(0, 256, (batch_size * 32, side, side, channels), dtype=np.uint8)
         images = loader.Images(torch.from_numpy(pixels), torch.from_numpy(rng.integers(0, 10, len(pixels))))
-        light = {**NONE, **amplitudes}
-        augment = {"strength": 1.0, "flip": channels == 3, "minority": "light", "cutout": 0, "mixup": 0.0}
-        form = loader.Format(side, (0.5,) * channels, (0.25,) * channels)
-        settings = {**augment, "policy": "none", "pca": 0.0, "light": light, "strong": NONE}
-        recipe = loader.recipe(form, [str(k) for k in range(10)], [], settings, True, device)
+        recipe = recipe_for(side, channels, amplitudes, classes=10)
         protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
         step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
         order = {"sampler": "shuffle", "batch_size": batch_size, "seed": 0, "device": device}

@@ -56,12 +56,14 @@ def main() -> None:
     checkup = read_json(REPORTS / "doctor.json", "doctor")
     tested_pairs = compare_pairs(models, data)
     summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}
+    held = verdicts.sentence(tested_pairs, models[0].runs) if tested_pairs else ""
     if tested_pairs:
         summary["pairs"] = verdicts.compact(tested_pairs)
     overview = tables.comparison([line(model) for model in models], comparison_caption(models, data))
     reports = [classification(model, data) for model in models]
     verdict = pairs_table(tested_pairs, models, data) if tested_pairs else None
-    believed = calibration_table(models, data)
+    trusted = {model.name: calibration_scores(model) for model in models}
+    believed = calibration_table(models, trusted, data)
     measured = tables.metrics({model.name: model.measures for model in models}, comparison_caption(models, data))
     learnt = learning_curves(models)
     lines = compare(settings, data, models)
@@ -85,6 +87,7 @@ def main() -> None:
             models=models,
             overview=overview,
             tested_pairs=tested_pairs,
+            held=held,
             verdict=verdict,
             lines=lines,
             card=card,
@@ -112,28 +115,27 @@ def main() -> None:
         )
         tracked.metrics(
             {
-                f"{model.name}/{name}": interval.mean
-                for model, values in zip(models, map(calibration_scores, models), strict=True)
+                f"{model}/{name}": interval.mean
+                for model, values in trusted.items()
                 for name, interval in values.items()
                 if name != "accuracy" and not math.isnan(interval.mean)
             }
         )
         if tested_pairs:
-            held = sum(pair.verdict != "not distinguishable" for pair in tested_pairs)
-            tracked.metrics({"pairs/different": held, "pairs/not_distinguishable": len(tested_pairs) - held})
+            different = sum(pair.verdict != "not distinguishable" for pair in tested_pairs)
+            tracked.metrics({"pairs/different": different, "pairs/not_distinguishable": len(tested_pairs) - different})
         if lines:
             tracked.metrics({f"scorecard/{name}": count for name, count in scorecard.counts(lines).items()})
         for name in ("tables", "figures", "cards"):
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
-        found = verdicts.sentence(tested_pairs, len(models[0].evaluations)) if tested_pairs else ""
-        tracked.summarise(f"{found}\n\n{tables.markdown(overview)}".strip()[:4000])
+        tracked.summarise(f"{held}\n\n{tables.markdown(overview)}".strip()[:4000])
         tracked.champion(best(models))
     print(terminal(models))
     for text in learning_curve.sentences(learnt):
         print(text)
-    if tested_pairs:
-        print(verdicts.sentence(tested_pairs, models[0].runs))
+    if held:
+        print(held)
     if lines:
         print(scorecard.sentence(lines))
     print(f"report: {REPORTS / 'report.html'}")
@@ -144,18 +146,10 @@ def main() -> None:
 
 def headline(model: Trained) -> dict[str, Any]:
     """One model's entry in metrics.json."""
-    intervals = {
-        name: {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
-        for name, each in model.scores.items()
-    }
+    further = {name: each for name, each in model.measures.items() if name not in model.scores}
     first = model.evaluations[0]
     return {
-        **intervals,
-        **{
-            name: {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
-            for name, each in model.measures.items()
-            if name not in intervals
-        },
+        **{name: entry(each) for name, each in {**model.scores, **further}.items()},
         "val_macro_f1": selected(model),
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
@@ -171,8 +165,12 @@ def selected(model: Trained) -> dict[str, float]:
     values = [evaluation["selected"]["val_macro_f1"] for evaluation in model.evaluations]
     if len(values) == 1:
         return {"mean": values[0], "n": 1}
-    found = stats.over_replicates(values)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    return entry(stats.over_replicates(values))
+
+
+def entry(interval: stats.Interval) -> dict[str, float]:
+    """An interval as metrics.json has it."""
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
 def best(models: Sequence[Trained]) -> dict[str, Any]:
@@ -273,7 +271,9 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     }
 
 
-def calibration_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table:
+def calibration_table(
+    models: Sequence[Trained], scores: Mapping[str, Mapping[str, stats.Interval]], data: Mapping[str, Any]
+) -> tables.Table:
     over = f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
     caption = (
         f"{tested(models, data)}: {over}. ECE: expected calibration error, {calibration.BINS} bins of equal width (Guo"
@@ -281,7 +281,7 @@ def calibration_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tab
         f" overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is surest of."
         " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
     )
-    return tables.calibration({model.name: calibration_scores(model) for model in models}, caption)
+    return tables.calibration(scores, caption)
 
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:

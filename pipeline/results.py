@@ -3,6 +3,7 @@
 Shapes: R replicates, N test images, K classes.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Trained:
         """How many times each test image was predicted."""
         return len(self.predicted)
 
-    @property
+    @functools.cached_property
     def measures(self) -> dict[str, stats.Interval]:
         """Accuracy, top-5 accuracy where there are more classes than five, macro precision, recall and F1."""
         found = stats.intervals(self.confusions, measure=metrics.headline_arrays)

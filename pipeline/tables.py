@@ -6,7 +6,7 @@ and a dash in the text, never 0.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,22 +109,12 @@ def comparison(lines: Sequence[Line], caption: str) -> Table:
 def metrics(models: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
     """Each model's accuracy, top-5 accuracy where all have it, macro precision, macro recall and macro-F1."""
     names = [name for name in MEASURE_TITLES if all(name in values for values in models.values())]
-    rows = [
-        {"model": model}
-        | {
-            name + suffix: getattr(values[name], field)
-            for name in names
-            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
-        }
-        | {"n": values["accuracy"].n}
-        for model, values in models.items()
-    ]
     cells = [
         (model, *(score_interval(values[name]) for name in names), str(values["accuracy"].n))
         for model, values in models.items()
     ]
     header = ("Model", *(MEASURE_TITLES[name] for name in names), "n")
-    return Table("metrics", caption, pd.DataFrame(rows), header, tuple(cells))
+    return Table("metrics", caption, _numbers(models, names), header, tuple(cells))
 
 
 def classification(name: str, confusions: npt.ArrayLike, classes: Sequence[str], caption: str) -> Table:
@@ -170,20 +160,21 @@ def calibration(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Ta
         "temperature": "Temperature",
     }
     titles = {name: title for name, title in titles.items() if all(name in values for values in lines.values())}
-    rows = [
-        {"model": model}
-        | {
-            name + suffix: getattr(values[name], field)
-            for name in titles
-            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
-        }
-        | {"n": values["accuracy"].n}
-        for model, values in lines.items()
-    ]
     cells = [
         (model, *(_bare(values[name]) for name in titles), str(values["accuracy"].n)) for model, values in lines.items()
     ]
-    return Table("calibration", caption, pd.DataFrame(rows), ("Model", *titles.values(), "n"), tuple(cells))
+    return Table("calibration", caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
+
+
+def _numbers(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) -> pd.DataFrame:
+    """A row for each model: of each name the mean, `_low` and `_high`, and n at the end."""
+    fields = (("", "mean"), ("_low", "low"), ("_high", "high"))
+    return pd.DataFrame(
+        {"model": model}
+        | {name + suffix: getattr(values[name], field) for name in names for suffix, field in fields}
+        | {"n": values["accuracy"].n}
+        for model, values in lines.items()
+    )
 
 
 def _bare(interval: Interval) -> str:
