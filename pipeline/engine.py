@@ -128,19 +128,23 @@ def fit(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_weights: Callable[[int, dict[str, Tensor]], None] | None = None,
     keeper: Keeper | None = None,
 ) -> Fit:
     """Train `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
 
     Returns the weights that `select` names: of the epoch with the highest validation macro-F1, the earliest of equals;
     of the last one; or the average. Goes on from what `keeper` has, whose epochs `on_epoch` hears of again, and ends
-    where it had ended uninterrupted: an epoch draws from generators of its own, keyed by its number. Raises StageError
-    on a loss that is not finite (epoch and step) and when memory runs out.
+    where it had ended uninterrupted: an epoch draws from generators of its own, keyed by its number. `on_weights` gets
+    the weights of every epoch that is trained, on the CPU, before it is kept. Raises StageError on a loss that is not
+    finite (epoch and step) and when memory runs out.
     """
     started = time.perf_counter()
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
-        network = network.to(device).to(memory_format=torch.channels_last)
+        network = network.to(device)
+        if protocol["fast"]:
+            network = network.to(memory_format=torch.channels_last)
         train, val = loader.resident(train, device), loader.resident(val, device)
     kept = distributed.from_first(keeper.load() if keeper is not None else None)
     if kept is not None and "fit" in kept:
@@ -237,6 +241,8 @@ def fit(
             selected = epoch
             if protocol["select"] == "best" or epoch.epoch == epochs:
                 weights = _copy(network)
+        if on_weights is not None:
+            on_weights(epoch.epoch, _copy(network))
         if keeper is not None:
             keeper.save(state)
     if average is not None:
@@ -286,7 +292,7 @@ class Step:
         self.network, self.optimizer, self.step = network, optimizer, 0  # the step's number, from the training's first
         self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
         self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
-        self.clip_norm, self.rho = protocol["clip_norm"], protocol["sam"]
+        self.clip_norm, self.rho, self.fast = protocol["clip_norm"], protocol["sam"], protocol["fast"]
         dtype = PRECISIONS[protocol["precision"]]
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -313,9 +319,9 @@ class Step:
 
     def _backward(self, batch: loader.Batch) -> tuple[Tensor, Tensor]:
         with self.autocast:
-            logits = self.network(batch.images)
+            logits = self.network(batch.images if self.fast else batch.images.contiguous())
         logits = distributed.gathered(logits.float(), len(batch.labels))
-        loss = self.loss_of(logits, batch.labels)
+        loss = self.loss_of(logits, batch.targets)
         if batch.share < 1:
             loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
         self.scaler.scale(loss).backward()
@@ -371,13 +377,14 @@ def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.d
     shared = {"lr": protocol["lr"], "weight_decay": protocol["weight_decay"]}
     if protocol["optimizer"] == "sgd":
         return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **shared)
-    return torch.optim.AdamW(network.parameters(), fused=device.type in ("cpu", "cuda"), **shared)
+    fused = protocol["fast"] and device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(network.parameters(), fused=fused, **shared)
 
 
 def make_loss(
     labels: Tensor, protocol: dict[str, Any], classes: int, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """(logits (N, K), labels (N,)) -> scalar, with the weights that the training labels (M,) give."""
+    """(logits (N, K), targets (N,) or (N, K)) -> scalar, with the weights that the training labels (M,) give."""
     weight = inverse_frequency(labels, classes).to(device) if protocol["class_weights"] == "inverse" else None
     smoothing = protocol["label_smoothing"]
     if protocol["loss"] == "focal":

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import calibration, inference, loader, metrics, networks, params, resume, tracking
+from pipeline import calibration, inference, inflation, loader, metrics, networks, params, resume, tracking
 from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
@@ -54,6 +54,8 @@ def evaluate(name: str) -> None:
         raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")
 
     device = inference.pick_device(config["train"]["device"])
+    if config["train"].get("deterministic"):
+        inference.be_deterministic()
     form = inference.image_format(config)
     cost = measure_cost(network, form, folder / "weights.safetensors") | measure_latency(network, images, form)
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
@@ -64,6 +66,9 @@ def evaluate(name: str) -> None:
     scores = metrics.scores(confusion)
     if len(classes) > TOP:
         scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
+    study, inflated = params.load(), None
+    if study.evaluate.inflation:
+        inflated = inflation.inflation(folder, network, images, form, device, config, scores)
     result = {
         "model": config["model"],
         "replicate": config["replicate"],
@@ -73,6 +78,7 @@ def evaluate(name: str) -> None:
             *validation(folder, packed(FIT, config["replicate"])), logits.numpy(), actual
         ),
         "images": len(images),
+        "inflation": inflated,
         "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
         "train_images": diary["train_images"],
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
@@ -99,14 +105,15 @@ def evaluate(name: str) -> None:
         write_json(partial, result)
     with whole(predictions) as partial:
         prediction_table(actual, predicted, probabilities, classes).to_csv(partial, index=False, lineterminator="\n")
-    resize = params.load().dataset.resize
-    example = images.pixels[:1].numpy()
+    example, resize = images.pixels[:1].numpy(), study.dataset.resize
     with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
         tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})
         tracked.metrics(result["cost"])
         tracked.metrics({f"test_{name}": value for name, value in result["calibration"].items() if value is not None})
+        if inflated:
+            tracked.metrics({f"inflation_{key}": gap for key, gap in inflated["gap"].items()})
         tracked.artifact(evaluation)
         tracked.artifact(predictions)
         tracked.confusion(confusion, classes)

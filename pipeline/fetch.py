@@ -1,7 +1,8 @@
 """fetch: the data set's images and labels in canonical form, checked.
 
 Leaves in data/raw: `pixels.bin` (all images' uint8 pixels, H x W x C, one after another), `index.csv` (one line per
-image, `offset` in bytes) and `info.json`. The same images give the same bytes, wherever they come from.
+image, `offset` in bytes), `info.json`, and `votes.csv` (images x classes) where the source has votes. The same
+images give the same bytes, wherever they come from.
 """
 
 import csv
@@ -84,6 +85,10 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
             index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject))
             offset += len(content)
     digest.update((folder / "index.csv").read_bytes())
+    if any(image.votes for image in collection.images):
+        with (folder / "votes.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(image.votes for image in collection.images)
+        digest.update((folder / "votes.csv").read_bytes())
     write_json(folder / "info.json", {**info, "digest": digest.hexdigest()})
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -80,6 +81,13 @@ def score(network: nn.Module, views: list[Tensor]) -> Tensor:
     return torch.stack([network(view).float() for view in views]).mean(0)
 
 
+def be_deterministic() -> None:
+    """Have a GPU give the same bits again; an operation that cannot raises. On a CPU nothing changes."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what it frees: a network's activations are then not paged in anew at every step.
 
@@ -94,12 +102,18 @@ def keep_freed_memory() -> None:
 
 @contextlib.contextmanager
 def memory_remedy(remedy: str) -> Iterator[None]:
-    """Turn an out-of-memory error into a StageError with the remedy."""
+    """Turn an error for want of memory, or of an operation without a fixed order, into a StageError with the remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # only CUDA's allocator has a class of its own
         if not isinstance(error, MemoryError) and not re.search(
             "out of memory|allocate memory|alloc_failed", str(error), re.IGNORECASE
         ):
+            if "deterministic" in str(error) and torch.are_deterministic_algorithms_enabled():
+                operation = str(error).split(" does not have")[0][:60]
+                raise StageError(
+                    f"params.yaml: train.deterministic: {operation} does not give the same bits twice on this device;"
+                    " choose false, or train.device: cpu"
+                ) from None
             raise
         raise StageError(f"out of memory; {remedy}, and run again") from None

@@ -34,10 +34,18 @@ MORE = 8  # from a generator of their own, where they are used: the policy's fiv
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A split as it lies on disk: pixels (N, S, S, C) uint8, memory-mapped, and labels (N,)."""
+    """A split as it lies on disk: pixels (N, S, S, C) uint8, memory-mapped, and labels (N,).
+
+    `shares` (N, K): of the people who voted on an image, those who saw each class; None: labels are all there is.
+    """
 
     pixels: Tensor
     labels: Tensor
+    shares: Tensor | None = None
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """What a network is to answer on some images: labels (M,), or shares (M, K)."""
+        return self.labels[rows] if self.shares is None else self.shares[rows]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,11 +75,15 @@ class Format:
 
 
 class Batch(NamedTuple):
-    """Augmented images (N, C, S, S) with labels (N,); of each image only `share` where it was mixed with another."""
+    """Augmented images (N, C, S, S) with labels (N,); of each image only `share` where it was mixed with another.
+
+    `targets`, and `others` of the images mixed in, are labels (N,) or shares (N, K).
+    """
 
     images: Tensor
     labels: Tensor
-    others: Tensor  # (N,) labels of the images mixed in
+    targets: Tensor
+    others: Tensor
     share: float = 1.0
 
 
@@ -108,16 +120,31 @@ def read(folder: Path, prefix: str = "") -> Images:
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
+def with_votes(images: Images, folder: Path) -> Images:
+    """Training images with the shares of FER+'s votes; the label of an image without a vote has them all."""
+    try:
+        votes = torch.from_numpy(np.load(folder / "train_votes.npy")).float()  # (N, K)
+    except FileNotFoundError:
+        raise StageError(
+            "params.yaml: train.targets: votes: this source has none; FER2013 has them with FER+'s fer2013new.csv"
+            " beside its table (dataset.source: a folder with both)"
+        ) from None
+    given = votes.sum(1, keepdim=True)
+    alone = F.one_hot(images.labels, votes.shape[1]).float()
+    return dataclasses.replace(images, shares=torch.where(given > 0, votes / given.clamp(min=1), alone))
+
+
 def resident(images: Images, device: torch.device) -> Images:
     """The same split with its pixels in GPU memory, if they take less than a quarter of what is free there."""
     if device.type == "cuda" and images.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
-        return Images(images.pixels.to(device), images.labels)
+        return dataclasses.replace(images, pixels=images.pixels.to(device))
     return images
 
 
-def rows(images: Images, chosen: slice) -> Images:
+def rows(images: Images, chosen: slice | Tensor) -> Images:
     """Some of a split."""
-    return Images(images.pixels[chosen], images.labels[chosen])
+    shares = images.shares[chosen] if images.shares is not None else None
+    return Images(images.pixels[chosen], images.labels[chosen], shares)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -229,6 +256,7 @@ def train_batches(
     for step in range(count):
         part = slice(step * batch_size, (step + 1) * batch_size)
         labels = images.labels[places[part]].to(device, non_blocking=True)
+        targets = labels if images.shares is None else images.targets(places[part]).to(device, non_blocking=True)
         first, last = len(labels) * rank // processes, len(labels) * (rank + 1) // processes
         own = torch.arange(first - (mixing is not None and processes > 1), last) % len(labels)
         chosen = slice(None) if processes == 1 else own
@@ -236,11 +264,11 @@ def train_batches(
         pixels = images.pixels.index_select(0, taken).to(device, non_blocking=True)
         augmented = augment(pixels, draws[part][chosen], recipe.strong[labels[chosen]], recipe)
         if mixing is None:
-            yield Batch(augmented, labels, labels)
+            yield Batch(augmented, labels, targets, targets)
         else:  # the order is random: an image's neighbour in it is a random partner
             partners = torch.arange(len(augmented), device=device).roll(1)
             mixed = mixup(augmented, partners, mixing[step])[int(processes > 1) :]
-            yield Batch(mixed, labels, labels.roll(1), mixing[step])
+            yield Batch(mixed, labels, targets, targets.roll(1, 0), mixing[step])
 
 
 def varies(recipe: Recipe) -> bool:

@@ -32,6 +32,7 @@ SECTIONS = {
     "training": "Training",
     "images": "Images",
     "calibration": "Calibration",
+    "inflation": "Inflation",
     "data": "Data",
     "protocol": "Protocol",
     "caveats": "Caveats",
@@ -52,6 +53,7 @@ def render(
     card: tables.Table | None,
     reports: Sequence[tables.Table],
     believed: tables.Table,
+    inflated: tables.Table | None,
     explanations: Mapping[str, Any] | None,
     checkup: Mapping[str, Any],
     drawn: Mapping[str, Path],
@@ -71,7 +73,8 @@ def render(
         column: max(models, key=lambda model, name=name: model.scores[name].mean).name  # type: ignore[misc]
         for column, name in enumerate(metrics.SCORES, start=1)
     }
-    absent = {name for name, has in (("pairs", tested_pairs), ("scorecard", card), ("learning", learnt)) if not has}
+    optional = {"pairs": tested_pairs, "scorecard": card, "learning": learnt, "inflation": inflated}
+    absent = {name for name, content in optional.items() if not content}
     return environment.get_template("report.html").render(
         sections=[name for name in SECTIONS if name not in absent],
         titles=SECTIONS,
@@ -113,6 +116,7 @@ def render(
         explanations=explanations,
         sheet=data_uri(explanations["picture"], "jpeg") if explanations else "",
         believed=believed,
+        inflated=inflated,
         # data
         splits=split_counts(data),
         findings=findings(checkup, models),

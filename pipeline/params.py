@@ -110,6 +110,10 @@ class Train(Frozen):
     head_epochs: Positive = 1  # of head_then_full: epochs with the backbone frozen
     full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
     devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
+    targets: Literal["labels", "votes"] = "labels"  # votes: the shares of FER+'s annotators, where the source has them
+    keep_epochs: bool = False  # keep the weights of every epoch, for evaluate.inflation
+    deterministic: bool = False  # the same bits again on a GPU, at some cost; a CPU gives them anyway
+    fast: bool = True  # memory laid out for the processor, fused optimiser; false: the plain forms
 
 
 class Weights(Frozen):
@@ -178,6 +182,7 @@ class HybridModel(_Backbone):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
+PLAIN = ("cross_entropy", "none", 0.0)  # loss, margin, centre loss
 LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
 
 
@@ -244,6 +249,12 @@ class Published(Frozen):
     rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
 
 
+class Evaluate(Frozen):
+    """What is scored beside the trained models; nothing selects by it."""
+
+    inflation: bool = False  # by how much the score would be higher, had the epoch been chosen on the test images
+
+
 class Launch(Frozen):
     """What `versus launch` asks for; results do not depend on it."""
 
@@ -260,6 +271,7 @@ class Params(Frozen):
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1)]
     published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
+    evaluate: Evaluate = Evaluate()
     launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:
@@ -322,6 +334,13 @@ def parse(content: object) -> Params:
                 faults.append(
                     f"params.yaml: {own}train.batch_size: {train.batch_size} leaves a device fewer than two images of"
                     f" each batch; choose {2 * train.devices} or more for {train.devices} devices"
+                )
+            if params.evaluate.inflation and not train.keep_epochs:
+                faults.append("params.yaml: evaluate.inflation: needs the weights of all epochs; set train.keep_epochs")
+            if train.targets == "votes" and (train.loss, train.margin, train.center_loss) != PLAIN:
+                faults.append(
+                    f"params.yaml: models.{name}: train.targets: votes are for plain cross-entropy; choose train.loss:"
+                    " cross_entropy, train.margin: none and train.center_loss: 0"
                 )
             alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
             faults += [

@@ -6,7 +6,7 @@ images or weights here, so that a report can be rendered anew wherever reports/ 
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def main() -> None:
     verdict = pairs_table(tested_pairs, models, data) if tested_pairs else None
     trusted = {model.name: calibration_scores(model) for model in models}
     believed = calibration_table(models, trusted, data)
+    inflated = inflation_table(models, data)
     measured = tables.metrics({model.name: model.measures for model in models}, comparison_caption(models, data))
     learnt = learning_curves(models)
     lines = compare(settings, data, models)
@@ -79,7 +80,7 @@ def main() -> None:
         for model in models:
             text = cards.card(model.evaluations, model.scores, {"study": study(), **data})
             (outputs[2] / f"{model.name}.md").write_text(text, encoding="utf-8")
-        for table in filter(None, (overview, verdict, believed, measured, *reports, card)):
+        for table in filter(None, (overview, verdict, believed, inflated, measured, *reports, card)):
             tables.write(table, outputs[1])
         html = page.render(
             settings=settings,
@@ -93,6 +94,7 @@ def main() -> None:
             card=card,
             reports=reports,
             believed=believed,
+            inflated=inflated,
             explanations=shown,
             checkup=checkup,
             drawn=drawn,
@@ -263,12 +265,7 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     for name in ("temperature", "calibration_error_scaled", "log_loss", "log_loss_scaled"):
         if all(name in each for each in fitted):  # evaluations of earlier versions have none
             values[name] = [math.nan if each[name] is None else each[name] for each in fitted]
-    return {
-        name: stats.over_replicates(found, lowest=-1.0 if name == "overconfidence" else 0.0)
-        if len(found) > 1
-        else stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
-        for name, found in values.items()
-    }
+    return over_replicates(values, ("overconfidence",))
 
 
 def calibration_table(
@@ -282,6 +279,40 @@ def calibration_table(
         " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
     )
     return tables.calibration(scores, caption)
+
+
+def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table | None:
+    """Of the models whose epochs were all scored on the test images; None where there are none."""
+    lines = {}
+    for model in models:
+        every = [evaluation["inflation"] for evaluation in model.evaluations if evaluation.get("inflation")]
+        if len(every) < len(model.evaluations):
+            continue
+        values = {}
+        for name in ("accuracy", "macro_f1"):
+            values[name] = [evaluation["scores"][name] for evaluation in model.evaluations]
+            values[f"{name}_on_test"] = [each["chosen_on_test"][name]["score"] for each in every]
+            values[f"{name}_gap"] = [each["gap"][name] for each in every]
+        lines[model.name] = over_replicates(values, ())
+    if not lines:
+        return None
+    over = f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
+    caption = (
+        f"{tested(models, data)}: {over}. Every other number of this report is of the epoch that validation chose;"
+        " these say what each score would have been, had its epoch been looked for on the test images: too high by the"
+        " inflation. Nothing is selected by it."
+    )
+    return tables.inflation(lines, caption)
+
+
+def over_replicates(values: Mapping[str, Sequence[float]], signed: Collection[str]) -> dict[str, stats.Interval]:
+    """Means with intervals over replicates, where there are several; `signed` names may be negative."""
+    return {
+        name: stats.over_replicates(found, lowest=-1.0 if name in signed else 0.0)
+        if len(found) > 1
+        else stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
+        for name, found in values.items()
+    }
 
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:

@@ -96,6 +96,7 @@ class Raw:
     offsets: np.ndarray  # int64 (N,)
     pixels: np.ndarray  # uint8, all images one after another
     subjects: np.ndarray  # (N,) who is in the image, or empty
+    votes: np.ndarray | None = None  # uint8 (N, K) how many people saw each class in it
 
     @classmethod
     def open(cls, folder: Path) -> "Raw":
@@ -106,7 +107,7 @@ class Raw:
             pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
         except FileNotFoundError as error:
             raise StageError(f"{error.filename}: not found; run the stage fetch first (dvc repro fetch)") from None
-        label = {name: number for number, name in enumerate(info["classes"])}
+        label, voted = {name: number for number, name in enumerate(info["classes"])}, folder / "votes.csv"
         return cls(
             info=info,
             names=[row["name"] for row in index],
@@ -116,6 +117,7 @@ class Raw:
             offsets=np.array([row["offset"] for row in index], dtype=np.int64),
             pixels=pixels,
             subjects=np.array([row.get("subject", "") for row in index]),
+            votes=np.loadtxt(voted, np.uint8, delimiter=",", ndmin=2) if voted.exists() else None,
         )
 
     @property
@@ -297,6 +299,9 @@ def pack(raw: Raw, rows: dict[str, np.ndarray], image_size: int, resize: str, fi
                 images[start : start + len(chunk)] = chunk
                 digest.update(chunk.tobytes())
             images.flush()
+        if raw.votes is not None and name == "fit":
+            np.save(folder / "train_votes.npy", votes := raw.votes[rows["train"]])
+            digest.update(votes.tobytes())
         write_manifest(folder / "manifest.csv", raw, rows, splits)
         digests[name] = digest.hexdigest()
     return digests

@@ -166,6 +166,16 @@ def calibration(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Ta
     return Table("calibration", caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
 
 
+def inflation(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
+    """Each model's score as validation chose its epoch, as the test images had chosen it, and the gap."""
+    titles = {"accuracy": "Accuracy", "accuracy_on_test": "chosen on test", "accuracy_gap": "Inflation"}
+    titles |= {"macro_f1": "Macro-F1", "macro_f1_on_test": "chosen on test", "macro_f1_gap": "Inflation"}
+    cells = [
+        (model, *(_bare(values[name]) for name in titles), str(values["accuracy"].n)) for model, values in lines.items()
+    ]
+    return Table("inflation", caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
+
+
 def _numbers(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) -> pd.DataFrame:
     """A row for each model: of each name the mean, `_low` and `_high`, and n at the end."""
     fields = (("", "mean"), ("_low", "low"), ("_high", "high"))

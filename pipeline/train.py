@@ -1,7 +1,8 @@
 """Train one model from one seed: `python -m pipeline.train MODEL REPLICATE`.
 
 Reads training and validation images only. Leaves models/<model>-<replicate>/ with weights.safetensors, config.json and
-val_logits.npy, bytes that a rerun reproduces, and run.json: when, where and how long.
+val_logits.npy, bytes that a rerun reproduces, and run.json: when, where and how long; with `train.keep_epochs` also
+epochs/<number>.safetensors, which nothing selects by.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -64,6 +66,8 @@ def train(name: str, replicate: int) -> None:
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
+    if protocol["deterministic"]:
+        inference.be_deterministic()
     if protocol["devices"] > 1 and not distributed.launched():
         distributed.spawn(protocol["devices"], device.type, "pipeline.train", name, str(replicate))
         return
@@ -72,12 +76,17 @@ def train(name: str, replicate: int) -> None:
     precision = engine.sound_precision(protocol["precision"], device, network, form.size)
     machine = describe_machine(device, precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
-    train_images = fraction_of(loader.read(images, "train_"), config["train_fraction"], info["seed"])
+    train_images = loader.read(images, "train_")
+    if protocol["targets"] == "votes":
+        train_images = loader.with_votes(train_images, images)
+    train_images = fraction_of(train_images, config["train_fraction"], info["seed"])
     val_images = loader.read(images, "val_")
     covariance = info["pixels"]["covariance"]
 
     def fitted(
-        on_epoch: Callable[[engine.Epoch], None] | None = None, keeper: engine.Keeper | None = None
+        on_epoch: Callable[[engine.Epoch], None] | None = None,
+        on_weights: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
+        keeper: engine.Keeper | None = None,
     ) -> engine.Fit:
         return engine.fit(
             network,
@@ -89,6 +98,7 @@ def train(name: str, replicate: int) -> None:
             seed=replicate,
             device=device,
             on_epoch=on_epoch,
+            on_weights=on_weights,
             keeper=keeper,
         )
 
@@ -111,7 +121,11 @@ def train(name: str, replicate: int) -> None:
                 progress.set_postfix(told, refresh=False)
                 progress.update()
 
-            fit = fitted(on_epoch, kept)
+            def on_weights(epoch: int, weights: dict[str, torch.Tensor]) -> None:
+                with whole(kept.folder / f"epochs/{epoch:04d}.safetensors") as partial:
+                    save_weights(weights, partial)
+
+            fit = fitted(on_epoch, on_weights if protocol["keep_epochs"] else None, kept)
         network.load_state_dict(fit.weights)
         logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
@@ -130,7 +144,9 @@ def train(name: str, replicate: int) -> None:
             pd.DataFrame(fit.history).to_csv(partial, index=False, lineterminator="\n")
         with whole(folder) as partial:
             partial.mkdir()
-            save_file({key: value.contiguous() for key, value in fit.weights.items()}, partial / "weights.safetensors")
+            save_weights(fit.weights, partial / "weights.safetensors")
+            if protocol["keep_epochs"]:
+                shutil.copytree(kept.folder / "epochs", partial / "epochs")
             np.save(partial / "val_logits.npy", logits.numpy())
             write_json(partial / "config.json", config)
             write_json(partial / "run.json", diary)
@@ -191,8 +207,11 @@ def fraction_of(images: loader.Images, fraction: float, seed: int) -> loader.Ima
     """A stratified subset by the split's seed; of one fraction every model and replicate sees the same images."""
     if fraction == 1:
         return images
-    rows = torch.from_numpy(subset(images.labels.numpy(), fraction, seed))
-    return loader.Images(images.pixels[rows], images.labels[rows])
+    return loader.rows(images, torch.from_numpy(subset(images.labels.numpy(), fraction, seed)))
+
+
+def save_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({key: value.contiguous() for key, value in weights.items()}, path)
 
 
 def sources() -> list[Path]:

@@ -77,8 +77,8 @@ class Tuning:
         rows = loader.order(train.labels, sampler, seed, epoch)
         for step in range(loader.steps(train, self.batch_size)):
             part = rows[step * self.batch_size : (step + 1) * self.batch_size]
-            labels = train.labels[part].to(self.device)
-            yield loader.Batch(self.features[0][part.to(self.device)], labels, labels)
+            labels, targets = train.labels[part].to(self.device), train.targets(part).to(self.device)
+            yield loader.Batch(self.features[0][part.to(self.device)], labels, targets, targets)
 
     def val_logits(self) -> Tensor | None:
         """Validation logits (N, K) in float32 from the features; None where there are none to reuse."""

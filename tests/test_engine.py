@@ -1,6 +1,7 @@
 """Training learns, selects, repeats bit for bit, and says what went wrong and where."""
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -56,6 +57,10 @@ PROTOCOL = {
     "full_lr_factor": 0.1,
     "step_epochs": 1,
     "gamma": 0.1,
+    "targets": "labels",
+    "keep_epochs": False,
+    "deterministic": False,
+    "fast": True,
 }
 PIPELINE = {"crop": 0.2, "aspect": 0.1, "shift": 0.1, "rotate": 5.0, "jitter": 0.1, "erase": 0.0}
 AUGMENT = {"flip": True, "minority": "strong", "cutout": 0, "mixup": 0.0, "light": PIPELINE, "strong": PIPELINE}
@@ -99,7 +104,7 @@ def linear() -> nn.Module:
 
 
 def fit(network: nn.Module | None = None, *, seed: int = 0, strength: float = 1.0, **changes: Any) -> engine.Fit:
-    options = {key: changes.pop(key) for key in ("train", "val", "on_epoch", "keeper") if key in changes}
+    options = {key: changes.pop(key) for key in ("train", "val", "on_epoch", "on_weights", "keeper") if key in changes}
     augment = {key: changes.pop(key) for key in ("cutout", "mixup") if key in changes}
     return engine.fit(
         network if network is not None else tiny(),
@@ -118,7 +123,8 @@ def batch(part: slice = slice(None), others: Tensor | None = None, share: float 
     """Images as they are, mixed in name alone."""
     data = images()
     labels = data.labels[part]
-    return loader.Batch(loader.prepare(data.pixels[part], FORM), labels, labels if others is None else others, share)
+    others = labels if others is None else others
+    return loader.Batch(loader.prepare(data.pixels[part], FORM), labels, labels, others, share)
 
 
 def step_of(network: nn.Module, optimizer: torch.optim.Optimizer, **changes: Any) -> engine.Step:
@@ -402,6 +408,40 @@ def test_a_mixed_batch_trains_on_the_share_of_either_label(share: float) -> None
     assert_close(moved(linear(), mixed), -gradient)
 
 
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_votes_are_targets_that_move_with_their_images(mixup: float) -> None:
+    """Of images whose votes are all for the label, a training is the one on labels; of doubtful ones it is not."""
+    plain, data = fit(mixup=mixup), images()
+    certain = dataclasses.replace(data, shares=F.one_hot(data.labels, CLASSES).float())
+    same = fit(train=certain, mixup=mixup, targets="votes")
+    assert [row.train_loss for row in same.history] == pytest.approx([row.train_loss for row in plain.history])
+    torch.testing.assert_close(same.weights, plain.weights)
+    doubtful = dataclasses.replace(data, shares=0.7 * certain.shares + 0.1)
+    assert fit(train=doubtful, mixup=mixup).history[-1].train_loss > plain.history[-1].train_loss + 0.1
+
+
+def test_a_step_on_votes_is_cross_entropy_with_shares() -> None:
+    shares = torch.rand(60, CLASSES).softmax(1)
+    network = linear()
+    wanted = -(shares * linear()(batch().images).log_softmax(1)).sum(1).mean()
+    found, _ = step_of(network, torch.optim.SGD(network.parameters()))(batch()._replace(targets=shares), 0.0)
+    assert_close(found, wanted.detach())
+
+
+def test_the_plain_forms_train_alike() -> None:
+    """Memory layout and a fused optimiser change the last bits of a step and nothing else."""
+    fast, plain = fit(), fit(fast=False)
+    assert [row.train_loss for row in fast.history] == pytest.approx([row.train_loss for row in plain.history], 1e-4)
+
+
+def test_weights_of_every_epoch_are_handed_out_and_the_selected_are_among_them() -> None:
+    kept: dict[int, dict[str, Tensor]] = {}
+    found = fit(epochs=4, on_weights=kept.__setitem__)
+    assert list(kept) == [1, 2, 3, 4]
+    assert all(torch.equal(kept[found.selected.epoch][name], value) for name, value in found.weights.items())
+    assert not torch.equal(kept[1]["0.weight"], kept[4]["0.weight"]), "each is a copy"
+
+
 @pytest.mark.parametrize("share", [0.6, 1.0])
 def test_a_step_with_sam_takes_the_gradient_at_the_worst_neighbour(share: float) -> None:
     mixed, rho = batch(others=images().labels.roll(7), share=share), 0.5
@@ -589,7 +629,8 @@ def test_a_margin_goes_with_mixup_and_both_labels_get_it() -> None:
     network, protocol = angular(), {"margin": "a_softmax", "margin_floor": 0.0}
     labels, others = batch().labels, batch().labels.roll(7)
     alone = [
-        trained(network, part, 10**7, **protocol) for part in (batch(), batch()._replace(labels=others, others=others))
+        trained(network, part, 10**7, **protocol)
+        for part in (batch(), batch()._replace(labels=others, targets=others, others=others))
     ]
     mixed = batch(others=others, share=0.7)
     assert_close(mixed.labels, labels)

@@ -163,3 +163,22 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(inference.platform, "libc_ver", lambda: ("musl", "1.2"))
     inference.keep_freed_memory()
     assert called == []
+
+
+def test_what_has_no_fixed_order_is_named_where_the_same_bits_are_asked_for() -> None:
+    """`put_` without accumulation has none on any device; convolutions and their gradients on a CPU have."""
+    scattered, places = torch.zeros(3), torch.zeros(2, dtype=torch.int64)
+    scattered.put_(places, torch.ones(2))
+    inference.be_deterministic()
+    try:
+        with (
+            pytest.raises(
+                StageError, match=r"train\.deterministic: put_ does not give the same bits twice .*choose false"
+            ),
+            inference.memory_remedy("halve it"),
+        ):
+            scattered.put_(places, torch.ones(2))
+        kernel = torch.ones(2, 1, 3, 3, requires_grad=True)
+        torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8), kernel, stride=2).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -41,7 +41,7 @@ class Gone(enum.Enum):
 GONE = Gone.GONE  # a name that is the same in every process of the tests
 
 
-TOP = "dataset, split, replicates, augment, train, models, published, launch"
+TOP = "dataset, split, replicates, augment, train, models, published, evaluate, launch"
 AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, test_crops, light, strong"
 PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
 TRAIN = (
@@ -49,7 +49,7 @@ TRAIN = (
     " warmup_epochs, clip_norm, sam,"
     " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
     " center_loss, select, average, average_start, ema_decay, tune, head_epochs,"
-    " full_lr_factor, devices"
+    " full_lr_factor, devices, targets, keep_epochs, deterministic, fast"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"

@@ -105,6 +105,19 @@ def fer2013_folders(root: Path, train: int = 10, val: int = 3, test: int = 3, se
     return root
 
 
+def ferplus(path: Path, train: int = 10, val: int = 3, test: int = 3) -> Path:
+    """FER+'s table beside FER2013's: seven of ten people agree with FER2013, one saw contempt; nobody saw row 3."""
+    columns = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+    seen = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # by FER2013's code
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, ("Usage", "Image name", *columns), restval=0)
+        table.writeheader()
+        for row, (code, usage, _) in enumerate(fer2013_rows(train, val, test, 0)):
+            votes = {seen[code]: 7, seen[(code + 1) % 7]: 2, "contempt": 1} if row != 3 else {"NF": 10}
+            table.writerow({"Usage": usage, "Image name": f"fer{row:07d}.png", **votes})
+    return path
+
+
 def fer2013_csv(path: Path, train: int = 10, val: int = 3, test: int = 3, seed: int = 0, icml: bool = False) -> Path:
     """FER2013 as the challenge's table; `icml` has the columns of icml_face_data.csv, blanks and all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 Sources: `fer2013.csv` or `icml_face_data.csv` of the Kaggle challenge, or Kaggle's folders. The official splits are
 Training, PublicTest (validation here) and PrivateTest (test). An image's name is its split and its row in the table,
-so that a table and folders made from it give the same bytes.
+so that a table and folders made from it give the same bytes. Where the source also holds FER+'s `fer2013new.csv`
+(Barsoum et al. 2016, arXiv:1608.01041), each image has its ten annotators' votes; its label stays FER2013's.
 """
 
 import csv
@@ -10,7 +11,8 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,6 +38,8 @@ ABOUT = About(
 )
 
 TABLES = ("fer2013.csv", "icml_face_data.csv")
+VOTES = "fer2013new.csv"
+VOTED = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # its columns, as our classes
 
 
 def read(tree: Tree) -> Collection:
@@ -44,7 +48,7 @@ def read(tree: Tree) -> Collection:
     if not tables and len(tree.paths) == 1 and tree.paths[0].lower().endswith(".csv"):
         tables = tree.paths
     if tables:
-        return Collection(ABOUT.classes, in_order(_from_table(tree, tables[0]), ABOUT.classes))
+        return Collection(ABOUT.classes, in_order(_voted(tree, _from_table(tree, tables[0])), ABOUT.classes))
     found = class_folders(tree, {name: name for name in ABOUT.classes}, ("train", "test"), ABOUT.layouts)
     images = []
     for file in found:
@@ -56,7 +60,37 @@ def read(tree: Tree) -> Collection:
         pixels = from_file(tree, file.path, "L", SIDE)
         images.append(Image(f"{match[1]}_{int(match[2]):05d}", file.label, SPLITS[match[1]], pixels))
     copy = "JPEG copy" if any(file.jpeg for file in found) else ""
-    return Collection(ABOUT.classes, in_order(images, ABOUT.classes), copy)
+    return Collection(ABOUT.classes, in_order(_voted(tree, images), ABOUT.classes), copy)
+
+
+def _voted(tree: Tree, images: Iterable[Image]) -> Iterator[Image]:
+    """The images with the votes of FER+, whose rows are those of FER2013's table, where the source has them.
+
+    Votes for contempt, for what nobody knows and for no face are left out: FER2013 has no such classes. Raises
+    StageError where a row is missing, has no votes, or is of another official split than the image.
+    """
+    path = next((path for path in tree.paths if path.rsplit("/", 1)[-1].lower() == VOTES), None)
+    if path is None:
+        yield from images
+        return
+    where = f"{tree.label}: {path}"
+    try:
+        with tree.open(path) as file:
+            rows = list(csv.DictReader(io.StringIO(file.read().decode("utf-8"), newline="")))
+        usages = [row["Usage"] for row in rows]
+        votes = [tuple(int(row[name]) for name in VOTED) for row in rows]
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        columns = ", ".join(("Usage", *VOTED))
+        raise StageError(f"{where}: not FER+'s table, with columns {columns} ({error!r})") from None
+    for image in images:
+        usage, _, number = image.name.partition("_")
+        if int(number) >= len(rows) or usages[int(number)] != usage:
+            found = usages[int(number)] if int(number) < len(rows) else "missing"
+            raise StageError(
+                f"{where}: row {int(number)} is {found}, but the image of that number is of {usage}: these are not the"
+                " numbers of the official table; take fer2013.csv, or leave the votes out"
+            )
+        yield replace(image, votes=votes[int(number)])
 
 
 def _from_table(tree: Tree, path: str) -> Iterator[Image]:

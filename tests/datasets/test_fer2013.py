@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.datasets import opened
 from pipeline.stage import StageError
-from tests.trees import encoded, fer2013_csv, fer2013_folders, put, striped
+from tests.trees import encoded, fer2013_csv, fer2013_folders, ferplus, put, striped
 
 
 def read(source: Path) -> list[tuple[str, str, str, bytes]]:
@@ -63,3 +63,38 @@ def test_archive_of_real_faces_has_its_counts(provided: Path) -> None:
         assert Counter(image.split for image in collection.images) == {"train": 28_406, "val": 3_534, "test": 3_534}
         happy = [image for image in collection.images if image.label == "happy"]
         assert Counter(image.split == "train" for image in happy) == {True: 7_173, False: 1_754}
+
+
+def test_votes_of_fer_plus_stand_beside_the_labels(tmp_path: Path) -> None:
+    """By the image's row of the table, in the order of FER2013's classes; contempt and no face are left out."""
+    ferplus(fer2013_csv(tmp_path / "fer2013.csv").parent / "fer2013new.csv")
+    with opened("fer2013", str(tmp_path)) as (about, collection):
+        images = {image.name: image for image in collection.images}
+    assert len(images) == 112
+    assert images["Training_00000"].label == about.classes[0]
+    assert images["Training_00000"].votes == (7, 2, 0, 0, 0, 0, 0)
+    assert images["PublicTest_00076"].label == about.classes[6]
+    assert images["PublicTest_00076"].votes == (2, 0, 0, 0, 0, 0, 7)
+    assert images["Training_00003"].votes == (0,) * 7
+    folders = fer2013_folders(tmp_path / "folders")
+    ferplus(folders / "fer2013new.csv")
+    with opened("fer2013", str(folders)) as (_, collection):
+        assert {image.name: image.votes for image in collection.images} == {
+            name: image.votes for name, image in images.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Usage", "Split", r"not FER\+'s table, with columns Usage, anger"),
+        (",7,", ",many,", r"not FER\+'s table"),
+        ("Training", "PublicTest", r"row 0 is PublicTest, but the image of that number is of Training"),
+        (r"(?s)PrivateTest.*", "", r"row 91 is missing, but the image of that number is of PrivateTest"),
+    ],
+)
+def test_votes_of_other_images_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    table = ferplus(fer2013_csv(tmp_path / "fer2013.csv").parent / "fer2013new.csv")
+    table.write_text(re.sub(old, new, table.read_text(), count=1))
+    with pytest.raises(StageError, match=message):
+        read(tmp_path)
