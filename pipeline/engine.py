@@ -217,8 +217,7 @@ def fit(
             step_of.network = tuning.begin(index)
             for step, batch in enumerate(batches(index), start=index * per_epoch):
                 rate = tuning.rate(learning_rate(step, **schedule), index)
-                step_of.step = step
-                loss, right = step_of(batch, rate)
+                loss, right = step_of(batch, rate, step)
                 losses.append(loss)
                 hits.append(right)
                 seen += len(batch.labels)
@@ -289,7 +288,7 @@ class Step:
         protocol: dict[str, Any],
         classes: int,
     ) -> None:
-        self.network, self.optimizer, self.step = network, optimizer, 0  # the step's number, from the training's first
+        self.network, self.optimizer = network, optimizer
         self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
         self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
         self.clip_norm, self.rho, self.fast = protocol["clip_norm"], protocol["sam"], protocol["fast"]
@@ -297,10 +296,13 @@ class Step:
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
-        """Returns the loss and the number of right answers on the augmented images, both on the device."""
+    def __call__(self, batch: loader.Batch, rate: float, step: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns the loss and the number of right answers on the augmented images, both on the device.
+
+        `step` is its number, from the training's first: a margin's weight depends on it.
+        """
         if self.extras:
-            self.extras.step = self.step
+            self.extras.step = step
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)

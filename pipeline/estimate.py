@@ -87,14 +87,14 @@ def measure(settings: params.Params, name: str) -> Estimate:
     protocol, size = config["train"], config["train"]["batch_size"]
     device = inference.pick_device(protocol["device"])
     config["network"]["pretrained"] = False  # no download: the values of weights take no time
-    network, form = train.construct(config, info, settings.dataset.normalise)
-    protocol["precision"] = engine.sound_precision(protocol["precision"], device, network, form.size)
-    images, val = loader.read(folder, "train_"), loader.read(folder, "val_")
-    images = train.fraction_of(images, config["train_fraction"], info["seed"])
-    covariance = info["pixels"]["covariance"]
-    recipe = loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device, covariance)
+    task = train.prepared(config, folder, info, settings.dataset.normalise, device)
+    protocol["precision"], recipe, form = task.precision, task.recipe, task.recipe.format
+    images, val = task.train_images, task.val_images
     with inference.memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
-        network = network.to(device).to(memory_format=torch.channels_last).train()
+        network = task.network.to(device)
+        if protocol["fast"]:
+            network = network.to(memory_format=torch.channels_last)
+        network.train()
         resident = loader.resident(images, device)
         loss_of = engine.make_loss(images.labels, protocol, len(info["classes"]), device)
         optimizer = engine.make_optimizer(network, protocol, device)
@@ -108,7 +108,7 @@ def measure(settings: params.Params, name: str) -> Estimate:
 
         endless = batches()
         step = timed(lambda: step_of(next(endless), protocol["lr"]), device)
-        part = loader.Images(val.pixels[:size], val.labels[:size])
+        part = loader.rows(val, slice(size))
         batch = timed(lambda: inference.predict(network, part, form, device, size), device)
     steps, val_batches = loader.steps(images, size), -(-len(val) // size)
     return Estimate(

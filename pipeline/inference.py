@@ -23,10 +23,11 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A trained network with its configuration, as train left them in `folder`; StageError if they do not fit."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        whole, crop = loader.sides(config["image_size"], config.get("augment", {}))
         network = networks.build(
             name=config["model"],
             classes=len(config["classes"]),
-            image_size=config.get("augment", {}).get("crop_size", 0) or config["image_size"],
+            image_size=crop or whole,
             seed=0,
             **{**config["network"], "pretrained": False},
         )
@@ -44,8 +45,7 @@ def image_format(config: dict[str, Any]) -> loader.Format:
     """How the images of a trained network are to be presented to it."""
     mean, std = (tuple(config["normalise"][key]) for key in ("mean", "std"))
     augment = config.get("augment", {})
-    crop = augment.get("crop_size", 0)
-    whole = (augment.get("crop_of") if crop else 0) or config["image_size"]
+    whole, crop = loader.sides(config["image_size"], augment)
     return loader.Format(whole, mean, std, crop, augment.get("test_crops", 1))
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,6 +153,15 @@ def read_info(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "info.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
+
+
+def sides(image_size: int, augment: Mapping[str, Any]) -> tuple[int, int]:
+    """The side that images are brought to, and that of the crop which a network sees of them (0: the whole).
+
+    `augment` as in params.yaml, or of a network that an earlier version trained.
+    """
+    crop = augment.get("crop_size", 0)
+    return (augment.get("crop_of") if crop else 0) or image_size, crop
 
 
 def format_for(

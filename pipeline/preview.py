@@ -23,18 +23,13 @@ def main() -> None:
     study = params.load()
     folder = packed(FIT)
     info = loader.read_info(folder)
-    crop = study.augment.crop_size
+    augment = study.augment.model_dump()
+    whole_side, crop = loader.sides(study.dataset.image_size, augment)
     recipe = loader.recipe(
-        loader.format_for(
-            (study.augment.crop_of if crop else 0) or study.dataset.image_size,
-            study.dataset.normalise,
-            info["pixels"],
-            channels=3,
-            crop=crop,
-        ),
+        loader.format_for(whole_side, study.dataset.normalise, info["pixels"], channels=3, crop=crop),
         info["classes"],
         info["minority"],
-        study.augment.model_dump(),
+        augment,
         info["flip"],
         torch.device("cpu"),
         info["pixels"]["covariance"],

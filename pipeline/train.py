@@ -71,17 +71,11 @@ def train(name: str, replicate: int) -> None:
     if protocol["devices"] > 1 and not distributed.launched():
         distributed.spawn(protocol["devices"], device.type, "pipeline.train", name, str(replicate))
         return
-    network, form = construct(config, info, study.dataset.normalise)
+    task = prepared(config, images, info, study.dataset.normalise, device)
+    network, form, train_images, val_images = task.network, task.recipe.format, task.train_images, task.val_images
     config["normalise"] = {"mean": form.mean, "std": form.std}
-    precision = engine.sound_precision(protocol["precision"], device, network, form.size)
-    machine = describe_machine(device, precision)
+    machine = describe_machine(device, task.precision)
     key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
-    train_images = loader.read(images, "train_")
-    if protocol["targets"] == "votes":
-        train_images = loader.with_votes(train_images, images)
-    train_images = fraction_of(train_images, config["train_fraction"], info["seed"])
-    val_images = loader.read(images, "val_")
-    covariance = info["pixels"]["covariance"]
 
     def fitted(
         on_epoch: Callable[[engine.Epoch], None] | None = None,
@@ -92,8 +86,8 @@ def train(name: str, replicate: int) -> None:
             network,
             train_images,
             val_images,
-            loader.recipe(form, info["classes"], info["minority"], config["augment"], info["flip"], device, covariance),
-            {**protocol, "precision": precision},
+            task.recipe,
+            {**protocol, "precision": task.precision},
             classes=len(info["classes"]),
             seed=replicate,
             device=device,
@@ -161,22 +155,48 @@ def train(name: str, replicate: int) -> None:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a training works on."""
+
+    network: nn.Module  # as it starts
+    recipe: loader.Recipe
+    train_images: loader.Images
+    val_images: loader.Images
+    precision: str  # settled
+
+
+def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normalise: str, device: torch.device) -> Task:
+    """The task of a resolved configuration on the packed images in `folder`."""
+    network, form = construct(config, info, normalise)
+    images = loader.read(folder, "train_")
+    if config["train"]["targets"] == "votes":
+        images = loader.with_votes(images, folder)
+    augment, covariance = config["augment"], info["pixels"]["covariance"]
+    return Task(
+        network=network,
+        recipe=loader.recipe(form, info["classes"], info["minority"], augment, info["flip"], device, covariance),
+        train_images=fraction_of(images, config["train_fraction"], info["seed"]),
+        val_images=loader.read(folder, "val_"),
+        precision=engine.sound_precision(config["train"]["precision"], device, network, form.size),
+    )
+
+
 def construct(config: dict[str, Any], info: dict[str, Any], normalise: str) -> tuple[nn.Module, loader.Format]:
     """The network that a resolved configuration describes, as it starts, and how it wants its images."""
-    crop, views = config["augment"]["crop_size"], config["augment"]["test_crops"]
+    (whole, crop), views = loader.sides(config["image_size"], config["augment"]), config["augment"]["test_crops"]
     if views == 10 and not info["flip"]:
         raise StageError(
             "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
         )
-    side = (config["augment"]["crop_of"] if crop else 0) or config["image_size"]
     network = networks.build(
         name=config["model"],
         classes=len(info["classes"]),
-        image_size=crop or side,
+        image_size=crop or whole,
         seed=config["replicate"],
         **config["network"],
     )
-    return network, loader.format_for(side, normalise, info["pixels"], networks.channels(network), crop, views)
+    return network, loader.format_for(whole, normalise, info["pixels"], networks.channels(network), crop, views)
 
 
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:

@@ -178,8 +178,8 @@ def test_the_schedule_spans_the_training(monkeypatch: pytest.MonkeyPatch, schedu
     rates: list[float] = []
 
     class Watched(engine.Step):
-        def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
-            found = super().__call__(batch, rate)
+        def __call__(self, batch: loader.Batch, rate: float, step: int = 0) -> tuple[Tensor, Tensor]:
+            found = super().__call__(batch, rate, step)
             rates.append(self.optimizer.param_groups[0]["lr"])
             return found
 
@@ -290,8 +290,8 @@ class Kept(engine.Step):
 
     weights: ClassVar[list[dict[str, Tensor]]] = []
 
-    def __call__(self, batch: loader.Batch, rate: float) -> tuple[Tensor, Tensor]:
-        found = super().__call__(batch, rate)
+    def __call__(self, batch: loader.Batch, rate: float, step: int = 0) -> tuple[Tensor, Tensor]:
+        found = super().__call__(batch, rate, step)
         self.weights.append(copy.deepcopy(self.network.state_dict()))
         return found
 
@@ -598,8 +598,7 @@ def test_margins_and_centres_learn_what_can_be_told_apart(name: str) -> None:
 def trained(network: nn.Module, part: loader.Batch, step: int, **protocol: Any) -> Tensor:
     """The loss of a step without a change."""
     taken = step_of(network, torch.optim.SGD(network.parameters()), **protocol)
-    taken.step = step
-    return taken(part, 0.0)[0]
+    return taken(part, 0.0, step)[0]
 
 
 def step_loss(network: nn.Module, step: int = 0, **protocol: Any) -> float:
