@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("estimate", estimate, "Estimate how long the study's trainings will take", "versus estimate")
     added.add_argument("--json", action="store_true", help="print one JSON document")
+    added.add_argument("--compile", action="store_true", help="say from how many epochs on train.compile pays")
 
     added = command(
         "launch",
@@ -230,7 +231,7 @@ def ablation(_: argparse.Namespace) -> None:
 def estimate(arguments: argparse.Namespace) -> None:
     from pipeline.estimate import estimate
 
-    estimate(arguments.json)
+    estimate(arguments.json, arguments.compile)
 
 
 def check(_: argparse.Namespace) -> None:

@@ -4,10 +4,11 @@ Scores are computed in float32 whatever the precision of training; losses and pr
 epoch is over.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -153,6 +154,7 @@ def fit(
     loss_of = make_loss(train.labels, protocol, classes, device)
 
     step_of = Step(network, loss_of, optimizer, device, protocol, classes)
+    compiled = compiled_by(protocol["compile"], network)
     tuning = transfer.Tuning(network, protocol, recipe, (train, val), device, lambda: step_of.autocast)
     epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"], distributed.world())
     schedule = {
@@ -213,8 +215,9 @@ def fit(
     for index in range(len(history), epochs):
         torch.manual_seed(seed_of(seed, index, distributed.rank()))  # dropout and drop path
         losses, hits, seen = [], [], 0
-        with memory_remedy(remedy):
-            step_of.network = tuning.begin(index)
+        with memory_remedy(remedy), compile_remedy(protocol["compile"]):
+            begun = tuning.begin(index)
+            step_of.network = begun if compiled is None else compiled
             for step, batch in enumerate(batches(index), start=index * per_epoch):
                 rate = tuning.rate(learning_rate(step, **schedule), index)
                 loss, right = step_of(batch, rate, step)
@@ -254,6 +257,26 @@ def fit(
     if keeper is not None:
         keeper.save(lambda: {"fit": _plain(fit)}, last=True)
     return fit
+
+
+def compiled_by(mode: str, network: nn.Module) -> nn.Module | None:
+    """The network, its parameters and state shared, with passes compiled for each size of batch; None for mode none."""
+    return None if mode == "none" else cast(nn.Module, torch.compile(network, mode=mode, dynamic=False))
+
+
+@contextlib.contextmanager
+def compile_remedy(mode: str) -> Iterator[None]:
+    """Turn what torch's compiler fails with into a StageError."""
+    try:
+        yield
+    except Exception as error:
+        if mode == "none" or not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = " ".join(str(error).split())[:150]
+        raise StageError(
+            f"params.yaml: train.compile: {mode} does not work here ({reason}); choose none, or install a C++ compiler"
+            " (Debian, Ubuntu: apt install g++)"
+        ) from None
 
 
 def _plain(fit: Fit) -> dict[str, Any]:

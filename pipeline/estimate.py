@@ -6,6 +6,7 @@ What that leaves out stands below the table.
 
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -32,8 +33,11 @@ class Estimate:
     model: str
     device: str
     step_ms: float
+    compiled_ms: float | None  # where it was asked for
+    compilation: float | None  # seconds
     images_per_second: float
     epochs: int
+    steps: int  # of an epoch
     seconds: float  # of one training
     trainings: int
 
@@ -41,21 +45,28 @@ class Estimate:
     def total(self) -> float:
         return self.seconds * self.trainings
 
+    @property
+    def pays_from(self) -> int | None:
+        """The number of epochs that torch.compile pays from; None where it never does, or was not measured."""
+        if self.compiled_ms is None or self.compilation is None or self.compiled_ms >= self.step_ms:
+            return None
+        return math.ceil(self.compilation / (self.steps * (self.step_ms - self.compiled_ms) / 1000))
 
-def estimate(as_json: bool = False) -> None:
-    """Print a line for each model and the sum."""
+
+def estimate(as_json: bool = False, compiled: bool = False) -> None:
+    """Print a line for each model and the sum; if `compiled`, from how many epochs on torch.compile would pay."""
     inference.keep_freed_memory()
     settings = params.load()
     found = []
     for name in settings.models:
         if not as_json and sys.stderr.isatty():
             print(f"\rmeasuring {name} ...\033[K", end="", file=sys.stderr)
-        found.append(measure(settings, name))
+        found.append(measure(settings, name, compiled))
     if not as_json and sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     total = sum(each.total for each in found)
     if as_json:
-        plain = [{**vars(each), "total_seconds": each.total} for each in found]
+        plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
         return
     from tabulate import tabulate
@@ -70,17 +81,19 @@ def estimate(as_json: bool = False) -> None:
             span(each.seconds),
             each.trainings,
             span(each.total),
+            *([f"{each.compiled_ms:.3g} ms", span(each.compilation or 0), worth(each.pays_from)] if compiled else []),
         ]
         for each in found
     ]
     header = ["model", "device", "step", "images/s", "epochs", "one training", "trainings", "together"]
-    align = ("left", "left", *["right"] * 6)
+    header += ["compiled step", "compilation", "pays"] * compiled
+    align = ("left", "left", *["right"] * (len(header) - 2))
     print(tabulate(rows, headers=header, colalign=align, disable_numparse=True))
     print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
 
 
-def measure(settings: params.Params, name: str) -> Estimate:
-    """Time a model's steps as train would take them."""
+def measure(settings: params.Params, name: str, compiled: bool = False) -> Estimate:
+    """Time a model's steps as train would take them; if `compiled`, also with torch.compile."""
     folder = packed(train.FIT, settings.replicates[0])
     info = loader.read_info(folder)
     config = train.resolve(settings, name, settings.replicates[0], info)
@@ -110,13 +123,25 @@ def measure(settings: params.Params, name: str) -> Estimate:
         step = timed(lambda: step_of(next(endless), protocol["lr"]), device)
         part = loader.rows(val, slice(size))
         batch = timed(lambda: inference.predict(network, part, form, device, size), device)
+        fast, compilation = None, None
+        if compiled:
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            with engine.compile_remedy(mode):
+                step_of.network = engine.compiled_by(mode, network.train()) or network
+                started = time.perf_counter()
+                step_of(next(endless), protocol["lr"])
+                compilation = time.perf_counter() - started
+                fast = timed(lambda: step_of(next(endless), protocol["lr"]), device) * 1000
     steps, val_batches = loader.steps(images, size), -(-len(val) // size)
     return Estimate(
         model=name,
         device=device.type,
         step_ms=step * 1000,
+        compiled_ms=fast,
+        compilation=compilation,
         images_per_second=min(size, len(images)) / step,
         epochs=protocol["epochs"],
+        steps=steps,
         seconds=protocol["epochs"] * (steps * step + val_batches * batch),
         trainings=len(settings.replicates),
     )
@@ -133,6 +158,11 @@ def timed(call: Callable[[], Any], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
+
+
+def worth(epochs: int | None) -> str:
+    """When torch.compile pays, in words."""
+    return "never" if epochs is None else f"from {epochs:,} epoch{'s' * (epochs > 1)}"
 
 
 def span(seconds: float) -> str:

@@ -114,6 +114,7 @@ class Train(Frozen):
     keep_epochs: bool = False  # keep the weights of every epoch, for evaluate.inflation
     deterministic: bool = False  # the same bits again on a GPU, at some cost; a CPU gives them anyway
     fast: bool = True  # memory laid out for the processor, fused optimiser; false: the plain forms
+    compile: Literal["none", "default", "reduce-overhead"] = "none"  # torch.compile's mode; the second is CUDA graphs
 
 
 class Weights(Frozen):
@@ -337,6 +338,12 @@ def parse(content: object) -> Params:
                 )
             if params.evaluate.inflation and not train.keep_epochs:
                 faults.append("params.yaml: evaluate.inflation: needs the weights of all epochs; set train.keep_epochs")
+            whole = (train.tune, train.margin, train.center_loss, train.devices) == ("full", "none", 0.0, 1)
+            if train.compile != "none" and not whole:
+                faults.append(
+                    f"params.yaml: models.{name}: train.compile: {train.compile} is for networks that are trained"
+                    " whole, in one process, without margin and centres; choose none"
+                )
             if train.targets == "votes" and (train.loss, train.margin, train.center_loss) != PLAIN:
                 faults.append(
                     f"params.yaml: models.{name}: train.targets: votes are for plain cross-entropy; choose train.loss:"

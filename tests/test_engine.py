@@ -61,6 +61,7 @@ PROTOCOL = {
     "keep_epochs": False,
     "deterministic": False,
     "fast": True,
+    "compile": "none",
 }
 PIPELINE = {"crop": 0.2, "aspect": 0.1, "shift": 0.1, "rotate": 5.0, "jitter": 0.1, "erase": 0.0}
 AUGMENT = {"flip": True, "minority": "strong", "cutout": 0, "mixup": 0.0, "light": PIPELINE, "strong": PIPELINE}
@@ -94,6 +95,10 @@ def tiny(seed: int = 0, dropout: float = 0.1) -> nn.Module:
             nn.Dropout(dropout),
             nn.Linear(8 * 16, CLASSES),
         )
+
+
+def dropout_free() -> nn.Module:
+    return tiny(dropout=0.0)
 
 
 def linear() -> nn.Module:
@@ -432,6 +437,24 @@ def test_the_plain_forms_train_alike() -> None:
     """Memory layout and a fused optimiser change the last bits of a step and nothing else."""
     fast, plain = fit(), fit(fast=False)
     assert [row.train_loss for row in fast.history] == pytest.approx([row.train_loss for row in plain.history], 1e-4)
+
+
+def test_compiled_passes_train_alike() -> None:
+    """The last batch of 60 images is smaller than the others: both sizes are compiled."""
+    plain, fast = fit(dropout_free(), epochs=2), fit(dropout_free(), epochs=2, compile="default")
+    assert [row.train_loss for row in fast.history] == pytest.approx([row.train_loss for row in plain.history], 1e-3)
+    assert list(fast.weights) == list(plain.weights), "the network's own names"
+
+
+def test_a_compiler_that_is_missing_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.exc
+
+    def broken(*_: object) -> None:
+        raise torch._inductor.exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(engine.Step, "__call__", broken)
+    with pytest.raises(StageError, match=r"train\.compile: default does not work here .*apt install g\+\+"):
+        fit(compile="default")
 
 
 def test_weights_of_every_epoch_are_handed_out_and_the_selected_are_among_them() -> None:

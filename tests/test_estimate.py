@@ -28,6 +28,23 @@ def test_a_studys_time_is_its_steps_epochs_and_trainings(
 
 
 @pytest.mark.usefixtures("trained_study")
+def test_compilation_pays_where_its_seconds_are_gained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """19 steps an epoch, each half a second less, in 40 seconds: from the fifth epoch on. Slower steps never pay."""
+    monkeypatch.setattr(estimate.engine, "compiled_by", lambda _, network: network)
+    seconds = iter([1.0, 0.0, 0.5, 1.0, 0.0, 1.5, 1.0, 0.0, 1.0])
+    monkeypatch.setattr(estimate, "timed", lambda call, _: (call(), next(seconds))[1])
+    clock = iter([0.0, 40.0] * 3)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    estimate.estimate(compiled=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("500 ms           40 s  from 5 epochs")
+    assert lines[3].endswith("never")
+    assert lines[4].endswith("never")
+
+
+@pytest.mark.usefixtures("trained_study")
 def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(estimate, "BUDGET", 0.0)
     estimate.estimate()

@@ -49,7 +49,7 @@ TRAIN = (
     " warmup_epochs, clip_norm, sam,"
     " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
     " center_loss, select, average, average_start, ema_decay, tune, head_epochs,"
-    " full_lr_factor, devices, targets, keep_epochs, deterministic, fast"
+    " full_lr_factor, devices, targets, keep_epochs, deterministic, fast, compile"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
 TIMM = MODEL + ", backbone, drop_path, args, family"
