@@ -15,7 +15,7 @@ NAMES = (
     "noop",
     "starting",
     "preparing",
-    "logging",
+    "recording",
     "feeding",
     "stepping",
     "plain",

@@ -29,6 +29,10 @@ class Case:
     batches: int = 32  # of an epoch
     batch_size: int = 128
 
+    @property
+    def size(self) -> str:
+        return self.what.split(", shift")[0]
+
 
 CIFAR = Case(
     "143,396 parameters, shift and flip, 32 px",
