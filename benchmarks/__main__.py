@@ -35,6 +35,10 @@ def main(names: Sequence[str] = tuple(sys.argv[1:]) or NAMES) -> None:
     from pipeline import engine
 
     processor = engine.capabilities().get("cpu_name") or platform.machine()
+    if "gpu" in names:
+        from torch.cuda import get_device_name
+
+        processor = f"{get_device_name()} with {processor}"
     print(bench.table(found))
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {processor}, {os.cpu_count()} cores; torch {version('torch')}, torchvision"

@@ -66,9 +66,7 @@ def rows() -> Iterator[Row]:
         yield ten_crops(case, network, test)
 
 
-def alone(
-    case: stepping.Case, network: torch.nn.Module, form: loader.Format, test: loader.Images, target: str
-) -> Row:
+def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, test: loader.Images, target: str) -> Row:
     """One image at a time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

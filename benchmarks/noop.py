@@ -1,4 +1,4 @@
-"""Nothing to do: seconds of `dvc repro` in a study of 60,000 images that has run, against the same dvc.yaml with trivial
+"""Nothing to do: seconds of `dvc repro` in a study of 60,000 images that has run, against the same with trivial
 commands and empty data.
 """
 
@@ -41,7 +41,12 @@ def study(folder: Path, full: bool) -> None:
                 for replicate in settings["replicates"]:
                     path = out.replace("${item.model}", model).replace("${item.replicate}", str(replicate))
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
-    for command in ("git init --quiet", "dvc init --quiet", f"cp {ROOT}/.dvc/config .dvc", "dvc commit --force --quiet"):
+    for command in (
+        "git init --quiet",
+        "dvc init --quiet",
+        f"cp {ROOT}/.dvc/config .dvc",
+        "dvc commit --force --quiet",
+    ):
         subprocess.run(command.split(), cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -39,22 +39,27 @@ class Pictures(Dataset):
 
 def timm_loop(case: stepping.Case, device: torch.device, workers: int, fast: bool, compiled: bool) -> Callable[[], int]:
     """An epoch by timm's parts: prefetching loader with persistent workers, fused AdamW; `fast` as FAST says."""
-    dataset, statistics = Pictures(case), ((0.5,) * case.channels, (0.25,) * case.channels)
+    dataset, amplitudes = Pictures(case), case.amplitudes
+    crop = amplitudes.get("crop", 0.0)
     batches = create_loader(
         dataset,
         (case.channels, case.side, case.side),
         case.batch_size,
         is_training=True,
+        scale=(1 - crop, 1.0),
+        hflip=0.5 * (case.channels == 3),
+        color_jitter=0.0,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         device=device,
-        mean=statistics[0],
-        std=statistics[1],
+        mean=(0.5,) * case.channels,
+        std=(0.25,) * case.channels,
     )
-    padding = round(case.amplitudes["shift"] * case.side)
-    flip = [transforms.RandomHorizontalFlip()] * (case.channels == 3)
-    crop = transforms.RandomCrop(case.side, padding=padding, padding_mode="edge")
-    dataset.transform = transforms.Compose([crop, *flip, ToNumpy()])  # instead of those that timm has for ImageNet
+    if not crop:  # timm has no shifts: its own transforms are for ImageNet
+        padding = round(amplitudes["shift"] * case.side)
+        flip = [transforms.RandomHorizontalFlip()] * (case.channels == 3)
+        shift = transforms.RandomCrop(case.side, padding=padding, padding_mode="edge")
+        dataset.transform = transforms.Compose([shift, *flip, ToNumpy()])
     network = stepping.network_of(case).to(device).train()
     network = network.to(memory_format=torch.channels_last) if fast else network
     optimizer = create_optimizer_v2(network, "adamw", lr=0.001, weight_decay=0.01, fused=True)
@@ -97,14 +102,15 @@ def _speed(loop: Callable[[], int]) -> float:
     return rate(loop)
 
 
+def row(case: stepping.Case, device: torch.device, target: str, workers: tuple[int, ...]) -> Row:
+    train, _ = stepping.sides(case, device)
+    flags, loop = best(case, device, workers)
+    what = f"training against timm's loop: {case.what}, {stepping.place(device)}"
+    note = f"timm's best flags here: {flags}"
+    return compare(what, "images/s", lambda: rate(train), lambda: rate(loop), target, note=note)
+
+
 def rows() -> Iterator[Row]:
     inference.keep_freed_memory()
-    device, threads = torch.device("cpu"), torch.get_num_threads()
     for case, target in TARGETS.items():
-        train, _ = stepping.sides(case, device)
-        flags, loop = best(case, device, (0, 1, threads))
-        what = f"training against timm's loop: {case.what}, {threads} thread{'s' * (threads > 1)}"
-        note = f"timm's best flags here: {flags}"
-        yield compare(
-            what, "images/s", lambda train=train: rate(train), lambda loop=loop: rate(loop), target, note=note
-        )
+        yield row(case, torch.device("cpu"), target, (0, 1, torch.get_num_threads()))

@@ -105,10 +105,18 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def row(case: Case, device: torch.device, target: str) -> Row:
+    train, fixed = sides(case, device)
+    what = f"stepping: {case.what}, {place(device)}"
+    return compare(what, "images/s", lambda: rate(train), lambda: rate(fixed), target)
+
+
+def place(device: torch.device) -> str:
+    threads = torch.get_num_threads()
+    return device.type if device.type != "cpu" else f"{threads} thread{'s' * (threads > 1)}"
+
+
 def rows() -> Iterator[Row]:
     inference.keep_freed_memory()
-    threads = torch.get_num_threads()
     for case in CASES:
-        train, fixed = sides(case, torch.device("cpu"))
-        what = f"stepping: {case.what}, {threads} thread{'s' * (threads > 1)}"
-        yield compare(what, "images/s", lambda train=train: rate(train), lambda fixed=fixed: rate(fixed), ">= 0.95")
+        yield row(case, torch.device("cpu"), ">= 0.95")
