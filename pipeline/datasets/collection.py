@@ -47,6 +47,7 @@ class Image:
     split: str  # train, val, test, or empty where there is no official split
     pixels: Callable[[], np.ndarray]  # uint8 (H, W, C)
     subject: str = ""  # who is in it, where the source says so
+    held: bool = False  # whether its pixels are in memory
 
 
 @dataclass(frozen=True)

@@ -94,4 +94,4 @@ def in_memory(images: Iterable[Image]) -> list[Image]:
 
 def held(name: str, label: str, split: str, pixels: np.ndarray) -> Image:
     """An image whose pixels (H, W, C) are in memory."""
-    return Image(name, label, split, partial(np.asarray, pixels))
+    return Image(name, label, split, partial(np.asarray, pixels), held=True)

@@ -79,6 +79,7 @@ class FolderTree(Tree):
 
 class ZipTree(Tree):
     def __init__(self, path: Path) -> None:
+        self.path, self.process = path.absolute(), os.getpid()
         with contextlib.ExitStack() as opened:
             try:
                 self.archive = opened.enter_context(zipfile.ZipFile(path))
@@ -96,6 +97,8 @@ class ZipTree(Tree):
         super().__init__(str(path), path.stem, (info.filename for info in members if not info.is_dir()))
 
     def open(self, path: str) -> IO[bytes]:
+        if self.process != os.getpid():  # forked: the place in the parent's open file is everyone's
+            self.archive.fp, self.process = self.path.open("rb"), os.getpid()
         try:
             return self.archive.open(_follow(path, self.links))
         except KeyError:
@@ -129,6 +132,8 @@ class TarTree(Tree):
         member = self.members.get(_follow(path, self.links))
         if member is None:
             raise tarfile.ReadError(f"links to {_follow(path, self.links)}, which the archive lacks")
+        if hasattr(os, "pread"):  # leaves the place in the file alone, which threads and forked processes share
+            return io.BytesIO(os.pread(self.file.fileno(), member.size, member.offset_data))
         with self.lock:
             self.file.seek(member.offset_data)
             return io.BytesIO(self.file.read(member.size))

@@ -1,13 +1,20 @@
 """Any image file becomes upright grey or RGB pixels, or is refused by name."""
 
 import io
+import multiprocessing
+import shutil
 import struct
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets import decode as decode_module
+from pipeline.datasets import layouts, tree
+from pipeline.datasets.collection import Image as CollectionImage
 from pipeline.datasets.decode import decode
 from pipeline.stage import StageError
 from tests.trees import encoded, striped
@@ -82,3 +89,46 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(StageError, match=r"bomb\.png"):
         decode(bomb, "bomb.png")
+
+
+def packed(folder: Path, kind: str, count: int, rng: np.random.Generator) -> tuple[Path, list[np.ndarray]]:
+    """A folder, a zip or a tar of `count` images of random size."""
+    (folder / "images").mkdir()
+    pictures = []
+    for place in range(count):
+        pictures.append(rng.integers(0, 256, (*rng.integers(2, 9, 2), 3), dtype=np.uint8))
+        Image.fromarray(pictures[-1]).save(folder / f"images/{place:03d}.png")
+    if kind == "folder":
+        return folder / "images", pictures
+    return Path(shutil.make_archive(str(folder / "archive"), kind, folder / "images")), pictures
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "gztar"])
+def test_processes_read_what_threads_read(
+    tmp_path: Path, kind: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pictures = packed(tmp_path, kind, 150, rng)
+    monkeypatch.setattr(decode_module, "CHUNK", 4)
+    with tree.open_tree(path) as files:
+        images = [CollectionImage(name, "", "", layouts.from_file(files, name, "RGB")) for name in files.paths]
+        for many in (len(images), len(images) + 1):
+            monkeypatch.setattr(decode_module, "MANY", many)
+            found = list(decode_module.decoded(images))
+            assert [image for image, _ in found] == images
+            for (_, pixels), wanted in zip(found, pictures, strict=True):
+                np.testing.assert_array_equal(pixels, wanted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
+def test_a_damaged_image_in_a_process_is_named_and_no_process_stays(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = packed(tmp_path, "folder", 60, rng)
+    (path / "050.png").write_bytes(b"damaged")
+    monkeypatch.setattr(decode_module, "MANY", 1)
+    with tree.open_tree(path) as files:
+        images = [CollectionImage(name, "", "", layouts.from_file(files, name, "RGB")) for name in files.paths]
+        with pytest.raises(StageError, match=r"050\.png: unreadable or truncated"):
+            list(decode_module.decoded(images))
+    assert not multiprocessing.active_children()
