@@ -100,7 +100,7 @@ def _by_processes(images: list[Image]) -> Iterator[np.ndarray]:
         warnings.simplefilter("ignore")  # of forking beside other threads: these processes only read and decode
         pool = ProcessPoolExecutor(workers, context, _end_with, (images, os.getpid()))
         try:
-            ahead = deque(pool.submit(_read, start) for start in islice(starts, 2 * workers))
+            ahead = deque(pool.submit(_read, start) for start in islice(starts, 4 * workers))
             while ahead:
                 found = ahead.popleft().result()
                 ahead.extend(pool.submit(_read, start) for start in islice(starts, 1))
