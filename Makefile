@@ -7,6 +7,7 @@ TOLERANCE ?= 0
 KILLS ?= 200
 SEED ?= 0
 LIMIT ?= inf
+ROWS ?=
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
 export PATH := $(BIN):$(PATH)
@@ -48,8 +49,11 @@ test: lint  ## Lint, type check and tests
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
-bench: $(READY)  ## Measure speed side by side with other ways, in about two minutes
-	python -W ignore -m benchmarks
+bench: $(READY)  ## Measure speed side by side with other ways, in 15 minutes on two idle cores (ROWS="stepping noop")
+	python -W ignore -m benchmarks $(ROWS)
+
+bench-gpu: $(READY)  ## The same for what needs a CUDA GPU
+	python -W ignore -m benchmarks gpu
 
 docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
 	mkdocs build --strict --quiet
@@ -61,4 +65,4 @@ format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test torture cluster-test bench docs format
+.PHONY: help setup repro verify ui lint test torture cluster-test bench bench-gpu docs format

@@ -1,23 +1,44 @@
-"""All rows that this machine can measure, as a table: `python -m benchmarks`, or `make bench`."""
+"""Rows that this machine can measure, as a table: `python -m benchmarks [NAME...]`; all of them by `make bench`."""
 
+import importlib
 import os
 import platform
 import sys
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from benchmarks import bench, feeding, stepping
+from benchmarks import bench
+
+NAMES = (
+    "noop",
+    "starting",
+    "preparing",
+    "recording",
+    "feeding",
+    "stepping",
+    "plain",
+    "replicates",
+    "evaluating",
+)
 
 
-def main() -> None:
+def main(names: Sequence[str] = tuple(sys.argv[1:]) or NAMES) -> None:
     found = []
-    for rows in (feeding.rows, stepping.rows):
-        for row in rows():
-            print(f"{row.what}: {row.ratio:.2f} ({row.target})", file=sys.stderr, flush=True)
+    for name in names:
+        begun = time.monotonic()
+        for row in importlib.import_module(f"benchmarks.{name}").rows():
+            print(f"{row.what}: {row.ratio:.3g} ({row.target}) {row.note}", file=sys.stderr, flush=True)
             found.append(row)
+        print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     from pipeline import engine
 
     processor = engine.capabilities().get("cpu_name") or platform.machine()
+    if "gpu" in names:
+        from torch.cuda import get_device_name
+
+        processor = f"{get_device_name()} with {processor}"
     print(bench.table(found))
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {processor}, {os.cpu_count()} cores; torch {version('torch')}, torchvision"

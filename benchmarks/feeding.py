@@ -50,7 +50,9 @@ class Pictures(Dataset):
         return self.transform(self.images[index])
 
 
-def recipe_for(side: int, channels: int, amplitudes: dict[str, float], classes: int = 1) -> loader.Recipe:
+def recipe_for(
+    side: int, channels: int, amplitudes: dict[str, float], classes: int = 1, device: str = "cpu"
+) -> loader.Recipe:
     """Our augmentation by these amplitudes, and a flip of coloured images."""
     augment = {
         "strength": 1.0,
@@ -64,7 +66,7 @@ def recipe_for(side: int, channels: int, amplitudes: dict[str, float], classes: 
         "strong": NONE,
     }
     form = loader.Format(side, (0.5,) * channels, (0.25,) * channels)
-    return loader.recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device("cpu"))
+    return loader.recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device(device))
 
 
 def rows() -> Iterator[Row]:

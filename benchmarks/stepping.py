@@ -1,7 +1,8 @@
 """Stepping: images a second of training as train does it, against the same step on one batch that lies ready."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,43 @@ from pipeline import engine, inference, loader, networks
 
 SEPARABLE = ["conv 16, conv 16", "pool, dw 32, conv 32", "pool, dw 64, conv 64", "pool, dw 128, dw 192, dw 260"]
 SMALLEST = ["conv 8, dw 12, transition 8", "pool, dw 12, dw 16, transition 12", "pool, dw 15"]
-CASES: dict[str, tuple[dict[str, Any], int, int, dict[str, Any]]] = {  # network, side, channels, augmentation
-    "143,396 parameters, shift and flip, 32 px": (
-        {"family": "tiny", "layers": SEPARABLE, "in_channels": 3, "bias": True},
-        32,
-        3,
-        {"shift": 0.125},
-    ),
-    "1,560 parameters, shift, 28 px": ({"family": "tiny", "layers": SMALLEST, "in_channels": 1}, 28, 1, {"shift": 0.1}),
-}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network, the images that it trains on, and how they are augmented."""
+
+    what: str
+    network: dict[str, Any]
+    side: int
+    channels: int
+    amplitudes: dict[str, float]
+    batches: int = 32  # of an epoch
+    batch_size: int = 128
+
+    @property
+    def size(self) -> str:
+        return self.what.split(", shift")[0]
+
+
+CIFAR = Case(
+    "143,396 parameters, shift and flip, 32 px",
+    {"family": "tiny", "layers": SEPARABLE, "in_channels": 3, "bias": True},
+    32,
+    3,
+    {"shift": 0.125},
+)
+MNIST = Case(
+    "1,560 parameters, shift, 28 px",
+    {"family": "tiny", "layers": SMALLEST, "in_channels": 1},
+    28,
+    1,
+    {"shift": 0.1},
+)
+RESNET = Case(
+    "ResNet18, shift and flip, 64 px", {"family": "timm", "backbone": "resnet18"}, 64, 3, {"shift": 0.125}, batches=4
+)
+CASES = (CIFAR, MNIST, RESNET)
 PROTOCOL = {
     "optimizer": "adamw",
     "lr": 0.001,
@@ -34,36 +63,60 @@ PROTOCOL = {
 }
 
 
+def pixels_of(case: Case) -> np.ndarray:
+    """Noise, uint8 (N, S, S, C)."""
+    shape = (case.batch_size * case.batches, case.side, case.side, case.channels)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def network_of(case: Case) -> torch.nn.Module:
+    return networks.build(name="bench", classes=10, image_size=case.side, seed=0, **case.network)
+
+
+def sides(case: Case, device: torch.device) -> tuple[Callable[[], int], Callable[[], int]]:
+    """An epoch as train takes it, and as many steps on a fixed batch: functions that return how many images it were."""
+    net = network_of(case).to(device).to(memory_format=torch.channels_last).train()
+    pixels = torch.from_numpy(pixels_of(case))
+    images = loader.resident(loader.Images(pixels, torch.arange(len(pixels)) % 10), device)
+    recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device.type)
+    protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
+    step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
+    order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "device": device}
+    ready, epochs = next(loader.train_batches(images, recipe, epoch=0, **order)), itertools.count()
+
+    def train() -> int:
+        for batch in loader.train_batches(images, recipe, epoch=next(epochs), **order):
+            step(batch, 0.001)
+        finish(device)
+        return len(images)
+
+    def fixed() -> int:
+        for _ in range(case.batches):
+            step(ready, 0.001)
+        finish(device)
+        return len(images)
+
+    return train, fixed
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def row(case: Case, device: torch.device, target: str) -> Row:
+    train, fixed = sides(case, device)
+    what = f"stepping: {case.what}, {place(device)}"
+    return compare(what, "images/s", lambda: rate(train), lambda: rate(fixed), target)
+
+
+def place(device: torch.device) -> str:
+    threads = torch.get_num_threads()
+    return device.type if device.type != "cpu" else f"{threads} thread{'s' * (threads > 1)}"
+
+
 def rows() -> Iterator[Row]:
     inference.keep_freed_memory()
-    device, batch_size, epochs = torch.device("cpu"), 128, itertools.count()
-    for what, (network, side, channels, amplitudes) in CASES.items():
-        net = networks.build(name="bench", classes=10, image_size=side, seed=0, **network)
-        net = net.to(memory_format=torch.channels_last).train()
-        rng = np.random.default_rng(0)
-        pixels = rng.integers(0, 256, (batch_size * 32, side, side, channels), dtype=np.uint8)
-        images = loader.Images(torch.from_numpy(pixels), torch.from_numpy(rng.integers(0, 10, len(pixels))))
-        recipe = recipe_for(side, channels, amplitudes, classes=10)
-        protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
-        step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
-        order = {"sampler": "shuffle", "batch_size": batch_size, "seed": 0, "device": device}
-        ready = next(loader.train_batches(images, recipe, epoch=0, **order))
-
-        def ours(step: Any = step, images: Any = images, recipe: Any = recipe, order: Any = order) -> int:
-            for batch in loader.train_batches(images, recipe, epoch=next(epochs), **order):
-                step(batch, 0.001)
-            return len(images)
-
-        def peer(step: Any = step, ready: Any = ready, count: int = len(images) // batch_size) -> int:
-            for _ in range(count):
-                step(ready, 0.001)
-            return count * batch_size
-
-        threads = torch.get_num_threads()
-        yield compare(
-            f"stepping: {what}, {threads} thread{'s' * (threads > 1)}",
-            "images/s",
-            lambda ours=ours: rate(ours),
-            lambda peer=peer: rate(peer),
-            ">= 0.95",
-        )
+    for case in CASES:
+        yield row(case, torch.device("cpu"), ">= 0.95")

@@ -311,10 +311,14 @@ def resized(
     raw: Raw, rows: np.ndarray, side: int, channels: int, resize: str, chunk: int = 512
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The images in chunks, each with its place: uint8 (N, S, S, C)."""
+    whole = (raw.shapes[rows] == (side, side, channels)).all()  # nothing to compute that threads could share
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(rows), chunk):
-            images = pool.map(lambda row: fitted(raw.image(row), side, channels, resize), rows[start : start + chunk])
-            yield start, np.stack(list(images))
+            part = rows[start : start + chunk]
+            if whole:
+                yield start, np.stack([raw.image(row) for row in part])
+                continue
+            yield start, np.stack(list(pool.map(lambda row: fitted(raw.image(row), side, channels, resize), part)))
 
 
 def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tuple[str, ...]) -> None:
@@ -347,11 +351,11 @@ def covariance(images: np.ndarray) -> list[list[float]]:
     """Of the channels of images (N, S, S, C) uint8, as fractions of 255: (C, C); exact, for sums of whole numbers."""
     channels = images.shape[-1]
     total, products, count = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64), 0
-    for start in range(0, len(images), 256):
-        part = images[start : start + 256].reshape(-1, channels).astype(np.float64)  # whole numbers below 2**53
-        total += part.sum(0).astype(np.int64)
-        products += (part.T @ part).astype(np.int64)
-        count += len(part)
+    for start in range(0, len(images), 64):
+        part = np.ascontiguousarray(images[start : start + 64].reshape(-1, channels).T).astype(np.float64)  # (C, M)
+        total += part.sum(1).astype(np.int64)  # of whole numbers below 2**53
+        products += (part @ part.T).astype(np.int64)
+        count += part.shape[1]
     mean = total / count
     return ((products / count - np.outer(mean, mean)) / 255**2).round(8).tolist()
 

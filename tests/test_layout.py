@@ -1,6 +1,7 @@
 """What holds the repository together: stages name their code, studies share one pipeline, texts keep to the rules."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -128,6 +129,20 @@ def test_only_tracking_imports_mlflow() -> None:
 def test_stages_without_networks_import_no_torch(stage: str) -> None:
     code = f"import sys, pipeline.{stage}; sys.exit(bool({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_running_them_imports_no_torch_either(tmp_path: Path) -> None:
+    """What their work and their logging import late counts too."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    code = (
+        "import sys\nfrom pipeline import check, fetch, split\nfor stage in (check, fetch, split): stage.main()\n"
+        "sys.exit(str({'torch', 'timm'} & set(sys.modules)) if {'torch', 'timm'} & set(sys.modules) else 0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_logged_model_needs_no_more_than_its_requirements_say() -> None:

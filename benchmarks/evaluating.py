@@ -1,0 +1,112 @@
+"""Evaluating: ONNX Runtime against PyTorch eager, one image at a time, and ten crops against the same passes on views
+that lie ready.
+
+Both networks are trained for a moment first, and both runtimes must name the same class for all 10,000 test images.
+"""
+
+import io
+import itertools
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from benchmarks import stepping
+from benchmarks.bench import Row, compare, rate
+from benchmarks.feeding import recipe_for
+from pipeline import engine, export, inference, loader
+from pipeline.datasets.source import provided
+
+TARGETS = {stepping.CIFAR: ("cifar10", ">= 14"), stepping.MNIST: ("mnist", ">= 30")}
+TRAINED, TESTED = 10_000, 10_000
+
+
+def images(name: str, split: str, count: int, case: stepping.Case) -> loader.Images:
+    """`count` images of an archive, spread over all of a split, or noise where VERSUS_DATASETS has none."""
+    path = provided(name)
+    if path is None:
+        print(f"evaluating: noise instead of {name}, for VERSUS_DATASETS names no folder with it", file=sys.stderr)
+        shape = (count, case.side, case.side, case.channels)
+        pixels = np.random.default_rng(len(split)).integers(0, 256, shape, dtype=np.uint8)
+        return loader.Images(torch.from_numpy(pixels), torch.arange(count) % 10)
+    with zipfile.ZipFile(path) as archive:
+        paths = sorted(path for path in archive.namelist() if path.startswith(f"{split}/") and not path.endswith("/"))
+        classes = sorted({path.split("/")[1] for path in paths})
+        taken = [paths[row] for row in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+        pictures = [np.asarray(Image.open(io.BytesIO(archive.read(path)))) for path in taken]
+    pixels = np.stack(pictures).reshape(count, case.side, case.side, case.channels)
+    return loader.Images(torch.from_numpy(pixels), torch.tensor([classes.index(path.split("/")[1]) for path in taken]))
+
+
+def trained(case: stepping.Case, train: loader.Images) -> tuple[torch.nn.Module, loader.Format]:
+    """The network after one epoch."""
+    network, device = stepping.network_of(case).to(memory_format=torch.channels_last).train(), torch.device("cpu")
+    recipe = recipe_for(case.side, case.channels, {}, classes=10)
+    protocol = {**stepping.PROTOCOL, "precision": engine.pick_precision("auto", device)}
+    optimizer = engine.make_optimizer(network, protocol, device)
+    step = engine.Step(network, F.cross_entropy, optimizer, device, protocol, 10)
+    order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "epoch": 0, "device": device}
+    for batch in loader.train_batches(train, recipe, **order):
+        step(batch, 0.003)
+    return network.eval(), recipe.format
+
+
+def rows() -> Iterator[Row]:
+    inference.keep_freed_memory()
+    for case, (name, target) in TARGETS.items():
+        network, form = trained(case, images(name, "train", TRAINED, case))
+        test = images(name, "test", TESTED, case)
+        yield alone(case, network, form, test, target)
+        yield ten_crops(case, network, test)
+
+
+def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, test: loader.Images, target: str) -> Row:
+    """One image at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(export.convert(network, form).SerializeToString())
+        session = export.runtime(path)
+    batches = loader.test_batches(test, form, export.BATCH, torch.device("cpu"))
+    found = export.compare(session, network, batches)
+    assert not found.differing, f"{found.differing} of {found.images} images have another class in ONNX Runtime"
+    one = loader.prepare(test.pixels[:1], form)
+
+    def passes(model: object) -> int:
+        for _ in range(100):
+            export.run(model, one)
+        return 100
+
+    return compare(
+        f"ONNX Runtime against PyTorch, one image at a time: {case.size}",
+        "images/s",
+        lambda: rate(lambda: passes(session)),
+        lambda: rate(lambda: passes(network)),
+        target,
+        note=f"the same class for all {found.images:,} test images, logits differ by {found.difference:.0e} at most",
+    )
+
+
+def ten_crops(case: stepping.Case, network: torch.nn.Module, test: loader.Images) -> Row:
+    crop = case.side - 4
+    form = loader.Format(case.side, (0.5,) * case.channels, (0.25,) * case.channels, crop, 10)
+    part, device, size = loader.rows(test, slice(2048)), torch.device("cpu"), 256
+    ready = next(loader.view_batches(part, form, size, device))
+
+    def ours() -> int:
+        inference.predict(network, part, form, device, size)
+        return len(part)
+
+    @torch.inference_mode()
+    def peer() -> int:
+        for _ in itertools.repeat(None, len(part) // size):
+            inference.score(network, ready)
+        return len(part)
+
+    what = f"evaluating on ten crops: {case.size}, {crop} px"
+    return compare(what, "images/s", lambda: rate(ours), lambda: rate(peer), ">= 0.95")

@@ -1,0 +1,54 @@
+"""What needs a GPU: stepping against a fixed batch, training against timm's loop, eight replicates at once."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import torch
+
+from benchmarks import plain, stepping
+from benchmarks.bench import Row, Worker, compare, seconds
+from benchmarks.replicates import together, trainer
+from pipeline.launch import local
+
+CIFAR = dataclasses.replace(stepping.CIFAR, batches=256)
+MNIST = dataclasses.replace(stepping.MNIST, batches=256)
+LARGE = {"side": 224, "channels": 3, "amplitudes": {"crop": 0.9, "aspect": 0.25}, "batches": 8}
+RESNET = stepping.Case("ResNet18, crop and flip, 224 px", network={"family": "timm", "backbone": "resnet18"}, **LARGE)
+VIT = stepping.Case(
+    "ViT-S, crop and flip, 224 px", network={"family": "timm", "backbone": "vit_small_patch16_224"}, **LARGE
+)
+HYBRID = stepping.Case(
+    "hybrid, crop and flip, 224 px", network={"family": "hybrid", "backbone": "resnet18", "feature_level": 3}, **LARGE
+)
+STEPPING = {CIFAR: ">= 0.9", MNIST: ">= 0.9", RESNET: ">= 0.97", VIT: ">= 0.97", HYBRID: ">= 0.97"}
+TRAINING = {CIFAR: ">= 10", MNIST: ">= 10", RESNET: ">= 1.5", VIT: ">= 1"}
+REPLICATES = 8
+
+
+def rows() -> Iterator[Row]:
+    if not torch.cuda.is_available():
+        sys.exit(
+            "versus: make bench-gpu needs a CUDA GPU, and this machine has none; make bench measures the CPU's rows"
+        )
+    device, cores = torch.device("cuda"), local.cores()
+    for case, target in STEPPING.items():
+        yield stepping.row(case, device, target)
+    for case, target in TRAINING.items():
+        yield plain.row(case, device, target, (4, min(8, len(cores)), len(cores)))
+    if len(cores) < REPLICATES:
+        print(f"gpu: no row of {REPLICATES} replicates at once, which want a core each", file=sys.stderr)
+        return
+    for case in (CIFAR, MNIST):
+        yield at_once(case, "cuda", local.slots(REPLICATES, 1, ["0"], cores))
+
+
+def at_once(case: stepping.Case, device: str, slots: list[local.Slot]) -> Row:
+    """Seconds of as many replicates at once as there are slots, and of one alone."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(trainer, case, slot.cores, device)) for slot in slots]
+        what = f"{len(slots)} replicates at once against one: {case.what}"
+        return compare(
+            what, "s", lambda: seconds(lambda: together(workers)), lambda: seconds(lambda: workers[0](0)), "<= 1.5"
+        )

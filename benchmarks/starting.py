@@ -1,0 +1,98 @@
+"""Starting: seconds until a stage reaches its work, against a Python that imports the same libraries and does no more.
+
+What a stage must import is what the import statements of the project's modules name that it has loaded by then.
+"""
+
+import ast
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from benchmarks.bench import Row, Worker, compare, seconds
+
+ROOT = Path(__file__).parent.parent
+WORK = {  # stage -> where its work begins, its arguments
+    "check": ("pipeline.params", "load", []),
+    "fetch": ("pipeline.datasets", "opened", []),
+    "split": ("pipeline.split:Raw", "open", []),
+    "report": ("pipeline.report", "read_json", []),
+    "train": ("pipeline.engine", "fit", ["tiny", "0"]),
+}
+REACH = """
+import importlib, json, os, pkgutil, sys
+from pathlib import Path
+stage, place, name, found, *sys.argv[1:] = sys.argv[1:]
+module = importlib.import_module(f"pipeline.{stage}")
+def reached(*_, **__):
+    if found:
+        Path(found).write_text(json.dumps(list(sys.modules)))
+    os._exit(0)
+setattr(pkgutil.resolve_name(place), name, reached)
+from pipeline.stage import run
+run(module.main)
+"""
+
+
+def prepare(folder: str) -> None:
+    """A study of digits with one small network, fetched and split."""
+    os.chdir(folder)
+    settings = YAML(typ="safe").load(ROOT / "params.yaml")
+    settings["models"] = {"tiny": {"family": "tiny", "layers": ["conv 8, pool, conv 16"]}}
+    YAML().dump(settings, Path("params.yaml"))
+    from pipeline import fetch, split
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        fetch.main()
+        split.main()
+
+
+def preparer() -> object:
+    return prepare
+
+
+def libraries(loaded: set[str]) -> list[str]:
+    """Modules of others that the import statements of the project's loaded modules name, if they are loaded."""
+    found: set[str] = set()
+    for name in sorted(name for name in loaded if name.split(".")[0] == "pipeline"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return sorted(name for name in found & loaded if name.split(".")[0] != "pipeline")
+
+
+def rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "VERSUS_HOME": folder}
+        with Worker(preparer, **environment) as worker:
+            worker(folder)
+        environment |= os.environ | environment | {"PYTHONPATH": str(ROOT)}
+
+        def python(code: str, *arguments: str) -> float:
+            command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
+            return seconds(lambda: subprocess.run(command, cwd=folder, env=environment, check=True))
+
+        for stage, (place, name, arguments) in WORK.items():
+            told = Path(folder) / "modules.json"
+            python(REACH, stage, place, name, str(told), *arguments)
+            needed = f"import {', '.join(libraries(set(json.loads(told.read_text(encoding='utf-8')))))}"
+            yield compare(
+                f"start of {stage} against its imports",
+                "s",
+                lambda call=(stage, place, name, "", *arguments): python(REACH, *call),
+                lambda needed=needed: python(needed),
+                "<= 1.2",
+            )
