@@ -59,6 +59,7 @@ docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
 	mkdocs build --strict --quiet
 
 cluster-test: $(READY)  ## Tests on a real Slurm, PostgreSQL and S3 server, started here (root; Debian)
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,services,slurm]' 'moto[server]'
 	python -m pytest -m cluster
 
 format: $(READY)  ## Format the code and mend what the linter can

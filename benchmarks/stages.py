@@ -1,7 +1,8 @@
 """Seconds that DVC takes to find nothing to do, and to write one stage's result down, in a study of N stages.
 
-`python -m benchmarks.stages N...`: half of the stages train, half evaluate, each with 22 files of code, as the studies
-here have; nothing runs. CPU seconds of a whole `dvc repro` and `dvc status`, which are what a machine at rest waits.
+`python -m benchmarks.stages N...`: half of the stages train, half evaluate, over models and five replicates as
+dvc.yaml's do, with the code files and the parameters that it names; commands do nothing. CPU seconds of whole
+commands, which are what a machine at rest waits.
 """
 
 import hashlib
@@ -10,47 +11,78 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-CODE = 22
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+REPLICATES = 5
+KINDS = {"train": ("data/fit", "models"), "evaluate": ("models", "reports/evaluations")}  # stage -> reads, leaves
 
 
 def study(folder: Path, stages: int) -> None:
-    """A study that has run: dvc.yaml, dvc.lock, code, outputs."""
-    code = {f"code/{index}.py": f"code = {index}\n" for index in range(CODE)}
-    names = [f"m{index}-0" for index in range(stages // 2)]
-    outs = {f"{kind}/{name}": f"{kind} {name}\n" for kind in ("models", "scores") for name in names}
-    for path, text in (code | outs).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
+    """A study that has run: params.yaml, dvc.yaml, dvc.lock, code, and outputs of some bytes, in the cache too."""
+    real = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    models = {f"m{index}": {"depth": index} for index in range(stages // len(KINDS) // REPLICATES)}
+    params = {"models": models, "replicates": list(range(REPLICATES))}
+    (folder / "params.yaml").write_text(json.dumps(params))
+    known: dict[str, dict[str, Any]] = {}
 
-    def entry(path: str) -> dict[str, Any]:
-        content = (folder / path).read_bytes()
-        return {"path": path, "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+    def file(path: str) -> str:
+        if path not in known:
+            digest = hashlib.md5(path.encode()).hexdigest()
+            for target in (folder / path, folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(path)
+            known[path] = {"path": path, "hash": "md5", "md5": digest, "size": len(path)}
+        return path
 
-    known = {path: entry(path) for path in code | outs}
-    config, lock = {}, {}
-    for kind, reads in (("train", None), ("evaluate", "models")):
-        deps = [*code, *([reads + "/${item}"] if reads else [])]
-        out = "models" if kind == "train" else "scores"
-        config[kind] = {"foreach": names, "do": {"cmd": "true ${item}", "deps": deps, "outs": [out + "/${item}"]}}
-        for name in names:
-            read = sorted(path.replace("${item}", name) for path in deps)
-            lock[f"{kind}@{name}"] = {
-                "cmd": f"true {name}",
-                "deps": [known[path] for path in read],
-                "outs": [known[f"{out}/{name}"]],
-            }
+    config: dict[str, Any] = {}
+    lock: dict[str, Any] = {}
+    for kind, (reads, leaves) in KINDS.items():
+        code = [path.removeprefix("${root}/") for path in real[kind]["deps"] if path.startswith("${root}/")]
+        each = "/${item.model}-${item.replicate}"
+        config[kind] = {
+            "matrix": {"model": "${models}", "replicate": "${replicates}"},
+            "cmd": "true ${item.model} ${item.replicate}",
+            "deps": [*code, reads + each * (reads == "models")],
+            "params": ["models.${item.model}"],
+            "outs": [leaves + each],
+        }
+        for model, settings in models.items():
+            for replicate in range(REPLICATES):
+                name = f"{model}-{replicate}"
+                deps = sorted([*code, reads + f"/{name}" * (reads == "models")])
+                lock[f"{kind}@{name}"] = {
+                    "cmd": f"true {model} {replicate}",
+                    "deps": [known[file(path)] for path in deps],
+                    "params": {"params.yaml": {f"models.{model}": settings}},
+                    "outs": [known[file(f"{leaves}/{name}")]],
+                }
     (folder / "dvc.yaml").write_text(json.dumps({"stages": config}))
-    (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": lock}))
+    with (folder / "dvc.lock").open("w") as target:
+        YAML(typ="safe").dump({"schema": "2.0", "stages": json.loads(json.dumps(lock))}, target)  # no anchors
 
 
 def cpu(folder: Path, *command: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "up to date" in done.stdout, done.stdout[-1000:]
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def recording(folder: Path) -> float:
+    """CPU seconds in which DVC writes what one stage made into dvc.lock."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo, repo.lock:
+        stage = min(repo.index.stages, key=lambda stage: stage.name)
+        before = time.process_time()
+        stage.dump(update_pipeline=False)
+        return time.process_time() - before
 
 
 def main() -> None:
@@ -60,10 +92,14 @@ def main() -> None:
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
             subprocess.run(["dvc", "init", "--quiet"], cwd=folder, check=True)
             study(folder, stages)
-            cpu(folder, "dvc", "status")  # hashes what it has not seen
-            noop = cpu(folder, "dvc", "repro", "--dry")
             lock = (folder / "dvc.lock").stat().st_size / 1e6
-            print(f"{stages} stages: dvc repro with nothing to do {noop:.1f} CPU s, dvc.lock {lock:.1f} MB", flush=True)
+            cpu(folder, "dvc", "status")  # hashes what it has not seen
+            status, noop = (cpu(folder, "dvc", command) for command in ("status", "repro"))
+            print(
+                f"{stages} stages: dvc status {status:.1f} CPU s, dvc repro with nothing to do {noop:.1f} CPU s,"
+                f" to record one stage {recording(folder):.2f} CPU s; dvc.lock {lock:.1f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

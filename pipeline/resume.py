@@ -46,6 +46,9 @@ class Resume:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["format"] == FORMAT:
+                if "so_far" in state:  # not finished
+                    done, epochs = len(state["so_far"]["history"]), about(self.folder).get("epochs", "?")
+                    print(f"train: goes on after epoch {done} of {epochs}", flush=True)
                 return state
         except Exception as error:  # torch raises whatever its unpickler and its zip reader raise
             reason = f" ({type(error).__name__})"

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 CONF = """\
 ClusterName=versus
 SlurmctldHost={host}(127.0.0.1)
@@ -34,7 +36,7 @@ MailProg=/bin/true
 ReturnToService=2
 KillWait=5
 MinJobAge=30
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -56,7 +58,8 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "munge.key").chmod(0o400)
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(host=host, folder=folder, ports=_ports(), cores=os.cpu_count()))
+    memory = psutil.virtual_memory().total // 2**20
+    conf.write_text(CONF.format(host=host, folder=folder, ports=_ports(), cores=os.cpu_count(), memory=memory))
     environment = {"SLURM_CONF": str(conf)}
     munged = ["--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={folder}/munge.key"]
     munged += [f"--{kind}-file={folder}/munged.{kind}" for kind in ("log", "pid", "seed")]

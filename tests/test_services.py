@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -66,15 +67,19 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of one's own, as its user where the tests run as root, which PostgreSQL refuses."""
+def database() -> Iterator[str]:
+    """A PostgreSQL of one's own, as its user where the tests run as root, which PostgreSQL refuses.
+
+    Not below pytest's folder: another pytest that starts meanwhile closes that to other users.
+    """
     if not POSTGRES:
         pytest.skip("no PostgreSQL; apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgres")
+    with tempfile.TemporaryDirectory() as name:
+        yield from postgres(Path(name))
+
+
+def postgres(folder: Path) -> Iterator[str]:
     number = port()
-    for each in (folder, *folder.parents[:3]):
-        if os.geteuid() == 0 and each != Path("/tmp"):
-            each.chmod(0o755)
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
     become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -96,7 +101,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("moto", reason="no moto; pip install 'versus[services]'")
+    pytest.importorskip("moto", reason="no moto; pip install 'moto[server]'")
     url = f"http://127.0.0.1:{port()}"
     log = tmp_path_factory.mktemp("s3") / "log"
     with running(["moto_server", "-H", "127.0.0.1", "-p", url.rpartition(":")[2]], log, url):
@@ -115,7 +120,8 @@ def server(database: str, s3: str, tmp_path_factory: pytest.TempPathFactory) -> 
     command += ["--host", "127.0.0.1", "--port", str(number), "--workers", "1"]
     url = f"http://127.0.0.1:{number}"
     log = tmp_path_factory.mktemp("server") / "log"
-    with running(command, log, f"{url}/health", MLFLOW_S3_ENDPOINT_URL=s3, AWS_ENDPOINT_URL=s3, **KEYS):
+    variables = {"MLFLOW_S3_ENDPOINT_URL": s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **KEYS}
+    with running(command, log, f"{url}/health", **variables):
         yield url
 
 

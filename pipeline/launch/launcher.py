@@ -81,8 +81,8 @@ def launch(
             raise StageError("\n".join([f"launch: {len(failed)} of {len(jobs)} jobs failed", *lines]))
         for experiment in experiments:
             _finish(experiment, through_remote, finish)
-        for experiment in experiments:
-            shutil.rmtree(folder / experiment.name, ignore_errors=True)
+        for experiment in experiments:  # logs stay until the next launch
+            shutil.rmtree(folder / experiment.name / "clone", ignore_errors=True)
 
 
 def place() -> Path:
@@ -353,7 +353,7 @@ def status() -> None:
     for job in last["jobs"]:
         tries = f"attempt {job.attempts}" if job.attempts > 1 else ""
         words = f"{job.name:{width}}  {job.state:8} {job.seconds:6.0f} s  {tries:10} {job.reason[:60]}".rstrip()
-        print(f"{words}  {job.folder}/{LOG}" if job.state not in ("done", "queued") else words)
+        print(f"{words}  {job.folder}/{LOG}" if job.state != "queued" else words)
     says = ", ".join(f"{count} {state}" for state, count in counts.items())
     gone = (
         "" if alive or "lost" not in counts else "; its launcher was killed: `versus launch` ends what runs and goes on"
