@@ -38,6 +38,17 @@ SETTINGS = {  # of mlflow itself; what the user sets stays
     "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
 }
+LEGEND = (
+    "One run for each training, named model-replicate, below it its evaluation on the test images; `data`, `explain`"
+    " and `report` are of the whole study. Views (top right) have the scores as columns."
+)
+VIEWS = {  # saved views of the table of runs: title -> stage, columns, the first of which they are sorted by
+    "Validation scores": (
+        "train",
+        ["selected_val_macro_f1", "selected_val_accuracy", "selected_epoch", "train_seconds"],
+    ),
+    "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "cpu_ms_per_image"]),
+}
 SERVING = ("numpy", "pandas", "pillow", "safetensors", "timm", "torch")  # of a logged model
 
 
@@ -111,7 +122,7 @@ class Run:
         self.describe(text)
         if not experiment_name():
             experiment = self.client.get_run(self.id).info.experiment_id
-            self.client.set_experiment_tag(experiment, "mlflow.note.content", text)
+            self.client.set_experiment_tag(experiment, "mlflow.note.content", f"{text}\n\n{LEGEND}")
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder with what is in it."""
@@ -188,8 +199,8 @@ class Run:
             "versus.replicate": str(evaluation["replicate"]),
             "versus.data": config["dataset"]["digest"],
             "val_macro_f1": repr(validation),
-            **provenance(),
-        }
+            **{key: value for key, value in provenance().items() if key in ("dvc.experiment", "dvc.changes")},
+        }  # the run that it comes from has the rest
         with _alone():
             with contextlib.suppress(MlflowException):  # it is there
                 self.client.create_registered_model(name)
@@ -206,6 +217,8 @@ class Run:
                 same = self.client.create_model_version(
                     name, f"models:/{model}", model_id=model, run_id=self.id, tags=tags, description=text
                 )
+                seen = json.dumps([{"name": name, "version": same.version}])  # beside it in the table of models
+                self.client.set_logged_model_tags(model, {"mlflow.modelVersions": seen})
             self.client.set_registered_model_alias(name, CHAMPION, same.version)
 
 
@@ -354,16 +367,33 @@ def _connect() -> tuple[Any, str]:
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is not None:
+            for key, value in _experiment_tags().items():
+                if key not in found.tags:
+                    client.set_experiment_tag(found.experiment_id, key, value)
             return client, found.experiment_id
         local = None if GIVEN else (home() / "mlartifacts" / study()).as_uri()
-        view = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on trainings, not on traces
         try:
-            return client, client.create_experiment(study(), artifact_location=local, tags=view)
+            return client, client.create_experiment(study(), artifact_location=local, tags=_experiment_tags())
         except mlflow.MlflowException:  # another machine made it on a shared server just now
             found = client.get_experiment_by_name(study())
             if found is None:
                 raise
             return client, found.experiment_id
+
+
+def _experiment_tags() -> dict[str, str]:
+    """What the UI shows of a study: its kind (trainings, not traces), a description until there is a report, views."""
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": LEGEND}
+    for name, (stage, metrics) in VIEWS.items():
+        state = {
+            "searchFilter": f"tags.`versus.stage` = '{stage}'",
+            "orderByKey": f"metrics.`{metrics[0]}`",
+            "orderByAsc": False,
+            "selectedColumns": [*(f"metrics.`{each}`" for each in metrics), "tags.`dvc.changes`"],
+        }
+        made = {"name": name, "createdAt": 0, "state": json.dumps(state)}
+        tags[f"mlflow.sharedViewState.versus-{stage}"] = json.dumps(made)
+    return tags
 
 
 @dataclass(frozen=True)

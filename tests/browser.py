@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,11 +119,15 @@ class Browser:
         elif method == "Network.requestWillBeSent":
             self.requests.append(content["request"]["url"])
 
-    def open(self, path: Path) -> None:
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address, and wait until it is loaded."""
         self.messages.clear()
         self.requests.clear()
         self._loaded = False
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url="about:blank")  # from one part of an address to another, nothing would load
+        self._run(self._until_loaded())
+        self._loaded = False
+        self.call("Page.navigate", url=page.resolve().as_uri() if isinstance(page, Path) else page)
         self._run(self._until_loaded())
 
     async def _until_loaded(self) -> None:
@@ -143,6 +148,13 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def wait(self, expression: str) -> None:
+        """Until a JavaScript expression is true."""
+        end = time.monotonic() + SECONDS
+        while not self.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < end, f"{expression}\n{self.evaluate('document.body.innerText')}"
+            time.sleep(0.1)
 
     def press(self, key: str) -> None:
         code, text = KEYS[key]

@@ -1,13 +1,17 @@
 """The report page in a real browser: nothing fetched, nothing wrong, in reach of keyboard, phone and paper."""
 
+import base64
 import contextlib
+import io
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import figures, report, tracking
 from pipeline import page as pages
@@ -217,6 +221,36 @@ def test_names_of_classes_cannot_end_the_script_that_holds_them() -> None:
     text = pages.embedded(nasty)
     assert "<" not in text
     assert json.loads(text) == nasty
+
+
+def test_a_path_is_shortened_to_the_same_lines() -> None:
+    drawn = "M 1.26 2.00 L 3.04 4 L 5 6 M 7 8 C 1 2 3 4 5 6 C 7 8 9 1 2 3 L 4 5 L 6 7 z"
+    assert pages.shortened(drawn) == "M 1.3 2 3 4 5 6 M 7 8 C 1 2 3 4 5 6 7 8 9 1 2 3 L 4 5 6 7 z"
+    assert pages.shortened("-0.04 12345.67") == "-0 12345.7"
+
+
+def test_a_figure_in_the_page_says_once_what_its_elements_look_like() -> None:
+    path = Path(__file__).parent.parent / "reports/figures/confusion_matrices.svg"
+    svg = pages.inline_svg(path, "matrices")
+    assert len(svg) < 0.6 * len(path.read_text())
+    body = svg[svg.index("</style>") :]
+    assert "style=" not in body
+    used = set(re.findall(r'class="([^"]*)"', body))
+    assert used == set(re.findall(r"^\.([\w-]+){", svg, re.MULTILINE))
+    assert {name.rpartition("-")[0] for name in used} == {"matrices"}
+    assert body.count("<text") == path.read_text().count("<text")
+
+
+def test_a_picture_in_the_page_has_the_same_pixels_unless_it_is_larger_than_shown() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+
+    def shown(address: str) -> Image.Image:
+        return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+
+    assert np.array_equal(np.asarray(shown(pages.lossless(file.getvalue())).convert("RGB")), pixels)
+    assert shown(pages.lossless(file.getvalue(), 20)).size == (20, 12)
 
 
 @pytest.mark.usefixtures("_unrecorded")

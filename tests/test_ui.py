@@ -1,0 +1,149 @@
+"""The MLflow UI as `make ui` starts it, in a real browser: what a user of MLflow sees of a study."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+
+from pipeline import tracking
+from tests import browser, trees
+
+SCORES = {"tiny-0": 0.75, "tiny-1": 0.875, "vit-0": 0.5}  # made-up, on validation images
+ROWS = """[...document.querySelectorAll('.ag-row')].map(row => [+row.getAttribute('row-index'),
+  row.querySelector('a[href*="/runs/"]')?.textContent]).filter(each => each[1]).sort((a, b) => a[0] - b[0])
+  .map(each => each[1])"""
+CELLS = """Object.fromEntries([...document.querySelectorAll('.ag-pinned-left-cols-container .ag-row')].map(row => [
+  row.querySelector('a[href*="/runs/"]').textContent, [...document.querySelectorAll(
+    `.ag-center-cols-container .ag-row[row-index="${row.getAttribute('row-index')}"] [col-id="metrics.\\`METRIC\\`"]`
+  )].map(each => each.textContent)[0]]))"""
+
+
+@pytest.fixture(scope="module")
+def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
+    """Three trainings with their evaluations and the champion of a report."""
+    browser.executable()
+    folder = Path(shutil.copytree(trained_folder, tmp_path_factory.mktemp("shown"), dirs_exist_ok=True))
+    (folder / ".dvc").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(tracking, "GIVEN", "")
+        for variable in ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE"):
+            patch.delenv(variable, raising=False)
+        for name, score in SCORES.items():
+            config = json.loads((folder / f"models/{name}/config.json").read_text())
+            key = json.loads((folder / f"models/{name}/run.json").read_text())["key"]
+            with tracking.training_run(name, key, config) as run:
+                run.model(Path("models") / name, np.load("data/test/images.npy")[:1], "crop")
+                run.metrics({"selected_val_macro_f1": score})
+            with tracking.evaluation_run(name, key, config, lambda _: None) as run:
+                run.metrics({"test_macro_f1": score - 0.125})
+        with tracking.report_run() as run:
+            run.summarise("Of 3 pairs, 2 differ.")
+            run.champion(json.loads((folder / "reports/evaluations/tiny-1.json").read_text()))
+        yield mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def address(store: mlflow.MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What `make ui` runs, on a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    makefile = ["make", "--dry-run", "--old-file=.venv/ready", "ui", f"PORT={port}"]
+    command = subprocess.run(makefile, cwd=trees.ROOT, capture_output=True, text=True, check=True).stdout
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            ["bash", "-c", command],
+            env={**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": store.tracking_uri},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(900):
+                with contextlib.suppress(requests.RequestException):
+                    if requests.get(f"{url}/health", timeout=1).ok:
+                        break
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.2)
+            yield url
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[browser.Browser]:
+    with browser.started() as opened:
+        opened.look(1700)
+        yield opened
+
+
+def test_the_table_of_runs_has_each_training_with_its_evaluation_below_it_and_views_with_the_scores(
+    store: mlflow.MlflowClient, address: str, tab: browser.Browser
+) -> None:
+    experiment = store.get_experiment_by_name("digits")
+    assert experiment is not None
+    tab.open(f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning")
+    tab.wait(f"{ROWS}.length == 4")
+    assert tab.evaluate(ROWS) == ["report", "vit-0", "tiny-1", "tiny-0"]
+    tab.evaluate(
+        """[...document.querySelectorAll('.ag-pinned-left-cols-container .ag-row')].find(
+        row => row.textContent.includes('tiny-1')).querySelector('button').click()"""
+    )
+    tab.wait(f"{ROWS}.length == 5")
+    assert tab.evaluate(ROWS) == ["report", "vit-0", "tiny-1", "tiny-1 test", "tiny-0"]
+    assert "named model-replicate" in tab.evaluate("document.body.innerText")
+    tests = {f"{name} test": score - 0.125 for name, score in SCORES.items()}
+    for view, metric, scores in (
+        ("Validation scores", "selected_val_macro_f1", SCORES),
+        ("Test scores", "test_macro_f1", tests),
+    ):
+        pick(tab, view)
+        tab.wait(f"{ROWS}.length == 3 && {CELLS.replace('METRIC', metric)}[{json.dumps(min(scores))}]")
+        ranked = sorted(scores, key=lambda name: -scores[name])
+        assert tab.evaluate(ROWS) == ranked
+        assert tab.evaluate(CELLS.replace("METRIC", metric)) == {name: str(scores[name]) for name in ranked}
+
+
+def pick(tab: browser.Browser, view: str) -> None:
+    """Choose a saved view from the menu, which bears the name of the present one."""
+    menu = "document.querySelector('[data-component-id=\"mlflow.experiment_page.saved_views.trigger\"]')"
+    entry = f"[...document.querySelectorAll('[role=menuitem]')].find(each => each.textContent.includes('{view}'))"
+    tab.wait(menu)
+    tab.evaluate(f"{menu}.dispatchEvent(new PointerEvent('pointerdown', {{bubbles: true, button: 0}}))")
+    tab.wait(entry)
+    tab.evaluate(f"{entry}.click()")
+
+
+def test_the_registered_model_says_which_version_is_the_champion_and_what_it_takes(
+    address: str, tab: browser.Browser
+) -> None:
+    tab.open(f"{address}/#/models/digits")
+    tab.wait(r"/Version 1\b[^]*@\s*champion/.test(document.body.innerText)")
+    text = tab.evaluate("document.body.innerText")
+    assert "tiny-1: validation macro-F1" in text
+    assert 'load_model("models:/digits@champion")' in text
+
+
+def test_the_table_of_models_says_which_one_is_registered(store: mlflow.MlflowClient) -> None:
+    experiment = store.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = {model.name: model.tags for model in store.search_logged_models([experiment.experiment_id])}
+    assert json.loads(found["tiny-1"]["mlflow.modelVersions"]) == [{"name": "digits", "version": 1}]
+    assert "mlflow.modelVersions" not in found["tiny-0"]
