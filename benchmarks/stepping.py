@@ -28,6 +28,7 @@ class Case:
     amplitudes: dict[str, float]
     batches: int = 32  # of an epoch
     batch_size: int = 128
+    compile: str = "none"  # `train.compile`, where `versus estimate --compile` says that it pays
 
     @property
     def size(self) -> str:
@@ -42,11 +43,12 @@ CIFAR = Case(
     {"shift": 0.125},
 )
 MNIST = Case(
-    "1,560 parameters, shift, 28 px",
+    "1,560 parameters, shift, 28 px, compiled",
     {"family": "tiny", "layers": SMALLEST, "in_channels": 1},
     28,
     1,
     {"shift": 0.1},
+    compile="default",
 )
 RESNET = Case(
     "ResNet18, shift and flip, 64 px", {"family": "timm", "backbone": "resnet18"}, 64, 3, {"shift": 0.125}, batches=4
@@ -60,6 +62,7 @@ PROTOCOL = {
     "sam": 0.0,
     "margin": "none",
     "center_loss": 0.0,
+    "fast": True,
 }
 
 
@@ -81,8 +84,10 @@ def sides(case: Case, device: torch.device) -> tuple[Callable[[], int], Callable
     recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device.type)
     protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
     step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
+    step.network = engine.compiled_by(case.compile, net) or net
     order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "device": device}
     ready, epochs = next(loader.train_batches(images, recipe, epoch=0, **order)), itertools.count()
+    step(ready, 0.001)  # compiles
 
     def train() -> int:
         for batch in loader.train_batches(images, recipe, epoch=next(epochs), **order):
