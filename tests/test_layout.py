@@ -109,6 +109,19 @@ def with_folds(text: str) -> str:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_a_study_has_every_setting_that_its_stages_depend_on(study: Path) -> None:
+    """DVC refuses to run a stage that depends on a setting which params.yaml lacks, default or not."""
+    yaml = YAML(typ="safe")
+    settings = yaml.load((study / "params.yaml").read_text())
+    for name, stage in yaml.load((study / "dvc.yaml").read_text())["stages"].items():
+        for key in stage.get("params", []):
+            found = settings
+            for part in key.split("."):
+                assert "${" in part or part in found, f"{name}: {key}"
+                found = found.get(part, {})
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_an_experiment_leaves_the_text_of_params_yaml_as_it_is(study: Path, tmp_path: Path) -> None:
     """DVC writes params.yaml anew for an experiment: ours are as it writes them, so a diff shows the change alone."""
     from dvc.utils.serialize import modify_yaml
