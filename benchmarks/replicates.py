@@ -78,5 +78,5 @@ def rows() -> Iterator[Row]:
             def in_turn(both: Worker = both, images: int = images, count: int = len(alone)) -> float:
                 return images / seconds(lambda: [both(replicate) for replicate in range(count)])
 
-            what = f"two replicates at once, a core each: {whose} {case.what}"
+            what = f"two replicates at once, a core each: {whose} {case.size}"
             yield compare(what, "images/s", at_once, in_turn, target, note="each equals its solo run")
