@@ -4,6 +4,7 @@ that lie ready.
 Both networks are trained for a moment first, and both runtimes must name the same class for all 10,000 test images.
 """
 
+import dataclasses
 import io
 import itertools
 import sys
@@ -14,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from benchmarks import stepping
 from benchmarks.bench import Row, compare, rate
 from benchmarks.feeding import recipe_for
-from pipeline import engine, export, inference, loader
+from pipeline import export, inference, loader
 from pipeline.datasets.source import provided
 
 TARGETS = {stepping.CIFAR: ("cifar10", ">= 14"), stepping.MNIST: ("mnist", ">= 30")}
@@ -46,11 +46,9 @@ def images(name: str, split: str, count: int, case: stepping.Case) -> loader.Ima
 
 def trained(case: stepping.Case, train: loader.Images) -> tuple[torch.nn.Module, loader.Format]:
     """The network after one epoch."""
-    network, device = stepping.network_of(case).to(memory_format=torch.channels_last).train(), torch.device("cpu")
+    device = torch.device("cpu")
+    network, step = stepping.stepper(dataclasses.replace(case, compile="none"), device)  # too few steps to pay
     recipe = recipe_for(case.side, case.channels, {}, classes=10)
-    protocol = {**stepping.PROTOCOL, "precision": engine.pick_precision("auto", device)}
-    optimizer = engine.make_optimizer(network, protocol, device)
-    step = engine.Step(network, F.cross_entropy, optimizer, device, protocol, 10)
     order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "epoch": 0, "device": device}
     for batch in loader.train_batches(train, recipe, **order):
         step(batch, 0.003)

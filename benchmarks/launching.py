@@ -8,10 +8,10 @@ cache of its own: serially with one thread, which is what launched trainings hav
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import bench
 from pipeline.launch import local, plan
 from tests import repo
 
@@ -24,9 +24,9 @@ def seconds(folder: Path, study: str, changes: Sequence[str], threads: int, *com
     repo.copy(folder)
     if changes:
         plan.override(folder / study, changes)
-    started = time.perf_counter()
-    repo.call(folder / study, *command, OMP_NUM_THREADS=str(threads), PYTHONPATH=str(folder))
-    return time.perf_counter() - started
+    return bench.seconds(
+        lambda: repo.call(folder / study, *command, OMP_NUM_THREADS=str(threads), PYTHONPATH=str(folder))
+    )
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def rows() -> Iterator[Row]:
         environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "VERSUS_HOME": folder}
         with Worker(preparer, **environment) as worker:
             worker(folder)
-        environment |= os.environ | environment | {"PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
 
         def python(code: str, *arguments: str) -> float:
             command = [sys.executable, "-W", "ignore", "-c", code, *arguments]

@@ -54,7 +54,7 @@ RESNET = Case(
     "ResNet18, shift and flip, 64 px", {"family": "timm", "backbone": "resnet18"}, 64, 3, {"shift": 0.125}, batches=4
 )
 CASES = (CIFAR, MNIST, RESNET)
-PROTOCOL = {
+PROTOCOL: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 0.001,
     "weight_decay": 0.01,
@@ -76,15 +76,21 @@ def network_of(case: Case) -> torch.nn.Module:
     return networks.build(name="bench", classes=10, image_size=case.side, seed=0, **case.network)
 
 
+def stepper(case: Case, device: torch.device) -> tuple[torch.nn.Module, engine.Step]:
+    """A new network, and what takes its steps as train would."""
+    protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
+    net = engine.placed(network_of(case), device, protocol["fast"]).train()
+    step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
+    step.network = engine.compiled_by(case.compile, net) or net
+    return net, step
+
+
 def sides(case: Case, device: torch.device) -> tuple[Callable[[], int], Callable[[], int]]:
     """An epoch as train takes it, and as many steps on a fixed batch: functions that return how many images it were."""
-    net = network_of(case).to(device).to(memory_format=torch.channels_last).train()
     pixels = torch.from_numpy(pixels_of(case))
     images = loader.resident(loader.Images(pixels, torch.arange(len(pixels)) % 10), device)
     recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device.type)
-    protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
-    step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
-    step.network = engine.compiled_by(case.compile, net) or net
+    _, step = stepper(case, device)
     order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "device": device}
     ready, epochs = next(loader.train_batches(images, recipe, epoch=0, **order)), itertools.count()
     step(ready, 0.001)  # compiles

@@ -143,9 +143,7 @@ def fit(
     started = time.perf_counter()
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
-        network = network.to(device)
-        if protocol["fast"]:
-            network = network.to(memory_format=torch.channels_last)
+        network = placed(network, device, protocol["fast"])
         train, val = loader.resident(train, device), loader.resident(val, device)
     kept = distributed.from_first(keeper.load() if keeper is not None else None)
     if kept is not None and "fit" in kept:
@@ -257,6 +255,12 @@ def fit(
     if keeper is not None:
         keeper.save(lambda: {"fit": _plain(fit)}, last=True)
     return fit
+
+
+def placed(network: nn.Module, device: torch.device, fast: bool) -> nn.Module:
+    """The network on the device; if `fast`, its kernels in the order in which processors read images."""
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last) if fast else network
 
 
 def compiled_by(mode: str, network: nn.Module) -> nn.Module | None:

@@ -104,10 +104,7 @@ def measure(settings: params.Params, name: str, compiled: bool = False) -> Estim
     protocol["precision"], recipe, form = task.precision, task.recipe, task.recipe.format
     images, val = task.train_images, task.val_images
     with inference.memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
-        network = task.network.to(device)
-        if protocol["fast"]:
-            network = network.to(memory_format=torch.channels_last)
-        network.train()
+        network = engine.placed(task.network, device, protocol["fast"]).train()
         resident = loader.resident(images, device)
         loss_of = engine.make_loss(images.labels, protocol, len(info["classes"]), device)
         optimizer = engine.make_optimizer(network, protocol, device)

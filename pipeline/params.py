@@ -338,8 +338,9 @@ def parse(content: object) -> Params:
                 )
             if params.evaluate.inflation and not train.keep_epochs:
                 faults.append("params.yaml: evaluate.inflation: needs the weights of all epochs; set train.keep_epochs")
-            whole = (train.tune, train.margin, train.center_loss, train.devices) == ("full", "none", 0.0, 1)
-            if train.compile != "none" and not whole:
+            alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
+            partial = [key for key, plain in alone.items() if getattr(train, key) != plain]
+            if train.compile != "none" and (partial or train.devices > 1):
                 faults.append(
                     f"params.yaml: models.{name}: train.compile: {train.compile} is for networks that are trained"
                     " whole, in one process, without margin and centres; choose none"
@@ -349,12 +350,11 @@ def parse(content: object) -> Params:
                     f"params.yaml: models.{name}: train.targets: votes are for plain cross-entropy; choose train.loss:"
                     " cross_entropy, train.margin: none and train.center_loss: 0"
                 )
-            alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
             faults += [
-                f"params.yaml: models.{name}: train.{key}: {getattr(train, key)} is for one process; choose {plain}, or"
-                " train.devices: 1"
-                for key, plain in alone.items()
-                if train.devices > 1 and getattr(train, key) != plain
+                f"params.yaml: models.{name}: train.{key}: {getattr(train, key)} is for one process; choose"
+                f" {alone[key]}, or train.devices: 1"
+                for key in partial
+                if train.devices > 1
             ]
         except StageError as error:
             faults.append(str(error))

@@ -271,12 +271,11 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
 def calibration_table(
     models: Sequence[Trained], scores: Mapping[str, Mapping[str, stats.Interval]], data: Mapping[str, Any]
 ) -> tables.Table:
-    over = f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
     caption = (
-        f"{tested(models, data)}: {over}. ECE: expected calibration error, {calibration.BINS} bins of equal width (Guo"
-        " et al. 2017); 0 is perfect. Confidence: mean probability of the predicted class; more of it than accuracy is"
-        f" overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is surest of."
-        " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
+        f"{tested(models, data)}: {taken_over(models)}. ECE: expected calibration error,"
+        f" {calibration.BINS} bins of equal width (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the"
+        f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage:"
+        " of the images that the model is surest of. Scaled: with the logits divided by the temperature that has the least log loss on validation images."
     )
     return tables.calibration(scores, caption)
 
@@ -296,13 +295,17 @@ def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> table
         lines[model.name] = over_replicates(values, ())
     if not lines:
         return None
-    over = f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
     caption = (
-        f"{tested(models, data)}: {over}. Every other number of this report is of the epoch that validation chose;"
-        " these say what each score would have been, had its epoch been looked for on the test images: too high by the"
-        " inflation. Nothing is selected by it."
+        f"{tested(models, data)}: {taken_over(models)}. Every other number of this report is of the epoch that"
+        " validation chose; these say what each score would have been, had its epoch been looked for on the test images:"
+        " too high by the inflation. Nothing is selected by it."
     )
     return tables.inflation(lines, caption)
+
+
+def taken_over(models: Sequence[Trained]) -> str:
+    """What the caption of a table says whose numbers have intervals over replicates alone."""
+    return f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
 
 
 def over_replicates(values: Mapping[str, Sequence[float]], signed: Collection[str]) -> dict[str, stats.Interval]:

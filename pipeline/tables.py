@@ -160,20 +160,24 @@ def calibration(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Ta
         "temperature": "Temperature",
     }
     titles = {name: title for name, title in titles.items() if all(name in values for values in lines.values())}
-    cells = [
-        (model, *(_bare(values[name]) for name in titles), str(values["accuracy"].n)) for model, values in lines.items()
-    ]
-    return Table("calibration", caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
+    return _bare_table("calibration", titles, lines, caption)
 
 
 def inflation(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
     """Each model's score as validation chose its epoch, as the test images had chosen it, and the gap."""
     titles = {"accuracy": "Accuracy", "accuracy_on_test": "chosen on test", "accuracy_gap": "Inflation"}
     titles |= {"macro_f1": "Macro-F1", "macro_f1_on_test": "chosen on test", "macro_f1_gap": "Inflation"}
+    return _bare_table("inflation", titles, lines, caption)
+
+
+def _bare_table(
+    name: str, titles: Mapping[str, str], lines: Mapping[str, Mapping[str, Interval]], caption: str
+) -> Table:
+    """A line for each model and a column for each of `titles`, with intervals where there are any."""
     cells = [
-        (model, *(_bare(values[name]) for name in titles), str(values["accuracy"].n)) for model, values in lines.items()
+        (model, *(_bare(values[key]) for key in titles), str(values["accuracy"].n)) for model, values in lines.items()
     ]
-    return Table("inflation", caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
+    return Table(name, caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
 
 
 def _numbers(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) -> pd.DataFrame:
