@@ -275,7 +275,8 @@ def calibration_table(
         f"{tested(models, data)}: {taken_over(models)}. ECE: expected calibration error,"
         f" {calibration.BINS} bins of equal width (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the"
         f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage:"
-        " of the images that the model is surest of. Scaled: with the logits divided by the temperature that has the least log loss on validation images."
+        " of the images that the model is surest of. Scaled: with the logits divided by the temperature that has the"
+        " least log loss on validation images."
     )
     return tables.calibration(scores, caption)
 

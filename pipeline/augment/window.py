@@ -29,19 +29,25 @@ def gather(pixels: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor | 
 
 def _runs(pixels: np.ndarray, top: np.ndarray, left: np.ndarray, size: int, flip: np.ndarray | None) -> np.ndarray:
     count, height, width, channels = pixels.shape
+    pixel, row, run = (np.dtype((np.void, length * channels)) for length in (1, width, size))  # copied whole
+    pixels = np.ascontiguousarray(pixels)
     before = max(0, -int(left.min()))
     after = max(0, int(left.max()) + size - width)
     if before or after:  # the border, repeated
-        wide = np.empty((count, height, before + width + after, channels), np.uint8)
-        wide[:, :, before : before + width] = pixels
-        wide[:, :, :before] = pixels[:, :, :1]
-        wide[:, :, before + width :] = pixels[:, :, -1:]
+        rows, points = pixels.reshape(count, height, -1).view(row)[..., 0], pixels.view(pixel)[..., 0]
+        wide = np.empty((count, height, before + width + after), pixel)
+        np.ndarray((count, height), row, wide, before * channels, wide.strides[:2])[:] = rows
+        wide[:, :, :before] = points[:, :, :1]
+        wide[:, :, before + width :] = points[:, :, -1:]
         pixels, width = wide, wide.shape[2]
     rows = (top[:, None] + np.arange(size)).clip(0, height - 1)  # (N, S)
     starts = ((np.arange(count)[:, None] * height + rows) * width + left[:, None] + before) * channels
-    runs = np.lib.stride_tricks.sliding_window_view(np.ascontiguousarray(pixels).reshape(-1), size * channels)
-    windows = runs[starts].reshape(count, size, size, channels)
+    runs = np.ndarray((pixels.nbytes - run.itemsize + 1,), run, pixels, 0, (1,))  # one from every byte on
+    windows = runs[starts].view(np.uint8).reshape(count, size, size, channels)
     if flip is not None:
-        whole = windows.view(f"V{channels}")[..., 0]  # (N, S, S) of whole pixels: a flip keeps a pixel's channels
-        whole[flip] = whole[flip][:, :, ::-1]
+        plain = windows[flip]
+        turned = np.empty_like(plain)
+        for channel in range(channels):  # bytes one apart from another are read backwards faster than pixels are
+            turned[..., channel] = plain[:, :, ::-1, channel]
+        windows[flip] = turned
     return windows
