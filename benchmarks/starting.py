@@ -59,19 +59,23 @@ def preparer() -> object:
     return prepare
 
 
-def libraries(loaded: set[str]) -> list[str]:
-    """Modules of others that the import statements of the project's loaded modules name, if they are loaded."""
+def imports(loaded: set[str]) -> list[str]:
+    """The import statements, for what others wrote, of the project's loaded modules: those that were executed by then.
+
+    One inside a function counts if its module is loaded, without the names that it takes.
+    """
     found: set[str] = set()
     for name in sorted(name for name in loaded if name.split(".")[0] == "pipeline"):
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.origin is not None
-        for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return sorted(name for name in found & loaded if name.split(".")[0] != "pipeline")
+                found |= {f"import {alias.name}" for alias in node.names if alias.name in loaded}
+            elif isinstance(node, ast.ImportFrom) and node.module in loaded:
+                found.add(ast.unparse(node) if node in tree.body else f"import {node.module}")
+    return sorted(line for line in found if line.split()[1].split(".")[0] != "pipeline")
 
 
 def rows() -> Iterator[Row]:
@@ -88,7 +92,7 @@ def rows() -> Iterator[Row]:
         for stage, (place, name, arguments) in WORK.items():
             told = Path(folder) / "modules.json"
             python(REACH, stage, place, name, str(told), *arguments)
-            needed = f"import {', '.join(libraries(set(json.loads(told.read_text(encoding='utf-8')))))}"
+            needed = "\n".join(imports(set(json.loads(told.read_text(encoding="utf-8")))))
             yield compare(
                 f"start of {stage} against its imports",
                 "s",

@@ -274,9 +274,9 @@ def calibration_table(
     caption = (
         f"{tested(models, data)}: {taken_over(models)}. ECE: expected calibration error,"
         f" {calibration.BINS} bins of equal width (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the"
-        f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage:"
-        " of the images that the model is surest of. Scaled: with the logits divided by the temperature that has the"
-        " least log loss on validation images."
+        f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%}"
+        " coverage: of the images that the model is surest of. Scaled: with the logits divided by the temperature that"
+        " has the least log loss on validation images."
     )
     return tables.calibration(scores, caption)
 
@@ -298,8 +298,8 @@ def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> table
         return None
     caption = (
         f"{tested(models, data)}: {taken_over(models)}. Every other number of this report is of the epoch that"
-        " validation chose; these say what each score would have been, had its epoch been looked for on the test images:"
-        " too high by the inflation. Nothing is selected by it."
+        " validation chose; these say what each score would have been, had its epoch been looked for on the test"
+        " images: too high by the inflation. Nothing is selected by it."
     )
     return tables.inflation(lines, caption)
 

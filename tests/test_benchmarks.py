@@ -60,9 +60,10 @@ def test_replicates_at_once_leave_what_each_leaves_alone() -> None:
 
 
 def test_what_a_stage_must_import_is_of_others_and_loaded() -> None:
-    found = starting.libraries({"pipeline", "pipeline.subset", "pipeline.stage", "numpy", "json", "filelock", "torch"})
-    assert "numpy" in found
-    assert not {"torch", "pipeline.stage"} & set(found)
+    loaded = {"pipeline", "pipeline.subset", "pipeline.params", "numpy", "pydantic", "filelock", "torch"}
+    found = starting.imports(loaded)
+    assert {"import numpy", "from pydantic import BaseModel, ConfigDict, Field"} <= set(found)
+    assert not [line for line in found if "torch" in line or "pipeline" in line or "json" in line]
 
 
 @pytest.mark.parametrize("full", [True, False])
