@@ -8,6 +8,7 @@ KILLS ?= 200
 SEED ?= 0
 LIMIT ?= inf
 ROWS ?=
+PAGES ?=
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
 export PATH := $(BIN):$(PATH)
@@ -47,6 +48,9 @@ test: lint  ## Lint, type check and tests
 	@command -v "$${CHROMIUM:-}" chromium chromium-browser google-chrome >/dev/null || echo "versus: the report page is not tested in a browser; install one (Debian, Ubuntu: apt install chromium) or set CHROMIUM"
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
+walk: $(READY)  ## Follow README and docs in a fresh clone, command by command (PAGES="README.md")
+	PAGES="$(PAGES)" python -m tests.walk
+
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
@@ -67,4 +71,4 @@ format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test torture cluster-test bench bench-gpu docs format
+.PHONY: help setup repro verify ui lint test walk torture cluster-test bench bench-gpu docs format

@@ -60,16 +60,21 @@ def change(study: Path, settings: dict[str, Any]) -> None:
         yaml.dump(content, file)
 
 
-def call(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
-    """Run a command in `folder` as a user would; its output, or an AssertionError that shows it."""
+def user() -> dict[str, str]:
+    """The environment of somebody with a name in git, nothing of whose own is set for DVC and MLflow."""
     names = ("AUTHOR", "COMMITTER")
     identity = {f"GIT_{name}_{key}": value for name in names for key, value in (("NAME", "T"), ("EMAIL", "t@t"))}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}
+
+
+def call(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
+    """Run a command in `folder` as a user would; its output, or an AssertionError that shows it."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2", **environment},
+        env={**user(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

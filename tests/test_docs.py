@@ -1,4 +1,4 @@
-"""README and docs: what they show works. Long commands are run as users run them elsewhere in the tests; see LONG."""
+"""README and docs: what they show works. `make walk` runs every command as it is written; here the quick ones run."""
 
 import ast
 import contextlib
@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,56 +19,22 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import cli, params, schema
-from tests import trees
+from tests import trees, walk
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
-LONG = {  # first words of what is not executed here, and where it is executed, or why nowhere
-    "make repro": "installs an environment; tests/test_study.py runs the `dvc repro` in it",
-    "make ui": "serves until stopped; tests/test_champion.py asks a server of MLflow's",
-    "make test": "this is it",
-    "make docs": "test_the_site_builds_without_a_warning",
-    "dvc repro": "tests/test_study.py",
-    "dvc exp run": "tests/test_study.py",
-    "dvc exp show": "tests/test_study.py",
-    "dvc queue start": "tests/test_study.py, as `dvc exp run --run-all`",
-    "dvc remote add": "tests/test_study.py",
-    "dvc push": "tests/test_study.py",
-    "dvc pull": "tests/test_study.py",
-    "git commit": "git's own",
-    "source": "an environment that tests have",
-    "export": "a variable",
-    "mlflow models serve": "tests/test_champion.py",
-    "curl": "tests/test_champion.py sends the same request",
-    "versus export": "tests/test_export.py",
-    "versus ablation": "tests/test_ablation.py",
-    "versus launch": "tests/test_launch.py",
-    "versus prune": "tests/test_prune.py",
-    "versus verify": "tests/test_verify.py",
-    "make verify": "a rerun of minutes; tests/test_verify.py compares as it does",
-    "eval": "tests/test_cli.py prints the completion",
-}
-
-
-def blocks(page: Path, *languages: str) -> Iterator[str]:
-    """The fenced blocks of a page."""
-    for language, text in re.findall(
-        r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    ):
-        if language in languages:
-            yield text
+LONG = ("versus export", "versus ablation", "versus launch", "versus prune", "versus verify")  # not run here
 
 
 def commands(page: Path) -> list[list[str]]:
     """The commands of a page's bash blocks as words, without settings of variables."""
     found = []
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                words.pop(0)
-            if words:
-                found.append(words)
+    for line in walk.commands(page):
+        words = shlex.split(line)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)
+        if words:
+            found.append(words)
     return found
 
 
@@ -81,13 +46,25 @@ def test_there_are_commands_to_look_at() -> None:
     assert {"README.md", "index.md", "mlflow.md"} <= {name for name, _ in EVERY}
 
 
-def test_every_command_is_executed_here_or_is_named_with_where_it_is() -> None:
-    executed = ("versus", "cp", "cd")
-    for name, words in EVERY:
-        line = " ".join(words)
-        assert words[0] in executed or any(line.startswith(start) for start in LONG), f"{name}: {line}"
-    for start in LONG:
-        assert any(" ".join(words).startswith(start) for _, words in EVERY), f"no page has {start!r} any more"
+def test_every_page_with_commands_is_walked() -> None:
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES if commands(page)} == set(walk.PAGES)
+
+
+@pytest.mark.parametrize("start", [*walk.ELSEWHERE, *walk.INSTEAD])
+def test_what_the_walk_runs_otherwise_is_still_on_a_page(start: str) -> None:
+    assert any(line.startswith(start) for page in walk.PAGES for line in walk.commands(ROOT / page))
+
+
+def test_the_walk_of_a_page_stops_at_the_first_command_that_fails(tmp_path: Path) -> None:
+    page = "page.md"
+    for number, (command, fails) in enumerate([("true", False), ("false", True), ("false | cat", True)]):
+        clone = tmp_path / str(number) / "clone"
+        clone.mkdir(parents=True)
+        block = f"{command}  # with a remark\ntouch \\\n  reached\n"
+        (clone / page).write_text(f"```bash\n{block}```\n\n```yaml\nno: command\n```\n")
+        with pytest.raises(AssertionError, match=page) if fails else contextlib.nullcontext():
+            walk.follow(page, clone)
+        assert (clone / "reached").exists() is not fails
 
 
 @pytest.mark.parametrize("words", [words for _, words in EVERY if words[0] == "dvc"], ids=" ".join)
@@ -132,7 +109,7 @@ def test_every_versus_command_runs_on_a_trained_study(
     ran = []
     for _, words in EVERY:
         line = " ".join(words)
-        if words[0] == "versus" and not any(line.startswith(start) for start in LONG) and "COMMAND" not in line:
+        if words[0] == "versus" and not line.startswith(LONG):
             renamed = [re.sub(r"^cnn(?=$|-)", "tiny", word).replace("tiny-2", "tiny-1") for word in words[1:]]
             with contextlib.suppress(SystemExit):
                 cli.main(renamed)
@@ -154,7 +131,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_what_pages_show_of_params_yaml_is_valid(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     base = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    for block in blocks(page, "yaml"):
+    for block in walk.blocks(page, "yaml"):
         shown = YAML(typ="safe").load(block)
         content = {**base}
         for key, value in shown.items():
@@ -173,7 +150,7 @@ def test_what_pages_show_of_params_yaml_is_valid(page: Path, tmp_path: Path, mon
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_that_pages_show_names_what_there_is(page: Path) -> None:
-    for block in blocks(page, "python"):
+    for block in walk.blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
@@ -183,7 +160,7 @@ def test_python_that_pages_show_names_what_there_is(page: Path) -> None:
 def test_the_data_set_of_the_pages_reads_a_folder(tmp_path: Path) -> None:
     from pipeline.datasets.tree import FolderTree
 
-    (code,) = (block for block in blocks(ROOT / "docs/extending.md", "python") if "class_folders" in block)
+    (code,) = (block for block in walk.blocks(ROOT / "docs/extending.md", "python") if "class_folders" in block)
     made: dict = {}
     exec(code, made)
     for split in ("train", "test"):
@@ -203,7 +180,7 @@ def test_the_loss_of_the_pages_is_cross_entropy_in_its_limiting_case() -> None:
     import torch
     import torch.nn.functional as F
 
-    (code,) = (block for block in blocks(ROOT / "docs/extending.md", "python") if "poly_loss" in block)
+    (code,) = (block for block in walk.blocks(ROOT / "docs/extending.md", "python") if "poly_loss" in block)
     made: dict = {}
     exec(code, made)
     logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1])
