@@ -39,6 +39,24 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def first_host() -> bool:
+    """Whether this machine keeps the result: it is alone, or the first of NNODES."""
+    return os.environ.get("NNODES", "1") == "1" or os.environ.get("NODE_RANK") == "0"
+
+
+def hosts() -> tuple[int, int]:
+    """(how many machines make the training together, which of them this is): NNODES and NODE_RANK."""
+    if os.environ.get("NNODES", "1") == "1":
+        return 1, 0
+    names = ("NNODES", "NODE_RANK", "MASTER_PORT")
+    found = [os.environ.get(name, "") for name in names]
+    if not all(map(str.isdecimal, found)) or not os.environ.get("MASTER_ADDR"):
+        raise StageError(
+            f"{', '.join(names)} and MASTER_ADDR: several hosts need them all in the environment, in numbers"
+        )
+    return int(found[0]), int(found[1])
+
+
 def part(count: int, rank: int, world: int) -> slice:
     """The rows of `count` that process `rank` takes: all processes together take each once, in order."""
     return slice(count * rank // world, count * (rank + 1) // world)
@@ -161,7 +179,8 @@ def run(main: Callable[[], None]) -> None:
 def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
     """Run `python -m module arguments` in so many processes, one for each GPU where `kind` is cuda, to their end.
 
-    Raises StageError if one of them dies; the others are ended first.
+    With NNODES in the environment they are those of several hosts, which meet at MASTER_ADDR and MASTER_PORT; each host
+    calls this. Raises StageError if one of them dies; the others are ended first.
     """
     import logging
     import uuid
@@ -169,21 +188,30 @@ def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if kind == "cuda" and devices > torch.cuda.device_count():
+    count, index = hosts()
+    here, left = divmod(devices, count)
+    if left or not here:
+        raise StageError(
+            f"params.yaml: train.devices: got {devices}, for NNODES={count} hosts; choose a multiple of it"
+        )
+    if kind == "cuda" and here > torch.cuda.device_count():
         have = torch.cuda.device_count()
-        raise StageError(f"params.yaml: train.devices: got {devices}, this machine shows {have} GPUs; lower it")
+        raise StageError(f"params.yaml: train.devices: got {here} a host, this machine shows {have} GPUs; lower it")
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // here)))
+    if count == 1:
+        meeting: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+    else:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        meeting = {"rdzv_backend": "static", "rdzv_endpoint": place, "rdzv_configs": {"rank": index, "timeout": 900}}
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=devices,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
+        min_nodes=count,
+        max_nodes=count,
+        nproc_per_node=here,
+        run_id=uuid.uuid4().hex if count == 1 else module,
+        **meeting,
         max_restarts=0,
         virtual_local_rank=kind == "cuda",
         shutdown_timeout=10,

@@ -269,4 +269,7 @@ def file_digest(path: str | Path) -> str:
 
 
 if __name__ == "__main__":
-    (distributed.run if distributed.launched() else run)(main)
+    if distributed.launched():
+        distributed.run(main)
+    else:
+        run(main, alone=distributed.first_host())  # the others run the same stage at the same time

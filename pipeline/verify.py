@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline import params
 from pipeline.stage import StageError
 from pipeline.tracking import flatten
 
+BEFORE = {  # what a run of an earlier version did, which had not yet the setting
+    f"{part}.{key}": field.default
+    for part, model in (("train", params.Train), ("augment", params.Augment))
+    for key, field in model.model_fields.items()
+    if not field.is_required()
+}
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
 
 
@@ -36,9 +43,10 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
         print("verify: the same to the last bit that git keeps")
         return True
     held = not faults and (tolerance > 0 or not rounding) and worst <= tolerance
-    allowed = f"tolerance {tolerance:g}"
+    allowed, other = f"tolerance {tolerance:g}", ", for images or settings are others" if faults else ""
     print(
-        f"verify: the largest difference of a mean score is {worst:.4f} ({allowed}): {'held' if held else 'not held'}"
+        f"verify: the largest difference of a mean score is {worst:.4f} ({allowed}):"
+        f" {'held' if held else f'not held{other}'}"
     )
     return held
 
@@ -52,7 +60,7 @@ def differing_data(committed: Path, rerun: Path) -> Iterator[str]:
 
 def differing_settings(committed: Path, rerun: Path) -> Iterator[str]:
     for name, ours, theirs in _evaluations(committed, rerun):
-        ours, theirs = (flatten(each["config"]) for each in (ours, theirs))
+        ours, theirs = (BEFORE | flatten(each["config"]) for each in (ours, theirs))
         for key in sorted({*ours, *theirs}):
             if ours.get(key) != theirs.get(key):
                 yield f"{name}: {key} is {ours.get(key)!r}, {theirs.get(key)!r}"

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,11 +71,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_study.run(folder, settings, models, trained=())
 
 
-def stage(study: Path) -> subprocess.Popen[str]:
+def stage(study: Path, **environment: str) -> subprocess.Popen[str]:
+    fixed = {"PYTHONPATH": str(repo.ROOT), "OMP_NUM_THREADS": "1"}
+    store = {**fixed, "MLFLOW_TRACKING_URI": f"sqlite:///{study}/store.db"}
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", "tiny", "0"],
         cwd=study,
-        env={**os.environ, "PYTHONPATH": str(repo.ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{study}/store.db"},
+        env={**os.environ, **store, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,6 +101,52 @@ def test_a_killed_process_ends_the_stage_in_one_line_and_leaves_nothing(study: P
     assert "Traceback" not in said
     assert not any(psutil.pid_exists(pid) for pid in joined)
     assert not (study / "models").exists()
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def test_two_hosts_with_a_process_each_train_what_one_host_with_two_does(study: Path) -> None:
+    """Hosts that see the same folder; one of them keeps the result. To the last bit: the sums are the same ones."""
+    small_study.write(
+        study,
+        {"train.devices": 2, "train.batch_size": 64},
+        {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 3}}},
+    )
+    one = stage(study)
+    assert "train: tiny-0" in one.communicate(timeout=300)[0]
+    weights = study / "models/tiny-0/weights.safetensors"
+    alone = weights.read_bytes()
+    shutil.rmtree(study / "models")
+    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "VERSUS_HOME": f"{study}/home"}
+    hosts = [stage(study, NODE_RANK=rank, **meeting) for rank in ("0", "1")]
+    try:
+        said = [host.communicate(timeout=300) for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert [host.returncode for host in hosts] == [0, 0], said
+    assert weights.read_bytes() == alone
+    assert "train: tiny-0" in said[0][0]
+    assert said[1][0] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"NNODES": "2", "NODE_RANK": "0", "MASTER_PORT": "29500"}, "several hosts need them all"),
+        ({"NNODES": "2", "NODE_RANK": "first", "MASTER_PORT": "1", "MASTER_ADDR": "h"}, "several hosts need them all"),
+        ({"NNODES": "3", "NODE_RANK": "0", "MASTER_PORT": "1", "MASTER_ADDR": "h"}, "got 2, for NNODES=3 hosts"),
+    ],
+)
+def test_hosts_that_cannot_meet_are_refused(given: dict[str, str], expected: str, monkeypatch: Any) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(distributed.StageError, match=expected):
+        distributed.spawn(2, "cpu", "pipeline.train")
 
 
 def workers(parent: int) -> list[int]:

@@ -91,7 +91,16 @@ def test_a_planted_difference_is_found(
     first = capsys.readouterr().out
     assert told in first
     assert "not held" in first
+    assert ("images or settings are others" in first) == told.startswith(("data", "cnn-1: train"))
     assert verify(committed, rerun, tolerance=0.01) == held
+
+
+def test_a_setting_that_an_earlier_version_had_not_is_what_that_version_did(committed: Path, rerun: Path) -> None:
+    for name in ("cnn-0", "vit-1"):
+        change(rerun / f"reports/evaluations/{name}.json", lambda c: c["config"]["train"].update(fast=True))
+    assert verify(committed, rerun)
+    change(rerun / "reports/evaluations/cnn-0.json", lambda c: c["config"]["train"].update(fast=False))
+    assert not verify(committed, rerun, tolerance=0.5)
 
 
 def test_other_weights_and_another_machine_are_named(

@@ -29,12 +29,13 @@ ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
 }
 SETUP = """
 set -eo pipefail
-alone() { git add --all; git commit --quiet --allow-empty --message "$1"; }      # a user's own commit
+committed() { git add --all; git commit --quiet --allow-empty --message "$1"; }      # a user's own commit
 served() {                                                                       # until the server answers
   until curl --silent --fail --output /dev/null "http://127.0.0.1:$1"; do sleep 1; kill -0 $server; done
 }
+first_two() { dvc queue remove $(dvc queue status | awk '/Queued/ { print $1 }' | tail -n +3); }
 queue_done() {
-  while [[ "$(dvc queue status)" =~ Queued|Running ]]; do sleep 2; done
+  while [[ "$(dvc queue status)" =~ Queued|Running ]]; do sleep 10; done
   dvc queue status
   [[ ! "$(dvc queue status)" =~ Failed ]]
 }
@@ -45,17 +46,18 @@ trap '[ -z "$server" ] || kill -- -$server' EXIT
 set -m
 """
 INSTEAD = {  # a command -> what is run; the command itself stands as {}
-    "make repro": "{}; alone 'Results'",  # which come with a real clone
+    "make repro": "{}; committed 'Results'",  # which come with a real clone
     "make ui": "{} & server=$!; served $PORT; ended",
+    "dvc exp run --queue -S models.hybrid.depth=1,2,4": "{}; first_two",  # of six experiments, for the time
     "dvc queue start": "{}; queue_done",
     "cd studies/mine": "{}; python -m tests.walk own",
     "versus estimate": "dvc repro split; {}",
-    "versus launch --workers 2": "cd $CLONE; alone 'Results'; python -m tests.walk changed; {}",
+    "versus launch --workers 2": "cd $CLONE; committed 'Results'; python -m tests.walk changed; {}",
     "versus launch --status": "{}; dvc repro",
-    "make verify": "alone 'Results'; {}; another",
-    "git stash": "alone 'Results'; {}",
+    "make verify": "committed 'Results'; {}; another",
+    "git stash": "committed 'Results'; {}",
     "dvc remote add --default store /mnt/shared/versus": "dvc remote add --default store $CLONE/../store",
-    "dvc pull --run-cache": "alone 'Remote'; another; (cd ../another-clone; git pull --quiet; {}; dvc repro)",
+    "dvc pull --run-cache": "committed 'Remote'; another; (cd ../another-clone; git pull --quiet; {}; dvc repro)",
     "mlflow models serve": "{} & server=$!; served 5001/ping",
     "curl": "{}; ended",
     "dvc repro --force fetch": "{}; dvc repro",
@@ -84,7 +86,7 @@ def prepared(scratch: Path) -> Path:
     repo.copy(clone)
     (clone / ".venv").symlink_to(Path(sys.prefix))
     (clone / ".venv/ready").touch()  # make takes it as it is
-    repo.change(clone, {**repo.SMALL, "replicates": [2]})
+    repo.change(clone, {**repo.SMALL, "replicates": [2]})  # cnn-2 is on a page
     pixels = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
     for index, image in enumerate(pixels):
         image[..., index % 2] //= 4
