@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -118,6 +119,21 @@ def test_every_versus_command_runs_on_a_trained_study(
             assert printed.out
             ran.append(words[1])
     assert {"models", "predict", "estimate", "check", "schema"} <= set(ran)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted(ROOT.glob("studies/*/README.md"))], ids=lambda page: page.parent.name + "/" + page.name
+)
+def test_settings_that_pages_change_are_in_params_yaml_or_are_added_to_it(page: Path) -> None:
+    """DVC refuses `-S train.x=1` where params.yaml has no such key, and takes `-S ++train.x=1`."""
+    folder = page.parent if page.parent.parent.name == "studies" else ROOT
+    settings = YAML(typ="safe").load((folder / "params.yaml").read_text()) if (folder / "params.yaml").exists() else {}
+    for added, key in re.findall(r"-S\s+'?(\+*)([a-z]\w*(?:\.\w+)*)=", page.read_text(encoding="utf-8")):
+        *parents, last = key.split(".")
+        place: Any = settings
+        for name in parents:
+            place = place.get(name, {})
+        assert added or last in place, f"{key}: write -S ++{key}="
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
