@@ -227,7 +227,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             together = at_once(study(Path(scratch)))
     result = {
-        "kills": found.pop("kills"),
+        "kills": found.pop("kills", 0),
         "cycles": cycles,
         "seed": seed,
         "seconds": round(time.monotonic() - began),
