@@ -1,7 +1,9 @@
 """A copy of the working tree as a repository of its own, for tests that run the real DVC and the real MLflow."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,15 @@ def change(study: Path, settings: dict[str, Any]) -> None:
     trees.put_settings(content, settings)
     with path.open("w") as file:
         yaml.dump(content, file)
+
+
+def free_ports(count: int = 1) -> list[int]:
+    """Ports of this machine that nobody listens on, all different."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def user() -> dict[str, str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests import repo
+
 CONF = """\
 ClusterName=versus
 SlurmctldHost={host}(127.0.0.1)
@@ -58,8 +60,8 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "munge.key").chmod(0o400)
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
-    memory = psutil.virtual_memory().total // 2**20
-    conf.write_text(CONF.format(host=host, folder=folder, ports=_ports(), cores=os.cpu_count(), memory=memory))
+    memory, ports = psutil.virtual_memory().total // 2**20, repo.free_ports(2)
+    conf.write_text(CONF.format(host=host, folder=folder, ports=ports, cores=os.cpu_count(), memory=memory))
     environment = {"SLURM_CONF": str(conf)}
     munged = ["--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={folder}/munge.key"]
     munged += [f"--{kind}-file={folder}/munged.{kind}" for kind in ("log", "pid", "seed")]
@@ -98,10 +100,3 @@ def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
         time.sleep(0.5)
         done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
         said = done.stdout
-
-
-def _ports() -> list[int]:
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], two.getsockname()[1]]

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from PIL import Image
 
 from pipeline import tracking
 from pipeline.stage import StageError
-from tests import trees
+from tests import repo, trees
 
 NAME = "digits"
 
@@ -204,17 +203,11 @@ def test_test_scores_stand_beside_the_model_that_was_evaluated(store: mlflow.Mlf
     assert [metric.key for metric in found["tiny-0"].metrics] == ["test_accuracy"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.usefixtures("store")
 def test_mlflow_serves_the_champion_with_class_names_and_probabilities(home: Path) -> None:
     """`mlflow models serve`, as the docs give it."""
     report(home, "tiny-0")
-    port = free_port()
+    (port,) = repo.free_ports()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion"]
     log_file = home / "server.txt"
     output = log_file.open("wb")

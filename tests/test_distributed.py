@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -103,12 +102,6 @@ def test_a_killed_process_ends_the_stage_in_one_line_and_leaves_nothing(study: P
     assert not (study / "models").exists()
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 def test_two_hosts_with_a_process_each_train_what_one_host_with_two_does(study: Path) -> None:
     """Hosts that see the same folder; one of them keeps the result. To the last bit: the sums are the same ones."""
     small_study.write(
@@ -121,7 +114,8 @@ def test_two_hosts_with_a_process_each_train_what_one_host_with_two_does(study: 
     weights = study / "models/tiny-0/weights.safetensors"
     alone = weights.read_bytes()
     shutil.rmtree(study / "models")
-    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "VERSUS_HOME": f"{study}/home"}
+    (port,) = repo.free_ports()
+    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "VERSUS_HOME": f"{study}/home"}
     hosts = [stage(study, NODE_RANK=rank, **meeting) for rank in ("0", "1")]
     try:
         said = [host.communicate(timeout=300) for host in hosts]

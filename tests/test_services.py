@@ -6,7 +6,6 @@ All are real but S3 itself, which is moto's server.
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,12 +22,6 @@ from tests import repo, test_launch
 pytestmark = pytest.mark.cluster
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-def port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -79,7 +72,7 @@ def database() -> Iterator[str]:
 
 
 def postgres(folder: Path) -> Iterator[str]:
-    number = port()
+    (number,) = repo.free_ports()
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
     become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -102,7 +95,7 @@ def postgres(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("moto", reason="no moto; pip install 'moto[server]'")
-    url = f"http://127.0.0.1:{port()}"
+    url = f"http://127.0.0.1:{repo.free_ports()[0]}"
     log = tmp_path_factory.mktemp("s3") / "log"
     with running(["moto_server", "-H", "127.0.0.1", "-p", url.rpartition(":")[2]], log, url):
         import boto3
@@ -115,7 +108,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(database: str, s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    number = port()
+    (number,) = repo.free_ports()
     command = ["mlflow", "server", "--backend-store-uri", database, "--artifacts-destination", "s3://mlflow"]
     command += ["--host", "127.0.0.1", "--port", str(number), "--workers", "1"]
     url = f"http://127.0.0.1:{number}"

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 import requests
 
 from pipeline import tracking
-from tests import browser, trees
+from tests import browser, repo, trees
 
 SCORES = {"tiny-0": 0.75, "tiny-1": 0.875, "vit-0": 0.5}  # made-up, on validation images
 ROWS = """[...document.querySelectorAll('.ag-row')].map(row => [+row.getAttribute('row-index'),
@@ -58,9 +57,7 @@ def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="module")
 def address(store: mlflow.MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `make ui` runs, on a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = repo.free_ports()
     makefile = ["make", "--dry-run", "--old-file=.venv/ready", "ui", f"PORT={port}"]
     command = subprocess.run(makefile, cwd=trees.ROOT, capture_output=True, text=True, check=True).stdout
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

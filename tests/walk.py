@@ -132,7 +132,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 def follow(page: str, clone: Path) -> None:
     """One page from top to bottom, in one shell; AssertionError with the last of its output where a command fails."""
     began, log = time.monotonic(), clone.parent / "walk.log"
-    environment = {"HOME": str(clone.parent), "PYTHONPATH": str(clone), "CLONE": str(clone), "PORT": "15000"}
+    (port,) = repo.free_ports()
+    environment = {"HOME": str(clone.parent), "PYTHONPATH": str(clone), "CLONE": str(clone), "PORT": str(port)}
     print(f"== {page}", flush=True)
     with log.open("w") as output:
         done = subprocess.run(
