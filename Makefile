@@ -29,11 +29,7 @@ repro: $(READY)  ## Run the default study: only what changed reruns
 	dvc repro
 
 verify: $(READY)  ## Rerun the default study in a fresh clone, compare it with the committed results (TOLERANCE=0)
-	rm -rf .versus/verify
-	git clone --quiet . .versus/verify/committed
-	git clone --quiet . .versus/verify/rerun
-	cd .versus/verify/rerun && dvc repro
-	versus verify .versus/verify/committed .versus/verify/rerun --tolerance $(TOLERANCE)
+	versus verify --tolerance $(TOLERANCE)
 
 ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only (PORT=5000)
 	@echo "http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning in half a minute; Ctrl-C ends it"
@@ -49,7 +45,7 @@ test: lint  ## Lint, type check and tests
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 walk: $(READY)  ## Follow README and docs in a fresh clone, command by command (PAGES="README.md")
-	PAGES="$(PAGES)" python -m tests.walk
+	PAGES="$(PAGES)" LIMIT=$(LIMIT) python -m tests.walk
 
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture

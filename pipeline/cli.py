@@ -98,11 +98,19 @@ def parser() -> argparse.ArgumentParser:
     added = command(
         "verify",
         verify,
-        "Compare two runs of a study and say what differs",
+        "Rerun a study as it is committed, or compare two runs of it, and say what differs",
         "versus verify . ../rerun --tolerance 0.01",
     )
-    added.add_argument("committed", type=Path, metavar="COMMITTED", help="a study's folder")
-    added.add_argument("rerun", type=Path, metavar="RERUN", help="the same study's folder in another checkout")
+    added.add_argument(
+        "committed", type=Path, nargs="?", default=Path(), metavar="COMMITTED", help="a study's folder (this one)"
+    )
+    added.add_argument(
+        "rerun",
+        type=Path,
+        nargs="?",
+        metavar="RERUN",
+        help="the same study's folder in another checkout; without, COMMITTED is run again in a fresh clone",
+    )
     added.add_argument(
         "--tolerance", type=float, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
     )
@@ -216,9 +224,13 @@ def prune(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
+    from pipeline.rerun import rerun
     from pipeline.verify import verify
 
-    if not verify(arguments.committed, arguments.rerun, arguments.tolerance):
+    committed, again = arguments.committed, arguments.rerun
+    if again is None:
+        committed, again = rerun(committed)
+    if not verify(committed, again, arguments.tolerance):
         sys.exit(1)
 
 

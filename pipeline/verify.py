@@ -1,6 +1,6 @@
 """Whether two runs of a study agree, from what git keeps of them: `versus verify COMMITTED RERUN`.
 
-Without a rerun, data or weights: digests of the images, settings, the history of every training, every test image's
+Neither data nor weights are needed: digests of the images, settings, the history of every training, every test image's
 probabilities, the digest of the weights and the scores are compared. What differs is said with by how much, and so are
 processor, device and libraries where they do.
 """

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from pipeline import cli
+from pipeline.rerun import rerun as run_again
+from pipeline.rerun import steps
 from pipeline.stage import StageError
 from pipeline.verify import verify
-from tests import fake_study
+from tests import fake_study, repo
 
 MODELS = ("cnn", "vit")
 
@@ -146,3 +148,79 @@ def test_the_exit_status_says_whether_they_agree(committed: Path, rerun: Path) -
     with pytest.raises(SystemExit) as end:
         cli.main(["verify", str(committed), str(rerun)])
     assert end.value.code == 1
+
+
+# Reruns
+
+STAGES = """\
+stages:
+  train:
+    matrix:
+      key: [cnn-0, cnn-1, vit-0]
+    cmd: mkdir -p models; echo $OMP_NUM_THREADS > models/${item.key}
+    outs:
+      - models/${item.key}
+  evaluate:
+    matrix:
+      key: [cnn-0, cnn-1, vit-0]
+    cmd: >-
+      mkdir -p reports/evaluations; echo '{"machine":{"threads":'$(cat models/${item.key})'},
+      "cost":{"cpu_threads":'$OMP_NUM_THREADS'}}' > reports/evaluations/${item.key}.json
+    deps:
+      - models/${item.key}
+    outs:
+      - reports/evaluations/${item.key}.json:
+          cache: false
+  report:
+    cmd: echo $OMP_NUM_THREADS > reports/report
+    deps:
+      - reports/evaluations
+    outs:
+      - reports/report:
+          cache: false
+"""
+
+
+def threads(study: Path) -> dict[str, tuple[int, int]]:
+    """Of each training, with how many threads it was trained and evaluated."""
+    found = {}
+    for path in (study / "reports/evaluations").glob("*.json"):
+        content = json.loads(path.read_text())
+        found[path.stem] = (content["machine"]["threads"], content["cost"]["cpu_threads"])
+    return found
+
+
+def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "checkout/studies/mine"
+    study.mkdir(parents=True)
+    (study / "dvc.yaml").write_text(STAGES)
+    (study.parent.parent / ".gitignore").write_text(".versus\n")
+    repo.call(study.parent.parent, "git", "init", "--quiet")
+    repo.call(study, "dvc", "init", "--subdir", "--quiet")
+    repo.commit(study.parent.parent)
+    for name, value in repo.user().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StageError, match="no results are committed; run `dvc repro`, then `git add`"):
+        run_again(study)
+
+    repo.call(study, "dvc", "repro", "train@vit-0", OMP_NUM_THREADS="3")
+    repo.call(study, "dvc", "repro", "evaluate@cnn-1", OMP_NUM_THREADS="1")
+    repo.call(study, "dvc", "repro", OMP_NUM_THREADS="2")
+    repo.commit(study.parent.parent)
+    (study / "reports/evaluations/cnn-0.json").write_text("{}")  # not committed: of no account
+    committed, again = run_again(study)
+    assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2)}
+    assert threads(again) == threads(committed)
+    assert (again / "reports/report").exists()
+    assert repo.ran(repo.call(again, "dvc", "repro", OMP_NUM_THREADS="5")) == []
+
+
+def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed: Path) -> None:
+    assert list(steps(committed)) == [(2, [])]
+
+
+def test_where_there_is_no_study_or_no_git_the_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="studies/none: not a folder; give a study's"):
+        run_again(Path("studies/none"))
+    with pytest.raises(StageError, match=r"verify: git rev-parse in .*not a git repository"):
+        run_again(tmp_path)

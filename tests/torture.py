@@ -218,11 +218,7 @@ def main() -> None:
             cycles += 1
             check(folder, reference, cycles)
             print(f"{found['kills']} kills, {cycles} cycles, {time.monotonic() - began:.0f} s", flush=True)
-    together: dict[str, Any] = {}
-    if os.environ.get("AT_ONCE", "1") != "0":
-        with tempfile.TemporaryDirectory() as scratch:
-            together = at_once(study(Path(scratch)))
-    result = {
+    result: dict[str, Any] = {
         "kills": found.pop("kills", 0),
         "cycles": cycles,
         "seed": seed,
@@ -231,10 +227,17 @@ def main() -> None:
         "ended": ended,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "where": dict(sorted(found.items())),
-        "at_once": together,
     }
-    Path(os.environ.get("RESULT", "torture.json")).write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    tell(result)  # before what may fail
+    if os.environ.get("AT_ONCE", "1") != "0":
+        with tempfile.TemporaryDirectory() as scratch:
+            tell({**result, "at_once": at_once(study(Path(scratch)))})
+
+
+def tell(result: dict[str, Any]) -> None:
+    text = json.dumps(result, indent=2)
+    Path(os.environ.get("RESULT", "torture.json")).write_text(text + "\n")
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

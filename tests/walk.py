@@ -1,7 +1,8 @@
 """Follow the pages in a fresh clone as a new user does, each command as it is written: `make walk`.
 
 The study is the default one with networks of seconds. What a page takes to be there (a photo, a folder of images,
-another clone) is put there first; servers are asked and then stopped. `make walk PAGES=README.md` follows one page.
+another clone) is put there first; servers are asked and then stopped. `make walk PAGES=README.md` follows one page;
+with LIMIT in the environment no further page begins after so many seconds.
 What is not run is in ELSEWHERE, with where it is or why nowhere.
 """
 
@@ -21,7 +22,7 @@ from ruamel.yaml import YAML
 from tests import repo, trees
 
 PAGES = ("README.md", "docs/index.md", "docs/mlflow.md", "docs/ablations.md", "docs/studies.md", "docs/data.md")
-PAGES += ("docs/extending.md",)
+PAGES += ("docs/extending.md", "docs/cluster.md")
 ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
     "make test": "it comes before this",
     "versus launch --on slurm": "tests/test_launch.py, on a real Slurm, by `make cluster-test`",
@@ -39,6 +40,7 @@ queue_done() {
   dvc queue status
   [[ ! "$(dvc queue status)" =~ Failed ]]
 }
+started() { until versus launch --status | grep running; do kill -0 $!; sleep 1; done; }
 another() { [ -d ../another-clone ] || git clone --quiet . ../another-clone; }
 ended() { kill -- -$server; wait $server || true; server=; }
 server=
@@ -52,9 +54,13 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "dvc queue start": "{}; queue_done",
     "cd studies/mine": "{}; python -m tests.walk own",
     "versus estimate": "dvc repro split; {}",
+    "versus launch": "python -m tests.walk changed; {}",
     "versus launch --workers 2": "cd $CLONE; committed 'Results'; python -m tests.walk changed; {}",
+    "versus launch -S augment.strength=0.5,1.0": "versus launch -S augment.strength=0.5,1.0 -S models.hybrid.depth=1",
     "versus launch --status": "{}; dvc repro",
-    "make verify": "committed 'Results'; {}; another",
+    "versus launch --stop": "python -m tests.walk changed; versus launch & started; {}; ! wait $!",
+    "versus verify": "committed 'Results'; {}; another",
+    "versus verify .": "{}",
     "git stash": "committed 'Results'; {}",
     "dvc remote add --default store /mnt/shared/versus": "dvc remote add --default store $CLONE/../store",
     "dvc pull --run-cache": "committed 'Remote'; another; (cd ../another-clone; git pull --quiet; {}; dvc repro)",
@@ -71,12 +77,17 @@ def main() -> None:
         own |= {"train.warmup_epochs": 0, **{f"models.{name}.pretrained": False for name in models}}
         repo.change(Path(), own)
     elif sys.argv[1:] == ["changed"]:
-        repo.change(Path(), {"train.lr": 0.002})
+        settings = YAML(typ="safe").load(Path("params.yaml"))
+        repo.change(Path(), {"train.lr": settings["train"]["lr"] / 2})
     else:
+        began, limit = time.monotonic(), float(os.environ.get("LIMIT", "inf"))
         with tempfile.TemporaryDirectory() as scratch:
             clone = prepared(Path(scratch))
             for page in os.environ.get("PAGES", "").split() or PAGES:
-                follow(page, clone)
+                if time.monotonic() - began < limit:
+                    follow(page, clone)
+                else:
+                    print(f"{page}: no time is left", flush=True)
 
 
 def prepared(scratch: Path) -> Path:
@@ -147,7 +158,7 @@ def follow(page: str, clone: Path) -> None:
         )
     said = log.read_text(encoding="utf-8", errors="replace")
     print("\n".join(line for line in said.splitlines() if line.startswith("$ ")), flush=True)
-    assert done.returncode == 0, f"{page}: {done.returncode}\n{said[-6000:]}"
+    assert done.returncode == 0, f"{page}: {done.returncode}\n{said[-2500:]}"
     print(f"{page}: {time.monotonic() - began:.0f} s", flush=True)
 
 

@@ -1,0 +1,68 @@
+"""Run a study again as it is committed, each training with as many threads as it had, for `versus verify`.
+
+A CPU adds up in an order that depends on the number of threads. DVC does not look at that number, and `versus launch`
+divides the cores among its workers.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.stage import StageError
+
+SCRATCH = Path(".versus/verify")  # below the checkout's root: `committed` and `rerun`
+
+
+def rerun(study: Path) -> tuple[Path, Path]:
+    """The study's folder in a clone as committed, and in another in which it was run again.
+
+    A StageError where nothing is committed, or a command fails.
+    """
+    if not study.is_dir():
+        raise StageError(f"{study}: not a folder; give a study's, like studies/mine")
+    root, inside = (_git(study, "rev-parse", option).strip() for option in ("--show-toplevel", "--show-prefix"))
+    scratch = Path(root) / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name in ("committed", "rerun"):
+        _git(study, "clone", "--quiet", root, str(scratch / name))
+    committed, again = (scratch / name / inside for name in ("committed", "rerun"))
+    if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
+        raise StageError(f"{study}: no results are committed; run `dvc repro`, then `git add` and `git commit` them")
+    plan = list(steps(committed))
+    for threads, stages in plan:
+        print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
+        _repro(again, threads, stages)
+    return committed, again
+
+
+def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
+    """Numbers of threads and the stages to run with them, in order; no stages stand for all that are left."""
+    trained, evaluated = {}, {}
+    for path in sorted((committed / "reports/evaluations").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        trained[path.stem] = content["machine"]["threads"]
+        evaluated[path.stem] = content["cost"].get("cpu_threads", trained[path.stem])  # earlier versions do not say
+    counts = sorted({*trained.values(), *evaluated.values()})
+    for stage, threads in (("train", trained), ("evaluate", evaluated)) if len(counts) > 1 else ():
+        for count in counts:
+            if stages := [f"{stage}@{name}" for name in threads if threads[name] == count]:
+                yield count, stages
+    yield counts[-1], []
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"verify: git {arguments[0]} in {folder}: {' '.join(done.stderr.split())[-300:]}")
+    return done.stdout
+
+
+def _repro(folder: Path, threads: int, stages: list[str]) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(threads)}
+    if subprocess.run(["dvc", "repro", *stages], cwd=folder, env=environment, check=False).returncode:
+        raise StageError(f"verify: dvc repro failed in {folder}; what it said stands above")
