@@ -4,6 +4,7 @@ A command's module is imported when the command runs: torch takes seconds to imp
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -227,10 +228,10 @@ def verify(arguments: argparse.Namespace) -> None:
     from pipeline.rerun import rerun
     from pipeline.verify import verify
 
-    committed, again = arguments.committed, arguments.rerun
-    if again is None:
-        committed, again = rerun(committed)
-    if not verify(committed, again, arguments.tolerance):
+    given = contextlib.nullcontext((arguments.committed, arguments.rerun))
+    with given if arguments.rerun else rerun(arguments.committed) as (committed, again):
+        held = verify(committed, again, arguments.tolerance)
+    if not held:
         sys.exit(1)
 
 

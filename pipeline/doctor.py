@@ -89,8 +89,10 @@ def examine(pack: Pack) -> dict[str, Any]:
     """Everything that the report says of the data; numbers first, then the rows and names behind them."""
     exact = groups_of(digests(pack))
     thumbnails = np.concatenate([thumbnail(chunk) for chunk in pack.chunks()])  # (N, D), of length 1 or 0
-    equal = {frozenset(pair) for group in exact for pair in combinations(group, 2)}
-    near = [pair for pair in near_pairs(thumbnails) if frozenset(pair) not in equal]
+    first = np.arange(len(pack))  # of the images equal to one
+    for group in exact:
+        first[group] = group[0]
+    near = [(a, b) for a, b in near_pairs(thumbnails) if first[a] != first[b]]
     conflicts = [group for group in exact if len(set(pack.label[group])) > 1]
     blank = np.flatnonzero(~thumbnails.any(1))
     leaked = leaks(pack, exact)

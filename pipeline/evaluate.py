@@ -196,7 +196,8 @@ def mistakes(
 ) -> list[dict[str, str]]:
     """The surest mistake in either direction of the `pairs` of classes confused most, each as a PNG in base64."""
     both = np.tril(confusion + confusion.T, -1)  # (K, K)
-    ranked = [divmod(int(place), len(classes)) for place in np.argsort(-both, axis=None, kind="stable")[:pairs]]
+    order = np.argsort(-both, axis=None, kind="stable")[: min(pairs, np.count_nonzero(both))]
+    ranked = [divmod(int(place), len(classes)) for place in order]
     found = []
     for first, second in ranked:
         for actual, predicted in ((first, second), (second, first)):

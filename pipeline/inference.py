@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline import loader, networks
-from pipeline.stage import StageError
+from pipeline.stage import PassingError, StageError
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -116,4 +116,4 @@ def memory_remedy(remedy: str) -> Iterator[None]:
                     " choose false, or train.device: cpu"
                 ) from None
             raise
-        raise StageError(f"out of memory; {remedy}, and run again") from None
+        raise PassingError(f"out of memory; {remedy}, and run again") from None

@@ -326,12 +326,13 @@ def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]
 
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     first = models[0].evaluations[0]
-    images, threads, batch = len(models[0].actual), first["cost"]["cpu_threads"], first["cost"]["cpu_batch"]
+    images, batch = len(models[0].actual), first["cost"]["cpu_batch"]
+    threads = enumerated([str(n) for n in sorted({cost["cpu_threads"] for model in models for cost in model.costs})])
     timed = min(cost["cpu_images"] for model in models for cost in model.costs)
     n = len(models[0].evaluations)
     return (
         f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
-        f" ({first['machine']['processor']}; {threads} thread{'s' * (threads > 1)}), in float32, {batch} at a time"
+        f" ({first['machine']['processor']}; {threads} thread{'s' * (threads != '1')}), in float32, {batch} at a time"
         + (f"; reckoned from {timed:,} of them" if timed < images else "")
         + (f". Bars: means over {models[0].n}; dots: each." if n > 1 else "; n = 1 replicate.")
     )

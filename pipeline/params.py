@@ -201,7 +201,7 @@ class TorchvisionModel(_Model):
 
     family: Literal["torchvision"]
     backbone: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = {}  # passed to torchvision.models.get_model
 
 
 FAMILIES = {  # the members of Model

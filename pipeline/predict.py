@@ -109,16 +109,21 @@ def files(source: str) -> list[Path]:
     """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
     path = Path(source).expanduser()
     if path.is_dir():
-        images = [path / name for name in FolderTree(path).paths if name.lower().endswith(SUFFIXES)]
-        if not images:
+        if not (found := images(path)):
             raise StageError(f"{source}: no images in this folder ({', '.join(SUFFIXES)})")
-        return images
+        return found
     if path.exists():
         return [path]
-    matches = sorted(glob.glob(str(path), recursive=True))
-    if not matches:
-        raise StageError(f"{source}: no such file")
-    return [path for match in matches for path in files(match)]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    found = [path for match in matches for path in (images(match) if match.is_dir() else [match])]
+    if not found:
+        raise StageError(f"{source}: no images in these folders" if matches else f"{source}: no such file")
+    return found
+
+
+def images(folder: Path) -> list[Path]:
+    """The files of a folder and those below it that are named as images."""
+    return [folder / name for name in FolderTree(folder).paths if name.lower().endswith(SUFFIXES)]
 
 
 def read(path: Path, form: Packed) -> np.ndarray:

@@ -1,8 +1,9 @@
 """What killed and failed stages left behind, listed and removed on request: `versus prune --yes`.
 
 That is: states of trainings that nobody went on with, MLflow runs that ended as KILLED or FAILED, and files that a
-killed process was writing. Nothing that FINISHED is touched, nor the run of a training that can still be gone on with,
-nor what a living process has open. For results that no commit names, DVC has `dvc gc`.
+killed process was writing. Entries of DVC's run-cache that DVC was killed in the middle of go whatever their age: DVC
+stops at such a one ever after. Nothing that FINISHED is touched, nor the run of a training that can still be gone on
+with, nor what a living process has open. For results that no commit names, DVC has `dvc gc`.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pipeline import resume
 from pipeline.stage import home, remove, run, running, state_folder
 
 DAY = 86_400
+MAKING = 5.0  # seconds that DVC takes at most between an entry's folder and the entry
 WRITTEN = ("data", "models", "reports")  # folders of a study that its stages write into
 
 
@@ -48,7 +50,7 @@ def prune(days: float = 7, yes: bool = False) -> None:
         for one in tracking.broken_runs()
         if one.id not in resumable
     ]
-    leftovers = [*states, *old(runs, days), *old(partial_files(), days)]
+    leftovers = [*states, *old(runs, days), *old(partial_files(), days), *unfinished_entries()]
     if not leftovers:
         print(f"prune: nothing that is older than {days:g} days")
         return
@@ -93,6 +95,18 @@ def partial_files() -> list[Leftover]:
         for path in found
         if not running(path.name.split(".")[-2])
     ]
+
+
+def unfinished_entries() -> list[Leftover]:
+    """Folders of DVC's run-cache without an entry, unless they were made just now, in every study of this checkout."""
+    root = home()
+    folders = [path for place in (root, *root.glob("studies/*")) for path in place.glob(".dvc/cache/runs/*/*")]
+    found = [
+        Leftover(f"unfinished {path.relative_to(root)}", 0, age(path), path)
+        for path in folders
+        if path.is_dir() and not any(path.iterdir())
+    ]
+    return [left for left in found if left.age > MAKING]
 
 
 def age(path: Path) -> float:

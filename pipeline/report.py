@@ -6,7 +6,7 @@ images or weights here, so that a report can be rendered anew wherever reports/ 
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,14 @@ def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Trained], d
     return verdicts.table(tested_pairs, ranking(models), n, caption)
 
 
+LIMITS = {
+    "overconfidence": (-1.0, 1.0),
+    "temperature": (0.0, math.inf),
+    "log_loss": (0.0, math.inf),
+    "log_loss_scaled": (0.0, math.inf),
+}
+
+
 def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     """How far a model's probabilities can be believed; intervals over replicates where there are several."""
     right = model.predicted == model.actual  # (R, N)
@@ -265,7 +273,7 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     for name in ("temperature", "calibration_error_scaled", "log_loss", "log_loss_scaled"):
         if all(name in each for each in fitted):  # evaluations of earlier versions have none
             values[name] = [math.nan if each[name] is None else each[name] for each in fitted]
-    return over_replicates(values, ("overconfidence",))
+    return over_replicates(values, LIMITS)
 
 
 def calibration_table(
@@ -275,9 +283,12 @@ def calibration_table(
         f"{tested(models, data)}: {taken_over(models)}. ECE: expected calibration error,"
         f" {calibration.BINS} bins of equal width (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the"
         f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%}"
-        " coverage: of the images that the model is surest of. Scaled: with the logits divided by the temperature that"
-        " has the least log loss on validation images."
+        " coverage: of the images that the model is surest of."
     )
+    if any("temperature" in each for each in scores.values()):
+        caption += (
+            " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
+        )
     return tables.calibration(scores, caption)
 
 
@@ -293,7 +304,7 @@ def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> table
             values[name] = [evaluation["scores"][name] for evaluation in model.evaluations]
             values[f"{name}_on_test"] = [each["chosen_on_test"][name]["score"] for each in every]
             values[f"{name}_gap"] = [each["gap"][name] for each in every]
-        lines[model.name] = over_replicates(values, ())
+        lines[model.name] = over_replicates(values)
     if not lines:
         return None
     caption = (
@@ -309,14 +320,18 @@ def taken_over(models: Sequence[Trained]) -> str:
     return f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
 
 
-def over_replicates(values: Mapping[str, Sequence[float]], signed: Collection[str]) -> dict[str, stats.Interval]:
-    """Means with intervals over replicates, where there are several; `signed` names may be negative."""
-    return {
-        name: stats.over_replicates(found, lowest=-1.0 if name in signed else 0.0)
-        if len(found) > 1
-        else stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
-        for name, found in values.items()
-    }
+def over_replicates(
+    values: Mapping[str, Sequence[float]], limits: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, stats.Interval]:
+    """Means with intervals over replicates, where there are several, clipped to [0, 1] or a name's own `limits`."""
+    intervals = {}
+    for name, found in values.items():
+        lowest, highest = (limits or {}).get(name, (0.0, 1.0))
+        if len(found) > 1:
+            intervals[name] = stats.over_replicates(found, highest=highest, lowest=lowest)
+        else:
+            intervals[name] = stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
+    return intervals
 
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:

@@ -4,6 +4,7 @@ A CPU adds up in an order that depends on the number of threads. DVC does not lo
 divides the cores among its workers.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,31 +13,34 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.stage import StageError
+from pipeline.stage import StageError, locked
 
-SCRATCH = Path(".versus/verify")  # below the checkout's root: `committed` and `rerun`
+SCRATCH = Path(".versus/verify")  # below the checkout's root: for each study `committed` and `rerun`
 
 
-def rerun(study: Path) -> tuple[Path, Path]:
+@contextlib.contextmanager
+def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
     """The study's folder in a clone as committed, and in another in which it was run again.
 
-    A StageError where nothing is committed, or a command fails.
+    Nothing is taken from a cache of DVC's that other clones share. One study is run again once at a time. A StageError
+    where nothing is committed, or a command fails.
     """
     if not study.is_dir():
         raise StageError(f"{study}: not a folder; give a study's, like studies/mine")
     root, inside = (_git(study, "rev-parse", option).strip() for option in ("--show-toplevel", "--show-prefix"))
-    scratch = Path(root) / SCRATCH
-    shutil.rmtree(scratch, ignore_errors=True)
-    for name in ("committed", "rerun"):
-        _git(study, "clone", "--quiet", root, str(scratch / name))
-    committed, again = (scratch / name / inside for name in ("committed", "rerun"))
-    if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
-        raise StageError(f"{study}: no results are committed; run `dvc repro`, then `git add` and `git commit` them")
-    plan = list(steps(committed))
-    for threads, stages in plan:
-        print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
-        _repro(again, threads, stages)
-    return committed, again
+    scratch = Path(root) / SCRATCH / (inside.strip("/").replace("/", "-") or "root")
+    with locked(f"verify-{scratch.name}", "this study is being run again in another process; waiting"):
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        for name in ("committed", "rerun"):
+            _git(study, "clone", "--quiet", root, str(scratch / name))
+        committed, again = (scratch / name / inside for name in ("committed", "rerun"))
+        if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
+            raise StageError(f"{study}: no results are committed; `dvc repro`, then `git add` and `git commit` them")
+        for threads, stages in steps(committed):
+            print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
+            _repro(again, threads, stages)
+        yield committed, again
 
 
 def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
@@ -64,5 +68,6 @@ def _git(folder: Path, *arguments: str) -> str:
 def _repro(folder: Path, threads: int, stages: list[str]) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(threads)}
-    if subprocess.run(["dvc", "repro", *stages], cwd=folder, env=environment, check=False).returncode:
+    command = ["dvc", "repro", "--no-run-cache", *stages]
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
         raise StageError(f"verify: dvc repro failed in {folder}; what it said stands above")

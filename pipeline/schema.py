@@ -80,9 +80,11 @@ def reference(content: dict[str, Any]) -> str:
 
 def _heading(name: str) -> str:
     """TimmModel -> `models`, family timm"""
-    if name.endswith("Model"):
-        return f"`models.<name>`, family `{name.removesuffix('Model').lower()}`"
+    families = {model.__name__: family for family, model in params.FAMILIES.items()}
+    if name in families:
+        return f"`models.<name>`, family `{families[name]}`"
     places = {"Pipeline": "augment.light`, `augment.strong", "Published": "published", "PublishedRow": "published.rows"}
+    places["Weights"] = "models.<name>.pretrained"
     return f"`{places.get(name, name.lower())}`"
 
 

@@ -18,10 +18,15 @@ FULL = (  # as Python, torch's two writers, numpy and SQLite say it
     "No space left|File too large|Disk quota exceeded|iostream error|inline_container|requested and \\d+ written"
     "|disk is full"
 )
+PASSING = 75  # the exit status for what may pass, as sysexits.h has it
 
 
 class StageError(Exception):
     """A fault that the user can mend; its text says what was found and what to do."""
+
+
+class PassingError(StageError):
+    """What may be over by itself: a store that is away, memory that others use. `versus launch` tries again."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,7 +49,7 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         if os.environ.get("VERSUS_DEBUG"):
             raise
         print(f"versus: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(PASSING if isinstance(error, PassingError) else 1)
     except KeyboardInterrupt as interrupt:
         word, status = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
         print(

@@ -8,6 +8,7 @@ is a registered model, named as the study, with the alias `champion`. MLFLOW_TRA
 """
 
 import contextlib
+import getpass
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 
-from pipeline.stage import StageError, commit, home, study, uncommitted, whole
+from pipeline.stage import PassingError, StageError, commit, home, study, uncommitted, whole
 
 CHAMPION = "champion"
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
@@ -207,7 +208,7 @@ class Run:
             self.client.update_registered_model(name, _about_champion(name, evaluation))
             versions: list[ModelVersion] = list(self.client.search_model_versions(f"name = '{name}'"))
             holder = self.client.get_registered_model(name).aliases.get(CHAMPION)  # a search tells no aliases
-            present = next((each for each in versions if each.version == int(holder or 0)), None)
+            present = next((each for each in versions if str(each.version) == str(holder)), None)  # a server's: text
             if present is not None and not _takes_over(tags, present.tags):
                 return
             same = next((each for each in versions if each.tags.get("versus.key") == key), None)
@@ -336,7 +337,7 @@ def reachable() -> Iterator[None]:
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
         reason = " ".join(str(error).split())
         short = f"{reason[:200]}..." if len(reason) > 200 else reason
-        raise StageError(
+        raise PassingError(
             f"the MLflow store {store_uri()} does not answer ({short}); see that it is up, has space and is not locked"
             " (MLFLOW_TRACKING_URI names another), and run `dvc repro` again: nothing that was finished is lost"
         ) from error
@@ -409,16 +410,21 @@ class Broken:
 
 
 def broken_runs() -> list[Broken]:
-    """Every study's runs that did not finish, those first closed whose process is gone."""
+    """Every study's runs that did not finish, those first closed whose process is gone.
+
+    Of a store that others may use too, only what this user's stages left on this machine.
+    """
     if not GIVEN and not (home() / "mlflow.db").exists():
         return []
     with reachable():
         client, _ = _connect()
+        mine = f" and tags.`versus.host` = '{socket.gethostname()}' and tags.`mlflow.user` = '{getpass.getuser()}'"
         found = []
         for experiment in client.search_experiments():
             _close_orphans(client, experiment.experiment_id)
             for status in ("KILLED", "FAILED"):
-                for run in client.search_runs([experiment.experiment_id], f"attributes.status = '{status}'"):
+                query = f"attributes.status = '{status}'{mine if GIVEN else ''}"
+                for run in client.search_runs([experiment.experiment_id], query):
                     place = url2pathname(urlparse(run.info.artifact_uri).path)
                     size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
                     ended = (run.info.end_time or run.info.start_time) / 1000

@@ -82,8 +82,9 @@ def report(folder: Path, name: str, **changes: Any) -> None:
 def versions(store: mlflow.MlflowClient) -> dict[str, bool]:
     """Replicate -> whether it is the champion."""
     found = sorted(store.search_model_versions(f"name = '{NAME}'"), key=lambda each: each.version)
-    champion = store.get_model_version_by_alias(NAME, "champion").version
-    return {f"{each.tags['versus.model']}-{each.tags['versus.replicate']}": each.version == champion for each in found}
+    champion = str(store.get_model_version_by_alias(NAME, "champion").version)
+    names = [f"{each.tags['versus.model']}-{each.tags['versus.replicate']}" for each in found]
+    return {name: str(each.version) == champion for name, each in zip(names, found, strict=True)}
 
 
 def png(image: np.ndarray) -> bytes:
@@ -151,9 +152,19 @@ def test_the_study_as_it_stands_names_its_own_best_and_an_older_one_is_found_aga
     assert versions(store) == {"tiny-0": True, "tiny-1": False}
 
 
+@pytest.mark.parametrize("kind", [int, str])  # as a data base and as a server give versions
 def test_an_experiment_takes_the_alias_only_by_a_higher_validation_score_on_the_same_images(
-    home: Path, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+    home: Path, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, kind: type
 ) -> None:
+    real = mlflow.MlflowClient.search_model_versions
+
+    def told(self: mlflow.MlflowClient, query: str) -> list[Any]:
+        found = list(real(self, query))
+        for each in found:
+            each._version = kind(each.version)
+        return found
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_model_versions", told)
     report(home, "tiny-0", val_macro_f1=0.9)
     monkeypatch.setenv("DVC_EXP_NAME", "rusty-gate")
     report(home, "tiny-1", val_macro_f1=0.9)

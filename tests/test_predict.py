@@ -152,6 +152,12 @@ def test_a_glob_means_what_it_matches_and_the_images_of_folders_that_it_matches(
     assert names(pictures / "?.png") == ["b.png"]
     assert names(pictures / "**/*.png") == ["[odd].png", "b.png", "c.png"]
     assert names(pictures / "d*") == ["c.png"]
+    (pictures / "empty").mkdir()
+    (pictures / "gone.png").symlink_to("removed.png")
+    assert names(pictures / "[beg]*") == ["b.png", "gone.png"], "folders without images, and links to nothing"
+    assert names(pictures / "gone.png") == ["gone.png"]
+    with pytest.raises(StageError, match="no images in these folders"):
+        predict.files(str(pictures / "empt*"))
 
 
 def test_a_files_name_means_that_file_also_where_it_looks_like_a_glob_or_like_no_image(pictures: Path) -> None:

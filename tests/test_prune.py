@@ -116,3 +116,34 @@ def test_runs_that_failed_go_and_those_that_finished_or_can_be_gone_on_with_stay
     assert statuses(home) == {"report": "FINISHED", "cnn-0": "KILLED"}
     artifacts = {path.name for path in (home / "mlartifacts").rglob("*") if path.is_file()}
     assert artifacts - {"uncommitted.patch"} == {"table.csv"}
+
+
+def test_of_a_store_that_others_use_only_what_ones_own_stages_left_here_is_listed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="mine"), tracking.report_run():
+        raise ValueError("mine")
+    store = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = store.create_experiment("another project")
+    names = ["report", "of others"]
+    for tags in ({}, {"versus.host": "elsewhere"}):
+        run = store.create_run(experiment, tags=tags, run_name=names[1])
+        store.set_terminated(run.info.run_id, status="FAILED")
+    assert sorted(one.name for one in tracking.broken_runs()) == sorted([*names, names[1]])
+    monkeypatch.setattr(tracking, "GIVEN", f"sqlite:///{home / 'mlflow.db'}")
+    assert [one.name for one in tracking.broken_runs()] == names[:1]
+
+
+def test_an_entry_of_the_run_cache_that_dvc_was_killed_in_the_middle_of_goes_whatever_its_age(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = trees.put(home / "studies/mine/.dvc/cache/runs/ab/abcd/1234", b"cmd: x")
+    half = home / "studies/mine/.dvc/cache/runs/ab/abce"
+    half.mkdir()
+    prune.prune(yes=True)
+    assert half.exists(), "it may be in the making"
+    monkeypatch.setattr(prune, "MAKING", 0.0)
+    prune.prune(yes=True)
+    assert "unfinished studies/mine/.dvc/cache/runs/ab/abce" in capsys.readouterr().out
+    assert whole.exists()
+    assert not half.exists()

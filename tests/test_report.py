@@ -484,6 +484,8 @@ def test_calibration_after_the_temperature_stands_beside_the_raw(
     for path in Path("reports/evaluations").glob("*.json"):
         evaluation = json.loads(path.read_text())
         values = {"temperature": 1.5, "calibration_error_scaled": 0.0123, "log_loss": 0.5, "log_loss_scaled": None}
+        if path.stem.startswith("cnn"):
+            values |= {"temperature": 2.5 + evaluation["replicate"] / 100, "log_loss": 1.25}
         path.write_text(json.dumps({**evaluation, "calibration": values}))
     report.main()
     head, *rows = Path("reports/tables/calibration.md").read_text().splitlines()[2:]
@@ -495,6 +497,11 @@ def test_calibration_after_the_temperature_stands_beside_the_raw(
     ]
     cells = [cell.strip() for cell in rows[-1].strip("|").split("|")]
     assert (cells[5].split()[0], cells[7], cells[8].split()[0]) == ("0.0123", "–", "1.5000")
+    frame = pd.read_csv("reports/tables/calibration.csv").set_index("model")
+    low, mean, high = frame.loc["cnn", ["temperature_low", "temperature", "temperature_high"]]
+    assert 2 < low < mean < high, "scores end at 1, temperatures do not"
+    assert frame.loc["cnn", ["log_loss_low", "log_loss_high"]].to_list() == [1.25, 1.25]
+    assert "Scaled: with the logits" in Path("reports/tables/calibration.md").read_text()
 
 
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ stages:
   train:
     matrix:
       key: [cnn-0, cnn-1, vit-0]
-    cmd: mkdir -p models; echo $OMP_NUM_THREADS > models/${item.key}
+    cmd: mkdir -p models; echo ${item.key} >> ran; echo $OMP_NUM_THREADS > models/${item.key}
     outs:
       - models/${item.key}
   evaluate:
@@ -200,19 +200,23 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
     repo.commit(study.parent.parent)
     for name, value in repo.user().items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StageError, match="no results are committed; run `dvc repro`, then `git add`"):
-        run_again(study)
+    with pytest.raises(StageError, match="no results are committed; `dvc repro`, then `git add`"), run_again(study):
+        pass
 
     repo.call(study, "dvc", "repro", "train@vit-0", OMP_NUM_THREADS="3")
     repo.call(study, "dvc", "repro", "evaluate@cnn-1", OMP_NUM_THREADS="1")
     repo.call(study, "dvc", "repro", OMP_NUM_THREADS="2")
     repo.commit(study.parent.parent)
     (study / "reports/evaluations/cnn-0.json").write_text("{}")  # not committed: of no account
-    committed, again = run_again(study)
-    assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2)}
-    assert threads(again) == threads(committed)
-    assert (again / "reports/report").exists()
-    assert repo.ran(repo.call(again, "dvc", "repro", OMP_NUM_THREADS="5")) == []
+    (tmp_path / "config").write_text(f"[cache]\n    dir = {study / '.dvc/cache'}\n")  # which all clones share
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path))
+    with run_again(study) as (committed, again):
+        assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2)}
+        assert threads(again) == threads(committed)
+        assert (again / "reports/report").exists()
+        ran = (again / "ran").read_text().removeprefix((committed / "ran").read_text())
+        assert ran.split() == ["cnn-1", "cnn-0", "vit-0"], "taken from no cache"
+        assert repo.ran(repo.call(again, "dvc", "repro", OMP_NUM_THREADS="5")) == []
 
 
 def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed: Path) -> None:
@@ -220,7 +224,9 @@ def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed:
 
 
 def test_where_there_is_no_study_or_no_git_the_line_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="studies/none: not a folder; give a study's"):
-        run_again(Path("studies/none"))
-    with pytest.raises(StageError, match=r"verify: git rev-parse in .*not a git repository"):
-        run_again(tmp_path)
+    for study, said in (
+        (Path("studies/none"), "studies/none: not a folder; give a study's"),
+        (tmp_path, "verify: git rev-parse in .*not a git repository"),
+    ):
+        with pytest.raises(StageError, match=said), run_again(study):
+            pass

@@ -20,12 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import psutil
 
+from pipeline import prune
 from tests import repo
 
 EPOCHS = 6
@@ -40,7 +42,7 @@ SETTINGS = {
     "models": {"tiny": MODEL},
 }
 TIMED = ("seconds", "started", "images_per_second", "mlflow_run")  # of run.json: when, not what
-DAMAGED = ("corrupted", "is invalid")  # what DVC says of a file of its own that it was killed in the middle of writing
+DAMAGED = ("corrupted", "is invalid", "not 'NoneType'")  # what DVC says where it was killed in the middle of writing
 
 
 def study(folder: Path) -> Path:
@@ -83,11 +85,15 @@ def kill(process: subprocess.Popen, whom: str) -> str:
 
 def mend(folder: Path, output: str) -> bool:
     """Where DVC was killed while it wrote a file of its own: what docs/trust.md says one does then."""
-    if not any(word in output for word in DAMAGED):
-        return False
-    for name in ("dvc.lock", ".dvc/tmp/rwlock"):
-        (folder / name).unlink(missing_ok=True)
-    return True
+    said = [word for word in DAMAGED if word in output]
+    if "not 'NoneType'" in said:
+        time.sleep(prune.MAKING)
+        removed = repo.call(folder, sys.executable, "-m", "pipeline.prune", "--yes")
+        assert "unfinished .dvc/cache/runs" in removed, output
+    elif said:
+        for name in ("dvc.lock", ".dvc/tmp/rwlock"):
+            (folder / name).unlink(missing_ok=True)
+    return bool(said)
 
 
 def fresh(folder: Path) -> None:
@@ -110,12 +116,17 @@ def cycle(folder: Path, chance: random.Random, kills: int, longest: float, found
             except BaseException:
                 kill(process, "both")
                 raise
-            if process.poll() is None:
+            killed = process.poll() is None
+            if killed:
                 whom = chance.choice(("stage", "dvc", "both"))
-                found[f"{kill(process, whom)}, {whom}"] += 1
+                place = f"{kill(process, whom)}, {whom}"
+                found[place] += 1
                 found["kills"] += 1
-                continue
-        said = log.read_text()
+        said = log.read_text(errors="replace")  # a process that lives on writes here too
+        with (folder / "outputs.txt").open("a") as file:
+            file.write(f"{said}\n== {f'killed: {place}' if killed else 'ended'} at {time.time():.1f}\n")
+        if killed:
+            continue
         if process.returncode and mend(folder, said):
             found["DVC's own file damaged"] += 1
             return cycle(folder, chance, max(remaining - 1, 0), longest, found)
@@ -148,7 +159,8 @@ def check(folder: Path, reference: dict[str, bytes], cycles: int) -> None:
     runs = list(store.search_runs([experiment.experiment_id], max_results=10_000))
     assert not [run.info.run_name for run in runs if run.info.status == "RUNNING"]
     trainings = [run for run in runs if run.data.tags["versus.stage"] == "train"]
-    assert [run.info.status for run in trainings] == ["FINISHED"] * cycles
+    told = [f"{run.info.run_id} {run.info.status} from {run.info.start_time}: {run.data.tags}" for run in trainings]
+    assert [run.info.status for run in trainings] == ["FINISHED"] * cycles, "\n".join(told)
     for run in trainings:
         for metric in ("train_loss", "val_macro_f1"):
             points = store.get_metric_history(run.info.run_id, metric)
@@ -205,8 +217,8 @@ def main() -> None:
     limit = float(os.environ.get("LIMIT", "inf"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chance, found, began = random.Random(seed), Counter(), time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = study(Path(scratch))
+    with left_if_it_fails() as folder:
+        study(folder)
         reference, seconds = uninterrupted(folder, found)
         cycles, ended = 1, "all kills done"
         while found["kills"] < kills:
@@ -232,6 +244,21 @@ def main() -> None:
     if os.environ.get("AT_ONCE", "1") != "0":
         with tempfile.TemporaryDirectory() as scratch:
             tell({**result, "at_once": at_once(study(Path(scratch)))})
+
+
+@contextlib.contextmanager
+def left_if_it_fails() -> Iterator[Path]:
+    """A scratch folder; of a failure it stays, with all that was printed in outputs.txt."""
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    try:
+        yield folder
+    except AssertionError:
+        print(f"see {folder}", file=sys.stderr)
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
 
 
 def tell(result: dict[str, Any]) -> None:

@@ -53,7 +53,6 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "dvc exp run --queue -S models.hybrid.depth=1,2,4": "{}; first_two",  # of six experiments, for the time
     "dvc queue start": "{}; queue_done",
     "cd studies/mine": "{}; python -m tests.walk own",
-    "versus estimate": "dvc repro split; {}",
     "versus launch": "python -m tests.walk changed; {}",
     "versus launch --workers 2": "cd $CLONE; committed 'Results'; python -m tests.walk changed; {}",
     "versus launch -S augment.strength=0.5,1.0": "versus launch -S augment.strength=0.5,1.0 -S models.hybrid.depth=1",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.launch import copies, local
-from pipeline.stage import StageError, whole, write_json
+from pipeline.stage import PASSING, StageError, whole, write_json
 
 RESULT, LOG, STARTED = "result.json", "log", "started.json"
 
@@ -67,9 +67,10 @@ def judge(text: str) -> tuple[str, str]:
     """Whether a log says that a stage found a fault, or that something died, and the line that says it."""
     lines = [line for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("versus: ")]
-    ended = any(line.rstrip().endswith("exited with 1") for line in lines)
-    if said and ended and not any(line.startswith("Traceback ") for line in lines):
-        return "fault", said[-1].removeprefix("versus: ")
+    raised = any(line.startswith("Traceback ") for line in lines)
+    for status, outcome in ((1, "fault"), (PASSING, "died")):
+        if said and not raised and any(line.rstrip().endswith(f"exited with {status}") for line in lines):
+            return outcome, said[-1].removeprefix("versus: ")
     return "died", next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
 
 

@@ -6,10 +6,12 @@ a folder for each job with its log.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +25,8 @@ from pipeline import params
 from pipeline.launch import copies, executor, plan
 from pipeline.launch.job import LOG, RESULT, STARTED
 from pipeline.stage import StageError, checkout, original, study, whole, write_json
+
+LAUNCHER = "pid"  # the launcher's, and its host
 
 
 @dataclasses.dataclass
@@ -64,7 +68,7 @@ def launch(
         "slurm": {**asked.slurm, **(resources or {})},
         "devices": max(given.model_train(name).devices for name in given.models),
     }
-    ref = f"refs/versus/{study()}"
+    ref = reference(study())
     with _alone(folder), _ends_by_signals():
         executed = executor.named(on, folder / "submitit", settings)
         _end_leftovers(folder, settings)
@@ -83,6 +87,11 @@ def launch(
             _finish(experiment, through_remote, finish)
         for experiment in experiments:  # logs stay until the next launch
             shutil.rmtree(folder / experiment.name / "clone", ignore_errors=True)
+
+
+def reference(name: str) -> str:
+    """The git reference of a study's launch: its name may have spaces, which git refuses there."""
+    return f"refs/versus/{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def place() -> Path:
@@ -106,7 +115,7 @@ def _alone(folder: Path) -> Iterator[None]:
             "launch: this study is being launched already; `versus launch --status` shows it, --stop ends it"
         ) from None
     try:
-        (folder / "pid").write_text(str(os.getpid()))
+        (folder / LAUNCHER).write_text(f"{os.getpid()} {socket.gethostname()}")
         yield
     finally:
         lock.release()
@@ -366,7 +375,10 @@ def stop() -> None:
     folder = place()
     if not running(folder):
         raise StageError("launch: no launch of this study is running")
-    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    pid, host = (folder / LAUNCHER).read_text(encoding="utf-8").split()
+    if host != socket.gethostname():
+        raise StageError(f"launch: the launch of this study runs on {host}; stop it there")
+    os.kill(int(pid), signal.SIGTERM)
     while running(folder):
         time.sleep(0.2)
     print("launch: stopped")

@@ -64,9 +64,9 @@ def slots(workers: int | None, devices: int, gpus: Sequence[str], cores: Sequenc
     count = workers or (len(groups) if gpus else max(1, len(cores) // (2 * devices)))
     if count > len(cores):
         raise StageError(f"launch: {count} workers on {len(cores)} cores; ask for --workers {len(cores)} or fewer")
-    edges = [round(index * len(cores) / count) for index in range(count + 1)]
+    share = len(cores) // count
     return [
-        Slot(groups[index % len(groups)] if gpus else (), tuple(cores[edges[index] : edges[index + 1]]))
+        Slot(groups[index % len(groups)] if gpus else (), tuple(cores[index * share : (index + 1) * share]))
         for index in range(count)
     ]
 

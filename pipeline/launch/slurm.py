@@ -4,6 +4,8 @@ What came of a job is in its folder, on a file system that all nodes see; squeue
 no accounting database is needed.
 """
 
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -28,11 +30,11 @@ def open(folder: Path, settings: Mapping[str, Any]) -> "Slurm":  # noqa: A001
     executor = submitit.SlurmExecutor(folder)
     options = {key.replace("_", "-"): value for key, value in settings["slurm"].items()}
     executor.update_parameters(
-        job_name=settings["name"],
+        job_name=re.sub(r"\s+", "-", settings["name"]),
         time=None,  # the partition's own limit, unless an option says more
         use_srun=False,
         stderr_to_stdout=True,
-        setup=[f"export PYTHONPATH={source()}"],
+        setup=[f"export PYTHONPATH={shlex.quote(str(source()))}"],
         array_parallelism=settings["workers"] or 1000,
         additional_parameters=options,
     )

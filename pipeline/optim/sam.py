@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
 @contextlib.contextmanager
@@ -19,17 +20,19 @@ def at_worst_neighbour(network: nn.Module, rho: float) -> Iterator[None]:
     gradients: list[Tensor] = [parameter.grad for parameter in parameters]  # type: ignore[misc]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     scale = rho / (norm + 1e-12)
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [module.momentum for module in norms]
+    running = [buffer for module in network.modules() if isinstance(module, BatchNorm) for buffer in statistics(module)]
+    kept = [buffer.clone() for buffer in running]
     with torch.no_grad():
         torch._foreach_add_(parameters, list(torch._foreach_mul(gradients, scale)))
-    for module in norms:
-        module.momentum = 0.0
     network.zero_grad(set_to_none=True)
     try:
         yield
     finally:
-        for module, momentum in zip(norms, momenta, strict=True):
-            module.momentum = momentum
         with torch.no_grad():
             torch._foreach_copy_(parameters, weights)
+            if running:  # whatever the neighbour's are: NaN where a float16 gradient overflowed
+                torch._foreach_copy_(running, kept)
+
+
+def statistics(module: BatchNorm) -> list[Tensor]:
+    return [buffer for buffer in (module.running_mean, module.running_var) if buffer is not None]
