@@ -37,6 +37,8 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
         committed, again = (scratch / name / inside for name in ("committed", "rerun"))
         if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
             raise StageError(f"{study}: no results are committed; `dvc repro`, then `git add` and `git commit` them")
+        (again / "dvc.lock").unlink()  # nothing that is committed is taken for granted
+        shutil.rmtree(again / "reports")
         for threads, stages in steps(committed):
             print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
             _repro(again, threads, stages)
