@@ -285,7 +285,7 @@ def calibration_table(
         f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%}"
         " coverage: of the images that the model is surest of."
     )
-    if any("temperature" in each for each in scores.values()):
+    if all("temperature" in each for each in scores.values()):
         caption += (
             " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
         )
