@@ -164,7 +164,8 @@ stages:
     matrix:
       key: [cnn-0, cnn-1, vit-0]
     cmd: >-
-      mkdir -p reports/evaluations; echo ${item.key}-test >> ran; echo '{"machine":{"threads":'$(cat models/${item.key})'},
+      mkdir -p reports/evaluations; echo ${item.key}-test >> ran;
+      echo '{"machine":{"threads":'$(cat models/${item.key})'},
       "cost":{"cpu_threads":'$OMP_NUM_THREADS'}}' > reports/evaluations/${item.key}.json
     deps:
       - models/${item.key}
