@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from pipeline import prune, resume, tracking
-from tests import trees
+from tests import repo, trees
 from tests.test_tracking import statuses
 
 OLD = time.time() - 30 * prune.DAY
@@ -147,3 +147,21 @@ def test_an_entry_of_the_run_cache_that_dvc_was_killed_in_the_middle_of_goes_wha
     assert "unfinished studies/mine/.dvc/cache/runs/ab/abce" in capsys.readouterr().out
     assert whole.exists()
     assert not half.exists()
+
+
+def test_dvc_goes_on_after_an_entry_that_it_was_killed_in_the_middle_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / ".dvc").rmdir()
+    repo.call(home, "git", "init", "--quiet")
+    repo.call(home, "dvc", "init", "--quiet")
+    (home / "dvc.yaml").write_text("stages:\n  a:\n    cmd: echo 1 > b\n    deps: [params.yaml]\n    outs: [b]\n")
+    repo.call(home, "dvc", "repro")
+    (entry,) = (path for path in home.glob(".dvc/cache/runs/*/*/*") if path.is_file())
+    for path in (entry, home / "dvc.lock", home / "b"):
+        path.unlink()
+    assert "not 'NoneType'" in repo.call(home, "dvc", "repro", fails=True), "else DVC has mended it: prune need not"
+    monkeypatch.setattr(prune, "MAKING", 0.0)
+    prune.prune(yes=True)
+    assert "unfinished .dvc/cache/runs" in capsys.readouterr().out
+    assert repo.ran(repo.call(home, "dvc", "repro")) == ["a"]
