@@ -141,6 +141,39 @@ def test_a_fault_that_the_user_has_to_mend_is_told_from_a_death() -> None:
     assert job.judge("") == ("died", "")
 
 
+STAGES = """\
+stages:
+  train:
+    matrix:
+      key: [cnn-0, vit-0]
+    cmd: cp settings ${item.key}
+    deps: [settings]
+    outs: ["${item.key}"]
+"""
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC's
+def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point's copy of the checkout is not the folder that the launch was started in."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "dvc.yaml").write_text(STAGES)
+    (study / "settings").write_text("1")
+    repo.call(study, "git", "init", "--quiet")
+    repo.call(study, "dvc", "init", "--quiet")
+    repo.call(study, "dvc", "repro", "train@cnn-0")
+    for name in ("dvc.lock", "cnn-0"):
+        (study / name).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with plan.opened(study) as opened:
+        missing = plan.to_run(opened, plan.plan(opened).groups)
+    assert [group.key for group in missing] == ["vit-0"]
+    assert Path.cwd() == tmp_path / "elsewhere"
+
+
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:
     for name in ("my faces", "émotions", "x.lock"):
         subprocess.run(["git", "check-ref-format", launcher.reference(name)], check=True)

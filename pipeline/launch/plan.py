@@ -28,16 +28,13 @@ class Plan:
 
 @contextlib.contextmanager
 def opened(study: Path) -> Iterator[Any]:
-    """DVC's repository in a study's folder; its faults in one line."""
+    """DVC's repository in a study's folder, which is the current one meanwhile; its faults in one line."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        repo = Repo(str(study))
-        try:
+        with contextlib.chdir(study), contextlib.closing(Repo()) as repo:  # some of DVC's paths start where one stands
             yield repo
-        finally:
-            repo.close()
     except DvcException as error:
         raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
 
