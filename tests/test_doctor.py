@@ -62,14 +62,14 @@ def test_equal_pixels_under_two_labels_are_a_conflict_and_under_one_are_none() -
     assert [image["label"] for image in found["conflicts"][0]] == [0, 1]
 
 
-def test_thousands_of_copies_of_one_image_take_no_more_memory_than_as_many_others() -> None:
-    copies = np.repeat(noise(1, 8), 4000, axis=0)
+def test_many_copies_of_one_image_take_no_more_memory_than_as_many_others() -> None:
+    copies = np.repeat(noise(1, 8), 1500, axis=0)
     tracemalloc.start()
     found = doctor.examine(pack(copies, noise(4, 8), noise(4, 8)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (found["duplicate_images"], found["near_pairs"]) == (3999, 0)
-    assert peak < 100e6  # its eight million pairs would take 2 GB
+    assert (found["duplicate_images"], found["near_pairs"]) == (1499, 0)
+    assert peak < 100e6  # its million pairs would take 280 MB
 
 
 @pytest.mark.parametrize("change", ["brighter", "noisier", "jpeg"])
