@@ -88,7 +88,7 @@ def trainings() -> list[Leftover]:
 def partial_files() -> list[Leftover]:
     """Files and folders that a process was writing when it was killed, in every study of this checkout."""
     root = home()
-    places = [state_folder(), *(study / name for study in (root, *root.glob("studies/*")) for name in WRITTEN)]
+    places = [state_folder(), *(study / name for study in studies() for name in WRITTEN)]
     found = [path for place in places for path in place.rglob(".*.part")]
     return [
         Leftover(f"half-written {path.relative_to(root)}", resume.size(path), age(path), path)
@@ -97,10 +97,15 @@ def partial_files() -> list[Leftover]:
     ]
 
 
+def studies() -> list[Path]:
+    """The folders of this checkout's studies."""
+    return [home(), *home().glob("studies/*")]
+
+
 def unfinished_entries() -> list[Leftover]:
     """Folders of DVC's run-cache without an entry, unless they were made just now, in every study of this checkout."""
     root = home()
-    folders = [path for place in (root, *root.glob("studies/*")) for path in place.glob(".dvc/cache/runs/*/*")]
+    folders = [path for study in studies() for path in study.glob(".dvc/cache/runs/*/*")]
     found = [
         Leftover(f"unfinished {path.relative_to(root)}", 0, age(path), path)
         for path in folders

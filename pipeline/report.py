@@ -251,14 +251,6 @@ def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Trained], d
     return verdicts.table(tested_pairs, ranking(models), n, caption)
 
 
-LIMITS = {
-    "overconfidence": (-1.0, 1.0),
-    "temperature": (0.0, math.inf),
-    "log_loss": (0.0, math.inf),
-    "log_loss_scaled": (0.0, math.inf),
-}
-
-
 def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     """How far a model's probabilities can be believed; intervals over replicates where there are several."""
     right = model.predicted == model.actual  # (R, N)
@@ -273,7 +265,7 @@ def calibration_scores(model: Trained) -> dict[str, stats.Interval]:
     for name in ("temperature", "calibration_error_scaled", "log_loss", "log_loss_scaled"):
         if all(name in each for each in fitted):  # evaluations of earlier versions have none
             values[name] = [math.nan if each[name] is None else each[name] for each in fitted]
-    return over_replicates(values, LIMITS)
+    return over_replicates(values)
 
 
 def calibration_table(
@@ -320,18 +312,22 @@ def taken_over(models: Sequence[Trained]) -> str:
     return f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
 
 
-def over_replicates(
-    values: Mapping[str, Sequence[float]], limits: Mapping[str, tuple[float, float]] | None = None
-) -> dict[str, stats.Interval]:
-    """Means with intervals over replicates, where there are several, clipped to [0, 1] or a name's own `limits`."""
-    intervals = {}
-    for name, found in values.items():
-        lowest, highest = (limits or {}).get(name, (0.0, 1.0))
-        if len(found) > 1:
-            intervals[name] = stats.over_replicates(found, highest=highest, lowest=lowest)
-        else:
-            intervals[name] = stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
-    return intervals
+LIMITS = {  # of what is not from 0 to 1
+    "overconfidence": {"lowest": -1.0},
+    "temperature": {"highest": math.inf},
+    "log_loss": {"highest": math.inf},
+    "log_loss_scaled": {"highest": math.inf},
+}
+
+
+def over_replicates(values: Mapping[str, Sequence[float]]) -> dict[str, stats.Interval]:
+    """Means with intervals over replicates, where there are several, clipped to what a value can be."""
+    return {
+        name: stats.over_replicates(found, **LIMITS.get(name, {}))
+        if len(found) > 1
+        else stats.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
+        for name, found in values.items()
+    }
 
 
 def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:

@@ -5,16 +5,16 @@ divides the cores among its workers.
 """
 
 import contextlib
+import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import commands
 from pipeline.stage import StageError, locked
 
+git = functools.partial(commands.git, "verify")
 SCRATCH = Path(".versus/verify")  # below the checkout's root: for each study `committed` and `rerun`
 
 
@@ -27,13 +27,13 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
     """
     if not study.is_dir():
         raise StageError(f"{study}: not a folder; give a study's, like studies/mine")
-    root, inside = (_git(study, "rev-parse", option).strip() for option in ("--show-toplevel", "--show-prefix"))
+    root, inside = (git(study, "rev-parse", option).strip() for option in ("--show-toplevel", "--show-prefix"))
     scratch = Path(root) / SCRATCH / (inside.strip("/").replace("/", "-") or "root")
     with locked(f"verify-{scratch.name}", "this study is being run again in another process; waiting"):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         for name in ("committed", "rerun"):
-            _git(study, "clone", "--quiet", root, str(scratch / name))
+            git(study, "clone", "--quiet", root, str(scratch / name))
         committed, again = (scratch / name / inside for name in ("committed", "rerun"))
         if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
             raise StageError(f"{study}: no results are committed; `dvc repro`, then `git add` and `git commit` them")
@@ -41,7 +41,8 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(again / "reports")
         for threads, stages in steps(committed):
             print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
-            _repro(again, threads, stages)
+            if not commands.dvc(again, "repro", "--no-run-cache", *stages, OMP_NUM_THREADS=str(threads)):
+                raise StageError(f"verify: dvc repro failed in {again}; what it said stands above")
         yield committed, again
 
 
@@ -58,18 +59,3 @@ def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
             if stages := [f"{stage}@{name}" for name in threads if threads[name] == count]:
                 yield count, stages
     yield counts[-1], []
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"verify: git {arguments[0]} in {folder}: {' '.join(done.stderr.split())[-300:]}")
-    return done.stdout
-
-
-def _repro(folder: Path, threads: int, stages: list[str]) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(threads)}
-    command = ["dvc", "repro", "--no-run-cache", *stages]
-    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-        raise StageError(f"verify: dvc repro failed in {folder}; what it said stands above")

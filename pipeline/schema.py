@@ -83,8 +83,11 @@ def _heading(name: str) -> str:
     families = {model.__name__: family for family, model in params.FAMILIES.items()}
     if name in families:
         return f"`models.<name>`, family `{families[name]}`"
-    places = {"Pipeline": "augment.light`, `augment.strong", "Published": "published", "PublishedRow": "published.rows"}
-    places["Weights"] = "models.<name>.pretrained"
+    places = {
+        "Pipeline": "augment.light`, `augment.strong",
+        "PublishedRow": "published.rows",
+        "Weights": "models.<name>.pretrained",
+    }
     return f"`{places.get(name, name.lower())}`"
 
 

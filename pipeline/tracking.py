@@ -418,13 +418,12 @@ def broken_runs() -> list[Broken]:
         return []
     with reachable():
         client, _ = _connect()
-        mine = f" and tags.`versus.host` = '{socket.gethostname()}' and tags.`mlflow.user` = '{getpass.getuser()}'"
+        mine = f" and {_of_this_host()} and tags.`mlflow.user` = '{getpass.getuser()}'" if GIVEN else ""
         found = []
         for experiment in client.search_experiments():
             _close_orphans(client, experiment.experiment_id)
             for status in ("KILLED", "FAILED"):
-                query = f"attributes.status = '{status}'{mine if GIVEN else ''}"
-                for run in client.search_runs([experiment.experiment_id], query):
+                for run in client.search_runs([experiment.experiment_id], f"attributes.status = '{status}'{mine}"):
                     place = url2pathname(urlparse(run.info.artifact_uri).path)
                     size = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
                     ended = (run.info.end_time or run.info.start_time) / 1000
@@ -467,10 +466,14 @@ def _logged_model(client: Any, experiment: str, key: str) -> str | None:
     return next((model.model_id for run in runs if run.outputs for model in run.outputs.model_outputs), None)
 
 
+def _of_this_host() -> str:
+    """A part of a query: runs that stages on this machine opened last."""
+    return f"tags.`versus.host` = '{socket.gethostname()}'"
+
+
 def _close_orphans(client: Any, experiment: str) -> None:
     """Mark as KILLED the runs of this machine that say RUNNING while their process is gone."""
-    query = f"attributes.status = 'RUNNING' and tags.`versus.host` = '{socket.gethostname()}'"
-    for run in client.search_runs([experiment], query):
+    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and {_of_this_host()}"):
         if not _alive(run.data.tags.get("versus.process", "")):
             client.set_terminated(run.info.run_id, status="KILLED")
 

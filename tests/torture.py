@@ -250,15 +250,14 @@ def main() -> None:
 def left_if_it_fails() -> Iterator[Path]:
     """A scratch folder; of a failure it stays, with all that was printed in outputs.txt."""
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
-    try:
-        yield folder
-    except AssertionError:
-        print(f"see {folder}", file=sys.stderr)
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            yield folder
+        except AssertionError:
+            stack.pop_all()
+            print(f"see {folder}", file=sys.stderr)
+            raise
 
 
 def tell(result: dict[str, Any]) -> None:

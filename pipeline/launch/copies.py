@@ -1,24 +1,16 @@
 """The checkout as it is, uncommitted changes included, and clones of it in which stages run."""
 
-import os
+import functools
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import commands
 from pipeline.stage import StageError, whole
 
+git = functools.partial(commands.git, "launch")
 LARGEST = 100_000_000  # bytes of untracked files that travel with a checkout
-
-
-def git(folder: Path, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise StageError(f"launch: git {arguments[0]} in {folder}: {' '.join(done.stderr.split())[-300:]}")
-    return done.stdout
 
 
 def snapshot(home: Path, ref: str, index: Path) -> str:

@@ -67,10 +67,10 @@ def judge(text: str) -> tuple[str, str]:
     """Whether a log says that a stage found a fault, or that something died, and the line that says it."""
     lines = [line for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("versus: ")]
-    raised = any(line.startswith("Traceback ") for line in lines)
-    for status, outcome in ((1, "fault"), (PASSING, "died")):
-        if said and not raised and any(line.rstrip().endswith(f"exited with {status}") for line in lines):
-            return outcome, said[-1].removeprefix("versus: ")
+    if said and not any(line.startswith("Traceback ") for line in lines):
+        for status, outcome in ((1, "fault"), (PASSING, "died")):
+            if any(line.rstrip().endswith(f"exited with {status}") for line in lines):
+                return outcome, said[-1].removeprefix("versus: ")
     return "died", next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
 
 

@@ -12,8 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline import params
+from pipeline import commands, params
 from pipeline.launch import copies, executor, plan
 from pipeline.launch.job import LOG, RESULT, STARTED
 from pipeline.stage import StageError, checkout, original, study, whole, write_json
@@ -225,9 +223,7 @@ def _shared(repo: Any, through_remote: bool) -> dict[str, dict[str, Any]]:
 
 
 def dvc(folder: Path, *command: str, **environment: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["dvc", *command], cwd=folder, env={**os.environ, "PATH": path, **environment}, check=False)
-    if done.returncode:
+    if not commands.dvc(folder, *command, **environment):
         raise StageError(f"launch: dvc {command[0]} failed; what it said stands above")
 
 
