@@ -1,8 +1,9 @@
 """How busy 8 GPUs are with 40 trainings of measured length, in the order in which `versus launch` starts them.
 
 `python -m benchmarks.schedule [STUDY]`: eight models of a study that has run, five replicates each, whose seconds are
-those in its reports/evaluations; before each training a worker makes a clone and starts Python and DVC, and after it
-evaluates and records (OVERHEAD, measured). A GPU counts as busy while it trains.
+those in its reports/evaluations; models with epochs of their own, of another protocol than the rest, are left out.
+Before each training a worker makes a clone and starts Python and DVC, and after it evaluates and records (OVERHEAD,
+measured). A GPU counts as busy while it trains.
 """
 
 import heapq
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import params
 from pipeline.launch import plan
 
 STUDY = Path(__file__).parent.parent / "studies/cifar10_efficient"
@@ -36,17 +38,18 @@ def busy(seconds: Sequence[float], workers: int = WORKERS, overhead: float = OVE
     return sum(trained) / (workers * end)
 
 
-def trainings(measured: dict[str, float]) -> list[float]:
+def trainings(study: Path) -> list[float]:
     """Seconds of the 40 trainings in launch's own order: `plan.longest_first`."""
-    models = sorted(measured)[:MODELS]
-    groups = [plan.Group(f"{model}-{replicate}", [], []) for model in models for replicate in range(REPLICATES)]
+    measured = plan.expected(study)
+    models = params.load(study / "params.yaml").models
+    alike = [model for model in sorted(measured) if "epochs" not in models[model].train][:MODELS]
+    groups = [plan.Group(f"{model}-{replicate}", [], []) for model in alike for replicate in range(REPLICATES)]
     return [measured[group.key.rpartition("-")[0]] for group in plan.longest_first(groups, measured)]
 
 
 def main() -> None:
     study = Path(sys.argv[1]) if len(sys.argv) > 1 else STUDY
-    measured = plan.expected(study)
-    ordered = trainings(measured)
+    ordered = trainings(study)
     rng = random.Random(0)
     shuffled = [busy(rng.sample(ordered, len(ordered))) for _ in range(1000)]
     lengths = f"{len(ordered)} trainings of {min(ordered):.0f} to {max(ordered):.0f} s"

@@ -103,20 +103,21 @@ class Raw:
         try:
             info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
             with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
-                index = list(csv.DictReader(file))
+                head, *lines = csv.reader(file)
             pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
         except FileNotFoundError as error:
             raise StageError(f"{error.filename}: not found; run the stage fetch first (dvc repro fetch)") from None
         label, voted = {name: number for number, name in enumerate(info["classes"])}, folder / "votes.csv"
+        index = dict(zip(head, zip(*lines, strict=True), strict=True))
         return cls(
             info=info,
-            names=[row["name"] for row in index],
-            splits=np.array([row["split"] for row in index]),
-            labels=np.array([label[row["label"]] for row in index], dtype=np.int64),
-            shapes=np.array([[row["height"], row["width"], row["channels"]] for row in index], dtype=np.int64),
-            offsets=np.array([row["offset"] for row in index], dtype=np.int64),
+            names=list(index["name"]),
+            splits=np.array(index["split"]),
+            labels=np.array([label[name] for name in index["label"]], dtype=np.int64),
+            shapes=np.array([index[side] for side in ("height", "width", "channels")], dtype=np.int64).T,
+            offsets=np.array(index["offset"], dtype=np.int64),
             pixels=pixels,
-            subjects=np.array([row.get("subject", "") for row in index]),
+            subjects=np.array(index["subject"]),
             votes=np.loadtxt(voted, np.uint8, delimiter=",", ndmin=2) if voted.exists() else None,
         )
 
@@ -297,7 +298,7 @@ def pack(raw: Raw, rows: dict[str, np.ndarray], image_size: int, resize: str, fi
             )
             for start, chunk in resized(raw, rows[split], side, channels, resize):
                 images[start : start + len(chunk)] = chunk
-                digest.update(chunk.tobytes())
+                digest.update(chunk.data)
             images.flush()
         if raw.votes is not None and name == "fit":
             np.save(folder / "train_votes.npy", votes := raw.votes[rows["train"]])
@@ -311,13 +312,13 @@ def resized(
     raw: Raw, rows: np.ndarray, side: int, channels: int, resize: str, chunk: int = 512
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The images in chunks, each with its place: uint8 (N, S, S, C)."""
-    whole = (raw.shapes[rows] == (side, side, channels)).all()  # nothing to compute that threads could share
+    if (raw.shapes == (side, side, channels)).all():  # they lie as they are wanted
+        images = np.asarray(raw.pixels).reshape(-1, side, side, channels)
+        yield from ((start, images[rows[start : start + chunk]]) for start in range(0, len(rows), chunk))
+        return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
-            if whole:
-                yield start, np.stack([raw.image(row) for row in part])
-                continue
             yield start, np.stack(list(pool.map(lambda row: fitted(raw.image(row), side, channels, resize), part)))
 
 
@@ -335,20 +336,10 @@ def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tu
 
 
 def statistics(images: np.ndarray) -> dict[str, Any]:
-    """Mean, deviation and covariance, as fractions of 255, of the channels of images (N, S, S, C) uint8; exact."""
-    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
-    for start in range(0, len(images), 1024):
-        part = images[start : start + 1024].reshape(-1, images.shape[-1])
-        counts += np.stack([np.bincount(channel, minlength=256) for channel in part.T])
-    values = np.arange(256) / 255
-    shares = counts / counts.sum(1, keepdims=True)  # (C, 256)
-    mean = shares @ values
-    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
-    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist(), "covariance": covariance(images)}
+    """Mean, deviation and covariance (C, C), as fractions of 255, of the channels of images (N, S, S, C) uint8.
 
-
-def covariance(images: np.ndarray) -> list[list[float]]:
-    """Of the channels of images (N, S, S, C) uint8, as fractions of 255: (C, C); exact, for sums of whole numbers."""
+    Exact: from sums of whole numbers.
+    """
     channels = images.shape[-1]
     total, products, count = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64), 0
     for start in range(0, len(images), 64):
@@ -357,7 +348,12 @@ def covariance(images: np.ndarray) -> list[list[float]]:
         products += (part @ part.T).astype(np.int64)
         count += part.shape[1]
     mean = total / count
-    return ((products / count - np.outer(mean, mean)) / 255**2).round(8).tolist()
+    covariance = (products / count - np.outer(mean, mean)) / 255**2
+    return {
+        "mean": (mean / 255).round(6).tolist(),
+        "std": np.sqrt(covariance.diagonal()).round(6).tolist(),
+        "covariance": covariance.round(8).tolist(),
+    }
 
 
 def fit_info(

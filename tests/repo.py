@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ruamel.yaml import YAML
 
 from tests import trees
@@ -99,3 +100,11 @@ def ran(output: str) -> list[str]:
     """The stages that DVC says it ran, in order."""
     marker = "Running stage '"
     return [line[len(marker) :].split("'")[0] for line in output.splitlines() if line.startswith(marker)]
+
+
+def running(process: int) -> bool:
+    """Whether it runs; one that has ended may not have been taken note of yet."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

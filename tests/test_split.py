@@ -268,7 +268,7 @@ def test_the_statistics_of_images_all_alike() -> None:
 def test_the_covariance_of_the_channels_is_numpys() -> None:
     images = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), dtype=np.uint8)
     wanted = np.cov(images.reshape(-1, 3).T / 255, bias=True)
-    assert split.covariance(images) == pytest.approx(wanted, abs=1e-8)
+    assert split.statistics(images)["covariance"] == pytest.approx(wanted, abs=1e-8)
 
 
 def test_statistics_are_those_of_the_training_images_alone(tmp_path: Path, prepared: Any) -> None:

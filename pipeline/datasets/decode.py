@@ -1,10 +1,16 @@
 """Encoded images to pixels: uint8 (H, W, C), C 1 for grey and 3 for RGB."""
 
+import ctypes
 import io
+import multiprocessing
 import os
+import signal
+import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
 import numpy as np
@@ -12,10 +18,13 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from pipeline.datasets.collection import Image
-from pipeline.stage import StageError
+from pipeline.stage import PassingError, StageError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
+MANY = 2048  # images, from which on processes are worth their start
+CHUNK = 32  # images that a process decodes at a time
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -30,8 +39,8 @@ def decode(content: bytes, name: str, mode: str = "") -> np.ndarray:
             if image.width * image.height > MOST_PIXELS:
                 raise StageError(f"{name}: {image.width} x {image.height} pixels are too many for an image to compare")
             image.load()  # verify() passes truncated files
-            upright = ImageOps.exif_transpose(image)
-            pixels = np.asarray(_opaque(upright, mode), dtype=np.uint8)
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = np.asarray(_opaque(image, mode), dtype=np.uint8)
     except StageError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever comes along
@@ -50,7 +59,8 @@ def _opaque(image: PillowImage.Image, mode: str) -> PillowImage.Image:
     if image.has_transparency_data:
         white = PillowImage.new("RGBA", image.size, "white")
         image = PillowImage.alpha_composite(white, image.convert("RGBA"))
-    return image.convert(mode or ("L" if image.mode in GREY_MODES else "RGB"))
+    wanted = mode or ("L" if image.mode in GREY_MODES else "RGB")
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def of_size(pixels: np.ndarray, side: int, name: str) -> np.ndarray:
@@ -61,14 +71,53 @@ def of_size(pixels: np.ndarray, side: int, name: str) -> np.ndarray:
     return pixels
 
 
-def decoded(images: Iterable[Image]) -> Iterator[tuple[Image, np.ndarray]]:
-    """Each image with its pixels (H, W, C), in order, read ahead by a thread per core.
+def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
+    """Each image with its pixels (H, W, C), in order, read ahead on all cores.
 
-    At most a few images per core are held at a time.
+    At most a few chunks of images per core are held at a time. Of many images, a process per core where a fork is safe:
+    small ones take longer to open than to decode, and threads take turns at that.
     """
     workers = os.cpu_count() or 1
-    remaining = iter(images)
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    forks = len(images) >= MANY and workers > 1 and sys.platform == "linux"
+    chunk = CHUNK if forks else 1
+    parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
+    pool: Executor
+    if forks:
+        context = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(parts, os.getpid()))
+        decode_part: Callable[[int], list[np.ndarray]] = _decode_part
+    else:
+        pool, decode_part = ThreadPoolExecutor(workers), lambda place: _pixels(parts[place])
+    with warnings.catch_warnings(), pool:
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
-        while batch := list(islice(remaining, 16 * workers)):
-            yield from zip(batch, pool.map(lambda image: image.pixels(), batch), strict=True)
+        ahead = (pool.submit(decode_part, place) for place in range(len(parts)))
+        pending = deque(islice(ahead, 2 * workers))
+        for part in parts:
+            try:
+                found = pending.popleft().result()
+            except BrokenProcessPool:
+                raise PassingError("a process that decodes images was killed, perhaps for want of memory") from None
+            pending.extend(islice(ahead, 1))
+            yield from zip(part, found, strict=True)
+
+
+def _pixels(images: Sequence[Image]) -> list[np.ndarray]:
+    return [image.pixels() for image in images]
+
+
+_parts: list[Sequence[Image]] = []  # in a process of the pool: what is to be decoded
+
+
+def _begin(parts: list[Sequence[Image]], parent: int) -> None:
+    """Take over the images, which came with the fork; end with the parent, and leave signals to it."""
+    global _parts
+    _parts = parts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
+def _decode_part(place: int) -> list[np.ndarray]:
+    return _pixels(_parts[place])

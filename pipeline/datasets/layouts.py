@@ -1,9 +1,9 @@
 """Layouts that several data sets share: folders per split and class."""
 
-from collections.abc import Callable, Iterable, Mapping
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Found:
 
     @property
     def stem(self) -> str:
-        return PurePosixPath(self.path).stem
+        return posixpath.splitext(posixpath.basename(self.path))[0]
 
     @property
     def jpeg(self) -> bool:
@@ -87,7 +87,7 @@ def _read(tree: Tree, path: str, mode: str, side: int) -> np.ndarray:
     return of_size(pixels, side, name) if side else pixels
 
 
-def in_memory(images: Iterable[Image]) -> list[Image]:
+def in_memory(images: Sequence[Image]) -> list[Image]:
     """The same images, read once and kept, for data sets that are small and have to be sorted by content."""
     return [held(image.name, image.label, image.split, pixels) for image, pixels in decoded(images)]
 

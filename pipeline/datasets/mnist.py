@@ -50,7 +50,7 @@ def read(tree: Tree) -> Collection:
         return Collection(ABOUT.classes, by_content(images, ABOUT.classes))
     found = class_folders(tree, {digit: digit for digit in ABOUT.classes}, ("train", "test"), ABOUT.layouts)
     images = in_memory(
-        Image(file.path, file.label, file.split, from_file(tree, file.path, "L", SIDE)) for file in found
+        [Image(file.path, file.label, file.split, from_file(tree, file.path, "L", SIDE)) for file in found]
     )
     copy = "JPEG copy" if any(file.jpeg for file in found) else ""
     return Collection(ABOUT.classes, by_content(images, ABOUT.classes), copy)

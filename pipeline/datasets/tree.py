@@ -1,6 +1,7 @@
 """The files below a source, read the same way from a folder, a zip and a tar, without unpacking anything.
 
-An archive with a member outside its own folder is refused as a whole. Reading is safe from several threads.
+An archive with a member outside its own folder is refused as a whole. Reading is safe from several threads, and from
+forked processes.
 """
 
 import bz2
@@ -14,7 +15,6 @@ import re
 import stat
 import tarfile
 import tempfile
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -81,7 +81,7 @@ class ZipTree(Tree):
     def __init__(self, path: Path) -> None:
         with contextlib.ExitStack() as opened:
             try:
-                self.archive = opened.enter_context(zipfile.ZipFile(path))
+                self.archive, self.process = opened.enter_context(zipfile.ZipFile(path)), os.getpid()
                 members = self.archive.infolist()
                 locked = next((info.filename for info in members if info.flag_bits & 1), None)
                 if locked:
@@ -96,6 +96,8 @@ class ZipTree(Tree):
         super().__init__(str(path), path.stem, (info.filename for info in members if not info.is_dir()))
 
     def open(self, path: str) -> IO[bytes]:
+        if self.process != os.getpid():  # a fork shares its parent's place in the file
+            self.archive.fp, self.process = Path(self.label).open("rb"), os.getpid()  # noqa: SIM115 (closed with it)
         try:
             return self.archive.open(_follow(path, self.links))
         except KeyError:
@@ -109,7 +111,6 @@ class TarTree(Tree):
     """A tar, read in place; a compressed one is decompressed once into an unnamed temporary file."""
 
     def __init__(self, path: Path) -> None:
-        self.lock = threading.Lock()
         with contextlib.ExitStack() as opened:
             self.file = opened.enter_context(_decompressed(path))
             try:
@@ -129,9 +130,7 @@ class TarTree(Tree):
         member = self.members.get(_follow(path, self.links))
         if member is None:
             raise tarfile.ReadError(f"links to {_follow(path, self.links)}, which the archive lacks")
-        with self.lock:
-            self.file.seek(member.offset_data)
-            return io.BytesIO(self.file.read(member.size))
+        return io.BytesIO(os.pread(self.file.fileno(), member.size, member.offset_data))  # threads and forks alike
 
     def close(self) -> None:
         self.file.close()

@@ -1,15 +1,28 @@
 """Any image file becomes upright grey or RGB pixels, or is refused by name."""
 
 import io
+import os
+import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets import collection
+from pipeline.datasets import decode as decoding
 from pipeline.datasets.decode import decode
-from pipeline.stage import StageError
+from pipeline.datasets.layouts import from_file
+from pipeline.datasets.tree import Tree, open_tree
+from pipeline.stage import PassingError, StageError
+from tests import repo
 from tests.trees import encoded, striped
 
 
@@ -82,3 +95,90 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(StageError, match=r"bomb\.png"):
         decode(bomb, "bomb.png")
+
+
+# Many images: on all cores
+
+
+@pytest.fixture
+def sources(tmp_path: Path, rng: np.random.Generator) -> list[Path]:
+    """The same 60 images as a folder, a zip and a compressed tar."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for index in range(60):
+        (folder / f"{index:03d}.png").write_bytes(encoded(rng.integers(0, 256, (4 + index % 3, 5, 3), dtype=np.uint8)))
+    shutil.make_archive(str(tmp_path / "images"), "zip", folder)
+    shutil.make_archive(str(tmp_path / "images"), "gztar", folder)
+    return [folder, tmp_path / "images.zip", tmp_path / "images.tar.gz"]
+
+
+def images_of(tree: Tree) -> list[collection.Image]:
+    return [collection.Image(path, "a", "", from_file(tree, path)) for path in tree.paths if path.endswith(".png")]
+
+
+def test_processes_and_threads_give_what_one_image_after_the_other_gives(
+    sources: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "CHUNK", 7)
+    for source in sources:
+        with open_tree(source) as tree:
+            images = images_of(tree)
+            wanted = [(image, image.pixels()) for image in images]
+            assert len(wanted) == 60
+            for many in (1, 1000):
+                monkeypatch.setattr(decoding, "MANY", many)
+                found = list(decoding.decoded(images))
+                assert [image.name for image, _ in found] == [image.name for image, _ in wanted]
+                for (_, got), (_, pixels) in zip(found, wanted, strict=True):
+                    np.testing.assert_array_equal(got, pixels)
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_a_damaged_image_among_many_is_named(sources: list[Path], monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr(decoding, "MANY", many)
+    broken = sources[0] / "041.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with open_tree(sources[0]) as tree, pytest.raises(StageError, match=r"041\.png: unreadable or truncated"):
+        list(decoding.decoded(images_of(tree)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads decode")
+def test_nobody_decodes_on_when_the_stage_is_killed(tmp_path: Path) -> None:
+    """Each process says which it is, and would sleep for a minute."""
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from pipeline.datasets import collection, decode\n"
+        "decode.MANY, decode.CHUNK = 1, 1\n"
+        "def sleep():\n"
+        "    (Path(sys.argv[1]) / str(os.getpid())).touch()\n"
+        "    time.sleep(60)\n"
+        "list(decode.decoded([collection.Image('x', 'a', '', sleep)] * 8))\n"
+    )
+    stage = subprocess.Popen([sys.executable, "-c", code, tmp_path], env={**os.environ, "PYTHONPATH": str(repo.ROOT)})
+    wait_until(lambda: any(tmp_path.iterdir()))
+    stage.kill()
+    stage.wait()
+    wait_until(lambda: not any(repo.running(int(path.name)) for path in tmp_path.iterdir()))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads decode")
+def test_a_process_that_is_killed_ends_the_stage_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MANY", 1)
+    monkeypatch.setattr(decoding, "CHUNK", 1)
+    me = os.getpid()
+
+    def killed() -> np.ndarray:
+        assert os.getpid() != me
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    with pytest.raises(PassingError, match="was killed, perhaps for want of memory"):
+        list(decoding.decoded([collection.Image("x", "a", "", killed)] * 8))
