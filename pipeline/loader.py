@@ -29,6 +29,7 @@ from pipeline.stage import StageError
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # area, aspect, top, left, flip, angle, brightness, contrast, saturation, erase or not and its four, cutout's two
 DRAWS = 16
+CACHE = 1 << 21  # bytes of augmented images, in float32
 MORE = 8  # from a generator of their own, where they are used: the policy's five, PCA jitter's three
 
 
@@ -258,26 +259,43 @@ def train_batches(
     `share` (rank, processes): labels are always those of the whole batch, images only those of this process.
     """
     places = order(images.labels, sampler, seed, epoch)
+    ordered = images.labels[places].to(device, non_blocking=True)
     draws = draw(len(places), seed, epoch, recipe.draws).to(device, non_blocking=True)
     rank, processes = share
     count = steps(images, batch_size, processes)
     mixing = shares(count, recipe.mixup, np.random.default_rng([seed, epoch, 2])) if recipe.mixup else None
+
+    def augmented_at(taken: slice | Tensor) -> Tensor:
+        """Images at these places of the epoch's order."""
+        pixels = images.pixels.index_select(0, places[taken].to(images.pixels.device)).to(device, non_blocking=True)
+        return augment(pixels, draws[taken], recipe.strong[ordered[taken]], recipe)
+
+    together = at_once(recipe.format, batch_size) if device.type == "cpu" and processes == 1 else 1
+    block = torch.empty(0)
     for step in range(count):
         part = slice(step * batch_size, (step + 1) * batch_size)
-        labels = images.labels[places[part]].to(device, non_blocking=True)
+        labels = ordered[part]
         targets = labels if images.shares is None else images.targets(places[part]).to(device, non_blocking=True)
-        first, last = len(labels) * rank // processes, len(labels) * (rank + 1) // processes
-        own = torch.arange(first - (mixing is not None and processes > 1), last) % len(labels)
-        chosen = slice(None) if processes == 1 else own
-        taken = places[part][chosen].to(images.pixels.device)
-        pixels = images.pixels.index_select(0, taken).to(device, non_blocking=True)
-        augmented = augment(pixels, draws[part][chosen], recipe.strong[labels[chosen]], recipe)
+        if processes == 1:
+            place = step % together
+            if not place:
+                block = augmented_at(slice(step * batch_size, min(step + together, count) * batch_size))
+            augmented = block[place * batch_size : (place + 1) * batch_size]
+        else:
+            first, last = len(labels) * rank // processes, len(labels) * (rank + 1) // processes
+            own = torch.arange(first - (mixing is not None), last) % len(labels)
+            augmented = augmented_at(step * batch_size + own)
         if mixing is None:
             yield Batch(augmented, labels, targets, targets)
         else:  # the order is random: an image's neighbour in it is a random partner
             partners = torch.arange(len(augmented), device=device).roll(1)
             mixed = mixup(augmented, partners, mixing[step])[int(processes > 1) :]
             yield Batch(mixed, labels, targets, targets.roll(1, 0), mixing[step])
+
+
+def at_once(form: Format, batch_size: int) -> int:
+    """Batches that are augmented together: of small images several fit into a core's cache, and calls are saved."""
+    return max(1, CACHE // (batch_size * form.channels * form.size**2 * 4))
 
 
 def varies(recipe: Recipe) -> bool:

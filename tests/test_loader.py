@@ -131,6 +131,30 @@ def test_the_batch_size_changes_no_image(sampler: str) -> None:
     assert large[1].equal(small[1])
 
 
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.5}, {"cutout": 5}, {**OFF, "light": {**NONE, "shift": 0.2}}])
+def test_batches_augmented_together_are_those_augmented_each_alone(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    """The last batch is a smaller one."""
+
+    def batches(room: int) -> list[loader.Batch]:
+        monkeypatch.setattr(loader, "CACHE", room)
+        options = {"sampler": "shuffle", "batch_size": 8, "seed": 0, "epoch": 0, "device": CPU}
+        return list(loader.train_batches(images(), recipe(**changes), **options))
+
+    one = 8 * 3 * 16 * 16 * 4  # bytes
+    monkeypatch.setattr(loader, "CACHE", 3 * one)
+    assert loader.at_once(form(), 8) == 3
+    alone = batches(0)
+    assert len(alone) == 13
+    for room in (3 * one, 100 * one):
+        for batch, wanted in zip(batches(room), alone, strict=True):
+            assert batch.images.equal(wanted.images)
+            assert batch.images.stride() == wanted.images.stride()
+            assert batch.labels.equal(wanted.labels)
+            assert (batch.others.equal(wanted.others), batch.share) == (True, wanted.share)
+
+
 def test_an_epoch_repeats_by_its_seed_and_number_and_no_other_is_alike() -> None:
     data, how = images(), recipe()
     first = epoch(data, how)[0]
