@@ -11,6 +11,8 @@ from pipeline.stage import run, whole
 
 def main() -> None:
     study = params.load()
+    if study.evaluate.onnx:
+        params.require_onnx("params.yaml: evaluate.onnx: true")
     with whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(study.models) * len(study.replicates)

@@ -8,10 +8,7 @@ import argparse
 import base64
 import hashlib
 import io
-import itertools
 import json
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import calibration, inference, inflation, loader, metrics, networks, params, resume, tracking
+from pipeline import calibration, inference, inflation, latency, loader, metrics, networks, params, resume, tracking
 from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
 FIT = Path("data/fit")
 FRACTIONS = ("precision", "recall", "f1")
 TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
-LATENCY_BATCH = 128
-LATENCY_SECONDS = 20
-ALONE = 50  # images timed one at a time
 
 
 def main() -> None:
@@ -57,7 +51,11 @@ def evaluate(name: str) -> None:
     if config["train"].get("deterministic"):
         inference.be_deterministic()
     form = inference.image_format(config)
-    cost = measure_cost(network, form, folder / "weights.safetensors") | measure_latency(network, images, form)
+    study = params.load()
+    cost = {
+        **measure_cost(network, form, folder / "weights.safetensors"),
+        **latency.measure(network, images, form, study.evaluate.onnx),
+    }
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
         logits = inference.predict(network.to(device), images, form, device, config["train"]["batch_size"])
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
@@ -66,7 +64,7 @@ def evaluate(name: str) -> None:
     scores = metrics.scores(confusion)
     if len(classes) > TOP:
         scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
-    study, inflated = params.load(), None
+    inflated = None
     if study.evaluate.inflation:
         inflated = inflation.inflation(folder, network, images, form, device, config, scores)
     result = {
@@ -141,40 +139,6 @@ def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": counter.get_total_flops(),
         "weight_bytes": weights.stat().st_size,
-    }
-
-
-def measure_latency(network: nn.Module, images: loader.Images, form: loader.Format) -> dict[str, float | int]:
-    """Milliseconds of a forward pass on the CPU, in float32, images prepared: per image in batches, and for one alone.
-
-    An image's pass goes over all its views. Medians, which leave out what else the machine was doing; over all test
-    images, or as many as LATENCY_SECONDS allow.
-    """
-    network = network.cpu().eval().to(memory_format=torch.channels_last)
-    batches = loader.view_batches(images, form, LATENCY_BATCH, torch.device("cpu"))
-
-    def seconds(views: list[Tensor]) -> float:
-        started = time.perf_counter()
-        inference.score(network, views)
-        return time.perf_counter() - started
-
-    with torch.inference_mode():
-        first = next(batches)
-        few = [view[:ALONE] for view in first]
-        seconds(first), seconds([view[:1] for view in few])  # the first calls choose kernels
-        alone = [seconds([view[index : index + 1] for view in few]) for index in range(len(few[0]))]
-        times, seen, started = [], 0, time.perf_counter()
-        for views in itertools.chain([first], batches):
-            times.append(seconds(views) / len(views[0]))
-            seen += len(views[0])
-            if time.perf_counter() - started > LATENCY_SECONDS:
-                break
-    return {
-        "cpu_ms_per_image": statistics.median(times) * 1000,
-        "cpu_ms_alone": statistics.median(alone) * 1000,
-        "cpu_images": seen,
-        "cpu_batch": LATENCY_BATCH,
-        "cpu_threads": torch.get_num_threads(),
     }
 
 

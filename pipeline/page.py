@@ -15,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline import figures, learning_curve, metrics, pairs, params, scorecard, stats, tables, verdicts
-from pipeline.results import SPLITS, Trained, caption_name, enumerated, overrides, places, ranking, setting
+from pipeline.results import SPLITS, Trained, caption_name, enumerated, overrides, places, ranking, setting, timed_on
 from pipeline.stage import checkout, study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +49,7 @@ def render(
     data: Mapping[str, Any],
     models: Sequence[Trained],
     overview: tables.Table,
+    timed: tables.Table | None,
     tested_pairs: Sequence[pairs.Pair],
     held: str,
     verdict: tables.Table | None,
@@ -97,6 +98,7 @@ def render(
         # comparison, pairs, scorecard
         lead=lead(models, tested_pairs),
         overview=overview,
+        timed=timed,
         order=overview.frame.to_numpy().tolist(),
         measured=list(overview.frame.columns),
         highest=best if len(models) > 1 else {},
@@ -327,12 +329,11 @@ def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     first = models[0].evaluations[0]
     images, batch = len(models[0].actual), first["cost"]["cpu_batch"]
-    threads = enumerated([str(n) for n in sorted({cost["cpu_threads"] for model in models for cost in model.costs})])
     timed = min(cost["cpu_images"] for model in models for cost in model.costs)
     n = len(models[0].evaluations)
     return (
         f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
-        f" ({first['machine']['processor']}; {threads} thread{'s' * (threads != '1')}), in float32, {batch} at a time"
+        f" ({timed_on(models)}), in float32, {batch} at a time"
         + (f"; reckoned from {timed:,} of them" if timed < images else "")
         + (f". Bars: means over {models[0].n}; dots: each." if n > 1 else "; n = 1 replicate.")
     )

@@ -5,6 +5,7 @@ functions take plain values.
 """
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -186,6 +187,7 @@ class HybridModel(_Backbone):
 
 
 PLAIN = ("cross_entropy", "none", 0.0)  # loss, margin, centre loss
+ONNX = ("onnx", "onnxruntime", "onnxscript")  # packages
 LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
 
 
@@ -253,8 +255,9 @@ class Published(Frozen):
 
 
 class Evaluate(Frozen):
-    """What is scored beside the trained models; nothing selects by it."""
+    """What is measured beside the scores; nothing selects by it."""
 
+    onnx: bool = False  # time each model in ONNX Runtime too, and compare its classes with PyTorch's
     inflation: bool = False  # by how much the score would be higher, had the epoch been chosen on the test images
 
 
@@ -285,6 +288,12 @@ class Params(Frozen):
         """The augmentation of model `name`: `augment` with the model's own overrides."""
         own = self.models[name].augment
         return _validate(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")
+
+
+def require_onnx(what: str) -> None:
+    """Raise StageError, with the command that installs them, if packages that write and run ONNX files are missing."""
+    if missing := [name for name in ONNX if importlib.util.find_spec(name) is None]:
+        raise StageError(f"{what} needs {', '.join(missing)}: python -m pip install -c constraints.txt -e '.[export]'")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

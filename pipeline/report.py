@@ -33,6 +33,7 @@ from pipeline.results import (
     SPLITS,
     Trained,
     basis,
+    caption_name,
     missing,
     other_images,
     overrides,
@@ -42,6 +43,7 @@ from pipeline.results import (
     read_json,
     read_model,
     tested,
+    timed_on,
 )
 from pipeline.stage import run, study, whole, write_json
 
@@ -60,6 +62,7 @@ def main() -> None:
     if tested_pairs:
         summary["pairs"] = verdicts.compact(tested_pairs)
     overview = tables.comparison([line(model) for model in models], comparison_caption(models, data))
+    timed = latency_table(models, data)
     reports = [classification(model, data) for model in models]
     verdict = pairs_table(tested_pairs, models, data) if tested_pairs else None
     trusted = {model.name: calibration_scores(model) for model in models}
@@ -80,13 +83,14 @@ def main() -> None:
         for model in models:
             text = cards.card(model.evaluations, model.scores, {"study": study(), **data})
             (outputs[2] / f"{model.name}.md").write_text(text, encoding="utf-8")
-        for table in filter(None, (overview, verdict, believed, inflated, measured, *reports, card)):
+        for table in filter(None, (overview, timed, verdict, believed, inflated, measured, *reports, card)):
             tables.write(table, outputs[1])
         html = page.render(
             settings=settings,
             data=data,
             models=models,
             overview=overview,
+            timed=timed,
             tested_pairs=tested_pairs,
             held=held,
             verdict=verdict,
@@ -305,6 +309,27 @@ def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> table
         " images: too high by the inflation. Nothing is selected by it."
     )
     return tables.inflation(lines, caption)
+
+
+def latency_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table | None:
+    """Milliseconds of a forward pass on the CPU; None where a model's evaluations have none."""
+    costs = {model.name: model.costs for model in models}
+    if not all(model.cpu_seconds for model in models):
+        return None
+    every = [cost for model in models for cost in model.costs]
+    caption = (
+        f"{caption_name(data)}: a forward pass on the CPU ({timed_on(models)}), milliseconds for an image, in float32,"
+        f" prepared: for one alone and in batches of {every[0]['cpu_batch']}; medians over images"
+        + (f", means ± standard deviations over {models[0].n}." if len(models[0].costs) > 1 else ".")
+    )
+    if compared := [cost["onnx_differing"] for cost in every if "onnx_differing" in cost]:
+        images, differing = len(models[0].actual), sum(compared)
+        agreement = f"another class than PyTorch for {differing:,} of {images * len(compared):,} images"
+        if not differing:
+            whose = "every training" if len(compared) == len(every) else f"{len(compared)} trainings timed in it"
+            agreement = f"the same class as PyTorch for all {images:,} test images of {whose}"
+        caption += f" ONNX Runtime named {agreement}."
+    return tables.latency(costs, caption)
 
 
 def taken_over(models: Sequence[Trained]) -> str:

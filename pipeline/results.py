@@ -231,6 +231,14 @@ def overrides(model: Trained) -> str:
     return setting(own) if own else ""
 
 
+def timed_on(models: Sequence[Trained]) -> str:
+    """AMD EPYC, 2 cores; 1 and 2 threads: what the latencies were measured on."""
+    machines = {evaluation["machine"]["processor"] for model in models for evaluation in model.evaluations}
+    threads = sorted({cost["cpu_threads"] for model in models for cost in model.costs})
+    counts = enumerated([str(count) for count in threads])
+    return f"{enumerated(sorted(machines))}; {counts} thread{'s' * (threads != [1])}"
+
+
 def enumerated(names: Sequence[str]) -> str:
     """a, b and c"""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -170,6 +170,43 @@ def inflation(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Tabl
     return _bare_table("inflation", titles, lines, caption)
 
 
+LATENCY_TITLES = {
+    "cpu_ms_alone": "PyTorch, one alone",
+    "cpu_ms_per_image": "PyTorch, in batches",
+    "onnx_ms_alone": "ONNX Runtime, one alone",
+    "onnx_ms_per_image": "ONNX Runtime, in batches",
+}
+
+
+def latency(costs: Mapping[str, Sequence[Mapping[str, float]]], caption: str) -> Table:
+    """Each model's milliseconds of a forward pass for an image, from the `cost` of its replicates' evaluations.
+
+    Means with their standard deviation; empty where a replicate has none, and no column that all models leave empty.
+    """
+    times = {
+        model: {
+            name: np.array([cost[name] for cost in replicates])
+            for name in LATENCY_TITLES
+            if all(name in cost for cost in replicates)
+        }
+        for model, replicates in costs.items()
+    }
+    names = [name for name in LATENCY_TITLES if any(name in each for each in times.values())]
+    nothing = np.empty(0)
+    rows = [
+        {"model": model}
+        | {key: value for name in names for key, value in _summary(name, each.get(name, nothing)).items()}
+        | {"n": len(costs[model])}
+        for model, each in times.items()
+    ]
+    cells = [
+        (model, *(milliseconds(each.get(name, nothing)) for name in names), str(len(costs[model])))
+        for model, each in times.items()
+    ]
+    header = ("Model", *(LATENCY_TITLES[name] for name in names), "n")
+    return Table("latency", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
 def _bare_table(
     name: str, titles: Mapping[str, str], lines: Mapping[str, Mapping[str, Interval]], caption: str
 ) -> Table:
@@ -218,6 +255,16 @@ def score(value: float) -> str:
 def score_interval(interval: Interval) -> str:
     """0.9313 [0.9201, 0.9424]"""
     return f"{score(interval.mean)} [{score(interval.low)}, {score(interval.high)}]"
+
+
+def milliseconds(values: npt.NDArray[np.float64]) -> str:
+    """[0.5614, 0.5721] -> 0.567 ± 0.008 ms: mean and standard deviation (R,), to three figures of the mean."""
+    if not len(values):
+        return DASH
+    mean = float(values.mean())
+    places = max(0, 2 - math.floor(math.log10(mean))) if mean > 0 else 0
+    spread = f" ± {values.std(ddof=1):,.{places}f}" if len(values) > 1 else ""
+    return f"{mean:,.{places}f}{spread} ms"
 
 
 def spread(values: npt.NDArray[np.float64]) -> str:

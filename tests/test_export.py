@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import export, inference, loader, trained
+from pipeline import check, export, inference, loader, onnx_model, params, trained
 from pipeline.stage import StageError
 
 NAMES = ("tiny-0", "vit-0", "hybrid-0")  # blurpool and squeeze_excite; a transformer; a class token
@@ -101,7 +101,7 @@ def test_a_file_that_disagrees_is_not_kept_and_an_older_one_stays(
     path.parent.mkdir()
     if before:
         path.write_bytes(before)
-    monkeypatch.setattr(export, "convert", lambda *_: onnx.load(exported["vit-0"]))
+    monkeypatch.setattr(onnx_model, "convert", lambda *_: onnx.load(exported["vit-0"]))
     with pytest.raises(StageError) as fault:
         export.export("tiny-0", path)
     assert str(fault.value).startswith(
@@ -136,7 +136,7 @@ class Session:
 def test_logits_that_differ_by_too_much_or_in_their_largest_are_refused(change: Any, refused: bool) -> None:
     network = nn.Flatten()  # an image's two pixels are its logits
     batches = [torch.tensor([[[[0.5, 0.0]]], [[[0.30005, 0.3]]]])]
-    found = export.compare(Session(network, change), network, batches)
+    found = onnx_model.compare(Session(network, change), network, batches)
     assert found.images == 2
     if refused:
         with pytest.raises(StageError, match="disagrees"):
@@ -156,9 +156,20 @@ def test_a_folder_in_the_files_place_is_refused_and_left_alone(tmp_path: Path) -
 def test_without_the_packages_the_command_that_installs_them_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "NEEDED", ("onnx", "no_such_package"))
+    monkeypatch.setattr(params, "ONNX", ("onnx", "no_such_package"))
     with pytest.raises(StageError, match=r"export needs no_such_package: .*'\.\[export\]'"):
         export.export("tiny-0", tmp_path / "x.onnx")
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_study_that_times_onnx_is_refused_before_any_work_without_the_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed = params.parse({**params.load().model_dump(mode="json"), "evaluate": {"onnx": True}})
+    monkeypatch.setattr(params, "load", lambda: timed)
+    monkeypatch.setattr(params, "ONNX", ("onnx", "no_such_package"))
+    with pytest.raises(StageError, match=r"evaluate\.onnx: true needs no_such_package: .*'\.\[export\]'"):
+        check.main()
 
 
 def test_a_large_test_set_is_compared_at_images_spread_over_all_of_it(

@@ -362,6 +362,7 @@ def test_latency_is_drawn_where_it_was_measured_and_says_on_what(
     small(tmp_path, latency=False)
     report.main()
     assert not Path("reports/figures/latency.svg").exists()
+    assert not Path("reports/tables/latency.md").exists()
     assert "Forward pass over" not in Page(Path("reports/report.html").read_text()).text
 
 
@@ -502,6 +503,46 @@ def test_calibration_after_the_temperature_stands_beside_the_raw(
     assert 2 < low < mean < high, "scores end at 1, temperatures do not"
     assert frame.loc["cnn", ["log_loss_low", "log_loss_high"]].to_list() == [1.25, 1.25]
     assert "Scaled: with the logits" in Path("reports/tables/calibration.md").read_text()
+
+
+def test_latencies_of_both_runtimes_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cnn was timed in both runtimes, vit before there was a second."""
+    monkeypatch.chdir(small(tmp_path))
+    for path in Path("reports/evaluations").glob("*.json"):
+        evaluation = json.loads(path.read_text())
+        cost = {"cpu_ms_per_image": 0.25, "cpu_ms_alone": 12.34, "cpu_threads": 2, "cpu_batch": 128}
+        if path.stem.startswith("cnn"):
+            cost |= {"onnx_ms_alone": 1 + 0.5 * evaluation["replicate"], "onnx_ms_per_image": 0.0625}
+            cost |= {"onnx_differing": 0}
+        path.write_text(json.dumps({**evaluation, "cost": evaluation["cost"] | cost}))
+    report.main()
+    text = Path("reports/tables/latency.md").read_text()
+    caption, _, head, _, *rows = text.splitlines()
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "Model",
+        "PyTorch, one alone",
+        "PyTorch, in batches",
+        "ONNX Runtime, one alone",
+        "ONNX Runtime, in batches",
+        "n",
+    ]
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows] == [
+        ["cnn", "12.3 ± 0.0 ms", "0.250 ± 0.000 ms", "1.25 ± 0.35 ms", "0.0625 ± 0.0000 ms", "2"],
+        ["vit", "12.3 ± 0.0 ms", "0.250 ± 0.000 ms", "–", "–", "2"],
+    ]
+    assert "on the CPU (A laptop's processor; 2 threads)" in caption
+    assert "for one alone and in batches of 128" in caption
+    assert "named the same class as PyTorch for all 360 test images of 2 trainings timed in it" in caption
+    frame = pd.read_csv("reports/tables/latency.csv").set_index("model")
+    assert frame.loc["cnn", ["onnx_ms_alone", "onnx_ms_alone_sd"]].to_list() == pytest.approx([1.25, 0.125**0.5])
+    assert frame.loc["vit"].isna()["onnx_ms_alone"]
+    assert "1.25 ± 0.35 ms" in Page(Path("reports/report.html").read_text()).text
+
+    path = Path("reports/evaluations/cnn-1.json")
+    evaluation = json.loads(path.read_text())
+    path.write_text(json.dumps({**evaluation, "cost": evaluation["cost"] | {"onnx_differing": 3}}))
+    report.main()
+    assert "another class than PyTorch for 3 of 720 images" in Path("reports/tables/latency.md").read_text()
 
 
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
