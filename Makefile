@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 repro: $(READY)  ## Run the default study: only what changed reruns
-	dvc repro
+	versus launch
 
 verify: $(READY)  ## Rerun the default study in a fresh clone, compare it with the committed results (TOLERANCE=0)
 	versus verify --tolerance $(TOLERANCE)

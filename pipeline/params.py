@@ -264,7 +264,7 @@ class Evaluate(Frozen):
 class Launch(Frozen):
     """What `versus launch` asks for; results do not depend on it."""
 
-    workers: Positive | None = None  # trainings at a time; null: one for each GPU, or for every two cores
+    workers: Positive | None = None  # trainings at a time; null: one for each GPU, else cores / 2, two at least
     retries: Annotated[int, Field(ge=0)] = 2  # of a training that died
     slurm: dict[str, str | int] = {}  # options of sbatch: partition, gres, cpus-per-task, mem, time
 

@@ -106,6 +106,9 @@ def test_an_override_of_a_key_that_is_not_there_is_refused(tmp_path: Path) -> No
         (3, 1, ["0", "1"], 6, [(("0",), 2), (("1",), 2), (("0",), 2)]),
         (2, 1, [], 5, [((), 2), ((), 2)]),  # equal: a training's bytes depend on its threads
         (None, 1, [], 5, [((), 2), ((), 2)]),
+        (None, 1, [], 2, [((), 1), ((), 1)]),  # 1.5 times as fast as one with two threads
+        (None, 1, [], 3, [((), 1), ((), 1)]),
+        (None, 2, [], 2, [((), 2)]),  # its two processes share the cores
         (None, 1, [], 1, [((), 1)]),
     ],
 )

@@ -54,14 +54,16 @@ def cores() -> list[int]:
 
 
 def slots(workers: int | None, devices: int, gpus: Sequence[str], cores: Sequence[int]) -> list[Slot]:
-    """GPUs and cores divided among `workers`; None is as many as have `devices` GPUs each, or one for every two cores.
+    """GPUs and cores divided among `workers`, which None leaves to what there is.
 
-    More workers than GPUs share them in turn.
+    Those are as many as have `devices` GPUs each; without GPUs one for every two cores, or two on two or three: small
+    networks leave a second core half idle. More workers than GPUs share them in turn.
     """
     if gpus and len(gpus) < devices:
         raise StageError(f"launch: train.devices is {devices}, and this machine has {len(gpus)} GPUs; lower it")
     groups = [tuple(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
-    count = workers or (len(groups) if gpus else max(1, len(cores) // (2 * devices)))
+    alone = max(len(cores) // 2, min(len(cores), 2))
+    count = workers or (len(groups) if gpus else max(1, alone // devices))
     if count > len(cores):
         raise StageError(f"launch: {count} workers on {len(cores)} cores; ask for --workers {len(cores)} or fewer")
     share = len(cores) // count
