@@ -42,7 +42,11 @@ def trainings(study: Path) -> list[float]:
     """Seconds of the 40 trainings in launch's own order: `plan.longest_first`."""
     measured = plan.expected(study)
     models = params.load(study / "params.yaml").models
-    alike = [model for model in sorted(measured) if "epochs" not in models[model].train][:MODELS]
+    alike = [model for model in sorted(measured) if model in models and "epochs" not in models[model].train][:MODELS]
+    if not alike:
+        raise SystemExit(
+            f"schedule: {study} has no evaluation of a model without epochs of its own; run `dvc repro` there"
+        )
     groups = [plan.Group(f"{model}-{replicate}", [], []) for model in alike for replicate in range(REPLICATES)]
     return [measured[group.key.rpartition("-")[0]] for group in plan.longest_first(groups, measured)]
 

@@ -135,7 +135,10 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--on", choices=EXECUTORS, default="local", help="where; local is this machine")
     added.add_argument(
-        "--workers", type=positive, metavar="N", help="trainings at a time; one for each GPU, else cores/2, two at least"
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="trainings at a time; one for each GPU, else cores/2, two at least",
     )
     added.add_argument(
         "-S", action="append", default=[], metavar="KEY=V,V", help="a grid, as dvc exp run --queue takes it"

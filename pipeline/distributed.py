@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.overrides import TorchFunctionMode
 
-from pipeline.stage import StageError
+from pipeline.stage import StageError, cores
 
 Value = TypeVar("Value")
 
@@ -199,8 +199,7 @@ def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
         raise StageError(f"params.yaml: train.devices: got {here} a host, this machine shows {have} GPUs; lower it")
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // here)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // here)))
     if count == 1:
         meeting: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
     else:

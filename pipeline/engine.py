@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline import distributed, loader, metrics, networks, transfer
-from pipeline.inference import memory_remedy, predict
+from pipeline.inference import capabilities, memory_remedy, predict
 from pipeline.losses.a_softmax import a_softmax_logits, annealed
 from pipeline.losses.arcface import arcface_logits
 from pipeline.losses.center import Centers
@@ -71,11 +71,6 @@ def pick_precision(precision: str, device: torch.device) -> str:
     if device.type == "cpu" and capabilities().get("avx512_bf16", False):
         return "bf16"
     return "fp32"
-
-
-def capabilities() -> dict[str, Any]:
-    """What the processor can do, and its name; empty where torch does not say."""
-    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def sound_precision(precision: str, device: torch.device, network: nn.Module, size: int) -> str:

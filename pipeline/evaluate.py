@@ -83,6 +83,7 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
+        "timed_on": inference.processor(),
         "run": {key: diary[key] for key in ("key", "commit", "started", "mlflow_run") if key in diary}
         | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {

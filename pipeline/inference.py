@@ -19,6 +19,15 @@ from pipeline import loader, networks
 from pipeline.stage import PassingError, StageError
 
 
+def capabilities() -> dict[str, Any]:
+    """What the processor can do, and its name; empty where torch does not say."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
+def processor() -> str:
+    return f"{capabilities().get('cpu_name') or platform.machine()}, {os.cpu_count()} cores"
+
+
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A trained network with its configuration, as train left them in `folder`; StageError if they do not fit."""
     try:

@@ -21,7 +21,7 @@ def measure(network: nn.Module, images: loader.Images, form: loader.Format, onnx
     """Milliseconds per image in batches of `cpu_batch` and for one alone, `cpu_ms_...` and with `onnx` `onnx_ms_...`.
 
     Both runtimes take as many threads as PyTorch does. `onnx_differing` is how many of the test images ONNX Runtime
-    finds another class likeliest for.
+    finds another class likeliest for; of several crops it is the central one that counts.
     """
     network = network.cpu().eval().to(memory_format=torch.channels_last)
     batches = functools.partial(loader.view_batches, images, form, BATCH, CPU)

@@ -322,12 +322,19 @@ def latency_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.
         f" prepared: for one alone and in batches of {every[0]['cpu_batch']}; medians over images"
         + (f", means ± standard deviations over {models[0].n}." if len(models[0].costs) > 1 else ".")
     )
-    if compared := [cost["onnx_differing"] for cost in every if "onnx_differing" in cost]:
-        images, differing = len(models[0].actual), sum(compared)
-        agreement = f"another class than PyTorch for {differing:,} of {images * len(compared):,} images"
-        if not differing:
+    compared = [
+        (evaluation["images"], evaluation["cost"]["onnx_differing"])
+        for model in models
+        for evaluation in model.evaluations
+        if "onnx_differing" in evaluation["cost"]
+    ]
+    if compared:
+        images, differing = ([*column] for column in zip(*compared, strict=True))
+        agreement = f"another class than PyTorch for {sum(differing):,} of {sum(images):,} images"
+        if not any(differing):
             whose = "every training" if len(compared) == len(every) else f"{len(compared)} trainings timed in it"
-            agreement = f"the same class as PyTorch for all {images:,} test images of {whose}"
+            count = f"{images[0]:,} " if len({*images}) == 1 else ""
+            agreement = f"the same class as PyTorch for all {count}test images of {whose}"
         caption += f" ONNX Runtime named {agreement}."
     return tables.latency(costs, caption)
 

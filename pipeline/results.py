@@ -233,7 +233,11 @@ def overrides(model: Trained) -> str:
 
 def timed_on(models: Sequence[Trained]) -> str:
     """AMD EPYC, 2 cores; 1 and 2 threads: what the latencies were measured on."""
-    machines = {evaluation["machine"]["processor"] for model in models for evaluation in model.evaluations}
+    machines = {
+        evaluation.get("timed_on", evaluation["machine"]["processor"])
+        for model in models
+        for evaluation in model.evaluations
+    }
     threads = sorted({cost["cpu_threads"] for model in models for cost in model.costs})
     counts = enumerated([str(count) for count in threads])
     return f"{enumerated(sorted(machines))}; {counts} thread{'s' * (threads != [1])}"

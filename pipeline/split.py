@@ -12,7 +12,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 
 from pipeline import params
 from pipeline.resize import fitted
-from pipeline.stage import StageError, run, study, whole, write_json
+from pipeline.stage import StageError, cores, run, study, whole, write_json
 from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
@@ -316,7 +315,7 @@ def resized(
         images = np.asarray(raw.pixels).reshape(-1, side, side, channels)
         yield from ((start, images[rows[start : start + chunk]]) for start in range(0, len(rows), chunk))
         return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(cores())) as pool:
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
             yield start, np.stack(list(pool.map(lambda row: fitted(raw.image(row), side, channels, resize), part)))

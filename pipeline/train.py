@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -248,10 +247,9 @@ def fingerprint(config: dict[str, Any], machine: dict[str, Any]) -> str:
 
 def describe_machine(device: torch.device, precision: str) -> dict[str, Any]:
     """What a training ran on."""
-    processor = engine.capabilities().get("cpu_name") or platform.machine()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": f"{processor}, {os.cpu_count()} cores",
+        "processor": inference.processor(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "python": platform.python_version(),

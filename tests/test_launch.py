@@ -103,6 +103,7 @@ def test_an_override_of_a_key_that_is_not_there_is_refused(tmp_path: Path) -> No
     [
         (None, 1, ["0", "1"], 8, [(("0",), 4), (("1",), 4)]),
         (None, 2, ["0", "1", "2", "3", "4"], 4, [(("0", "1"), 2), (("2", "3"), 2)]),
+        (None, 1, ["0", "1", "2", "3"], 2, [(("0",), 1), (("1",), 1)]),
         (3, 1, ["0", "1"], 6, [(("0",), 2), (("1",), 2), (("0",), 2)]),
         (2, 1, [], 5, [((), 2), ((), 2)]),  # equal: a training's bytes depend on its threads
         (None, 1, [], 5, [((), 2), ((), 2)]),
@@ -267,13 +268,21 @@ def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripte
 # Clones
 
 
-def test_a_clone_has_the_uncommitted_changes_at_the_users_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shallow", [False, True])
+def test_a_clone_has_the_uncommitted_changes_at_the_users_commit(tmp_path: Path, shallow: bool) -> None:
     home = tmp_path / "home"
     home.mkdir()
     repo.call(home, "git", "init", "--quiet")
     for name in ("kept", "changed", "gone"):
         (home / name).write_text("before")
     repo.commit(home)
+    if shallow:
+        (home / "later").touch()
+        repo.commit(home)
+        (home / "later").unlink()
+        repo.commit(home)
+        home.rename(tmp_path / "origin")
+        repo.call(tmp_path, "git", "clone", "--quiet", "--depth", "1", (tmp_path / "origin").as_uri(), "home")
     (home / ".gitignore").write_text("ignored\n")
     (home / "changed").write_text("after")
     (home / "gone").unlink()

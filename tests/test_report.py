@@ -540,9 +540,16 @@ def test_latencies_of_both_runtimes_stand_side_by_side(tmp_path: Path, monkeypat
 
     path = Path("reports/evaluations/cnn-1.json")
     evaluation = json.loads(path.read_text())
+    evaluation |= {"timed_on": "Another one", "images": 100}  # of a fold; not where it was trained
     path.write_text(json.dumps({**evaluation, "cost": evaluation["cost"] | {"onnx_differing": 3}}))
     report.main()
-    assert "another class than PyTorch for 3 of 720 images" in Path("reports/tables/latency.md").read_text()
+    caption = Path("reports/tables/latency.md").read_text()
+    assert "another class than PyTorch for 3 of 460 images" in caption
+    assert "on the CPU (A laptop's processor and Another one; 2 threads)" in caption
+    path.write_text(json.dumps({**evaluation, "cost": evaluation["cost"] | {"onnx_differing": 0}}))
+    report.main()
+    caption = Path("reports/tables/latency.md").read_text()
+    assert "the same class as PyTorch for all test images of 2 trainings timed in it" in caption
 
 
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

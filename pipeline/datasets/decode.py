@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
@@ -18,12 +18,12 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from pipeline.datasets.collection import Image
-from pipeline.stage import PassingError, StageError
+from pipeline.stage import PassingError, StageError, cores
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
 MANY = 2048  # images, from which on processes are worth their start
-CHUNK = 32  # images that a process decodes at a time
+CHUNK = 32, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -77,9 +77,10 @@ def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
     At most a few chunks of images per core are held at a time. Of many images, a process per core where a fork is safe:
     small ones take longer to open than to decode, and threads take turns at that.
     """
-    workers = os.cpu_count() or 1
+    workers = len(cores())
     forks = len(images) >= MANY and workers > 1 and sys.platform == "linux"
-    chunk = CHUNK if forks else 1
+    most, size = CHUNK
+    chunk = max(1, min(most, size // images[0].pixels().nbytes)) if forks else 1
     parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
     pool: Executor
     if forks:
@@ -91,13 +92,13 @@ def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
     with warnings.catch_warnings(), pool:
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
         ahead = (pool.submit(decode_part, place) for place in range(len(parts)))
-        pending = deque(islice(ahead, 2 * workers))
+        pending: deque[Future[list[np.ndarray]]] = deque()
         for part in parts:
             try:
+                pending.extend(islice(ahead, 2 * workers - len(pending)))
                 found = pending.popleft().result()
             except BrokenProcessPool:
                 raise PassingError("a process that decodes images was killed, perhaps for want of memory") from None
-            pending.extend(islice(ahead, 1))
             yield from zip(part, found, strict=True)
 
 

@@ -44,6 +44,7 @@ def clone(home: Path, head: str, commit: str, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     git(target.parent, "clone", "--quiet", "--shared", "--no-checkout", str(home), str(target))
+    git(target, "fetch", "--quiet", str(home), commit)  # of a shallow clone, git shares no objects
     git(target, "checkout", "--quiet", "--detach", head)
     git(target, "restore", f"--source={commit}", "--worktree", "--", ":/")
 

@@ -233,7 +233,8 @@ def _watch(folder: Path, on: str, executed: executor.Executor, jobs: Sequence[Jo
     try:
         write(folder, on, jobs)  # a launcher killed while it submits leaves their names
         executed.submit([Path(job.folder) for job in jobs])
-        print(f"launch: {len(jobs)} jobs on {on}, longest first: {', '.join(job.name for job in jobs)}", flush=True)
+        print(f"launch: {len(jobs)} jobs on {on}, longest first: {', '.join(job.name for job in jobs)}")
+        print("launch: `versus launch --status` in another terminal shows them and their logs", flush=True)
         while open_jobs := [job for job in jobs if job.state in ("queued", "running")]:
             time.sleep(delay)
             before = [dataclasses.replace(job) for job in jobs]

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from pipeline.launch.executor import State, command, source
-from pipeline.stage import StageError
+from pipeline.stage import StageError, cores
 
 GRACE = 20  # seconds between asking a job to end and ending it
 MARK = "VERSUS_JOB"  # the variable that a job's processes have, however they were started: its folder
@@ -46,13 +46,6 @@ def gpus() -> list[str]:
         return []
 
 
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def slots(workers: int | None, devices: int, gpus: Sequence[str], cores: Sequence[int]) -> list[Slot]:
     """GPUs and cores divided among `workers`, which None leaves to what there is.
 
@@ -63,7 +56,7 @@ def slots(workers: int | None, devices: int, gpus: Sequence[str], cores: Sequenc
         raise StageError(f"launch: train.devices is {devices}, and this machine has {len(gpus)} GPUs; lower it")
     groups = [tuple(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
     alone = max(len(cores) // 2, min(len(cores), 2))
-    count = workers or (len(groups) if gpus else max(1, alone // devices))
+    count = workers or (min(len(groups), len(cores)) if gpus else max(1, alone // devices))
     if count > len(cores):
         raise StageError(f"launch: {count} workers on {len(cores)} cores; ask for --workers {len(cores)} or fewer")
     share = len(cores) // count

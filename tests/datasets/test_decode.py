@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def images_of(tree: Tree) -> list[collection.Image]:
 def test_processes_and_threads_give_what_one_image_after_the_other_gives(
     sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "CHUNK", 7)
+    monkeypatch.setattr(decoding, "CHUNK", (7, 4 * 5 * 3 * 5))  # five of the first image's size fit
+    monkeypatch.setattr(decoding, "cores", lambda: [0, 1])
     for source in sources:
         with open_tree(source) as tree:
             images = images_of(tree)
@@ -136,6 +138,7 @@ def test_processes_and_threads_give_what_one_image_after_the_other_gives(
 @pytest.mark.parametrize("many", [1, 1000])
 def test_a_damaged_image_among_many_is_named(sources: list[Path], monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     monkeypatch.setattr(decoding, "MANY", many)
+    monkeypatch.setattr(decoding, "cores", lambda: [0, 1])
     broken = sources[0] / "041.png"
     broken.write_bytes(broken.read_bytes()[:40])
     with open_tree(sources[0]) as tree, pytest.raises(StageError, match=r"041\.png: unreadable or truncated"):
@@ -148,9 +151,13 @@ def test_nobody_decodes_on_when_the_stage_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
+        "import numpy as np\n"
         "from pipeline.datasets import collection, decode\n"
-        "decode.MANY, decode.CHUNK = 1, 1\n"
+        "decode.MANY, decode.CHUNK, decode.cores = 1, (1, 1), lambda: [0, 1]\n"
+        "me = os.getpid()\n"
         "def sleep():\n"
+        "    if os.getpid() == me:\n"
+        "        return np.zeros((1, 1, 1), np.uint8)\n"
         "    (Path(sys.argv[1]) / str(os.getpid())).touch()\n"
         "    time.sleep(60)\n"
         "list(decode.decoded([collection.Image('x', 'a', '', sleep)] * 8))\n"
@@ -172,13 +179,20 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads decode")
 def test_a_process_that_is_killed_ends_the_stage_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MANY", 1)
-    monkeypatch.setattr(decoding, "CHUNK", 1)
+    monkeypatch.setattr(decoding, "CHUNK", (1, 1))
+    monkeypatch.setattr(decoding, "cores", lambda: [0, 1])
     me = os.getpid()
+
+    def sound() -> np.ndarray:
+        return np.zeros((1, 1, 1), np.uint8)
 
     def killed() -> np.ndarray:
         assert os.getpid() != me
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    with pytest.raises(PassingError, match="was killed, perhaps for want of memory"):
-        list(decoding.decoded([collection.Image("x", "a", "", killed)] * 8))
+    for before in (1, 3, 30):  # found out when its own result is asked for, or when another image is handed over
+        pixels = [*[sound] * before, killed, *[sound] * 30]
+        found = decoding.decoded([collection.Image("x", "a", "", each) for each in pixels])
+        with pytest.raises(PassingError, match="was killed, perhaps for want of memory"):
+            deque(time.sleep(0.02) for _ in found)
