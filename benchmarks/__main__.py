@@ -1,8 +1,6 @@
 """Rows that this machine can measure, as a table: `python -m benchmarks [NAME...]`; all of them by `make bench`."""
 
 import importlib
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -32,16 +30,16 @@ def main(names: Sequence[str] = tuple(sys.argv[1:]) or NAMES) -> None:
             print(f"{row.what}: {row.ratio:.3g} ({row.target}) {row.note}", file=sys.stderr, flush=True)
             found.append(row)
         print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    from pipeline import engine
+    from pipeline import inference
 
-    processor = engine.capabilities().get("cpu_name") or platform.machine()
+    machine = inference.processor()
     if "gpu" in names:
         from torch.cuda import get_device_name
 
-        processor = f"{get_device_name()} with {processor}"
+        machine = f"{get_device_name()} with {machine}"
     print(bench.table(found))
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {processor}, {os.cpu_count()} cores; torch {version('torch')}, torchvision"
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; torch {version('torch')}, torchvision"
         f" {version('torchvision')}. Medians of {bench.ROUNDS} rounds, both sides in turn; in brackets the range."
     )
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import bench
-from pipeline.launch import local, plan
+from pipeline import stage
+from pipeline.launch import plan
 from tests import repo
 
 VERSUS = (sys.executable, "-m", "pipeline.cli")
@@ -31,7 +32,7 @@ def seconds(folder: Path, study: str, changes: Sequence[str], threads: int, *com
 
 def main() -> None:
     study, *changes = sys.argv[1:] or ["."]
-    cores = len(local.cores())
+    cores = len(stage.cores())
     launch = (*VERSUS, "launch", "--on", "local", "--workers", str(cores))
     with tempfile.TemporaryDirectory() as name:
         sides = {"serial": (1, "dvc", "repro"), "all_cores": (cores, "dvc", "repro"), "launched": (1, *launch)}

@@ -19,6 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.bench import Row, Worker, compare, seconds
+from pipeline import stage
 from pipeline.datasets.source import provided
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def rows() -> Iterator[Row]:
         return
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")]
-    cores = os.cpu_count() or 1
+    cores = len(stage.cores())
     parts = [names[index::cores] for index in range(cores)]
     with tempfile.TemporaryDirectory() as folder:
         store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "VERSUS_HOME": folder}

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.feeding import recipe_for
-from pipeline import engine, inference, loader, params
+from pipeline import engine, inference, loader, params, stage
 from pipeline.launch import local
 
 TARGETS = {stepping.CIFAR: (">= 1.35", "CIFAR-10's"), stepping.MNIST: (">= 1.6", "MNIST's")}
@@ -60,7 +60,7 @@ def together(workers: Sequence[Worker]) -> list[str]:
 
 
 def rows() -> Iterator[Row]:
-    cores = local.cores()
+    cores = stage.cores()
     slots = local.slots(2, 1, [], cores)
     for case, (target, whose) in TARGETS.items():
         with ExitStack() as stack:

@@ -322,16 +322,12 @@ def latency_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.
         f" prepared: for one alone and in batches of {every[0]['cpu_batch']}; medians over images"
         + (f", means ± standard deviations over {models[0].n}." if len(models[0].costs) > 1 else ".")
     )
-    compared = [
-        (evaluation["images"], evaluation["cost"]["onnx_differing"])
-        for model in models
-        for evaluation in model.evaluations
-        if "onnx_differing" in evaluation["cost"]
-    ]
+    compared = [each for model in models for each in model.evaluations if "onnx_differing" in each["cost"]]
     if compared:
-        images, differing = ([*column] for column in zip(*compared, strict=True))
-        agreement = f"another class than PyTorch for {sum(differing):,} of {sum(images):,} images"
-        if not any(differing):
+        images = [each["images"] for each in compared]
+        differing = sum(each["cost"]["onnx_differing"] for each in compared)
+        agreement = f"another class than PyTorch for {differing:,} of {sum(images):,} images"
+        if not differing:
             whose = "every training" if len(compared) == len(every) else f"{len(compared)} trainings timed in it"
             count = f"{images[0]:,} " if len({*images}) == 1 else ""
             agreement = f"the same class as PyTorch for all {count}test images of {whose}"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import bench, noop, preparing, replicates, starting, stepping
+from pipeline import stage
 from pipeline.launch import local
 
 ROOT = Path(__file__).parent.parent
@@ -48,15 +49,15 @@ def test_a_worker_answers_from_a_process_of_its_own() -> None:
 
 def test_replicates_at_once_leave_what_each_leaves_alone() -> None:
     case = dataclasses.replace(stepping.MNIST, batches=2, batch_size=8)
-    slots = local.slots(min(2, len(local.cores())), 1, [], local.cores())
-    threads, cores = torch.get_num_threads(), local.cores()
+    slots = local.slots(min(2, len(stage.cores())), 1, [], stage.cores())
+    threads, cores = torch.get_num_threads(), stage.cores()
     workers = [bench.Worker(replicates.trainer, case, slot.cores[:1]) for slot in slots]
     found = replicates.together(workers)
     assert found == [worker(replicate) for replicate, worker in enumerate(workers)]
     assert len(set(found)) == len(found)
     for worker in workers:
         worker.__exit__()
-    assert (torch.get_num_threads(), local.cores()) == (threads, cores)
+    assert (torch.get_num_threads(), stage.cores()) == (threads, cores)
 
 
 def test_what_a_stage_must_import_is_of_others_and_loaded() -> None:

@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.launch import copies, job, launcher, local, plan
-from pipeline.stage import StageError
+from pipeline.stage import StageError, cores
 from tests import repo, slurm, small_study
 
 CHECKED = ("weights.safetensors", "val_logits.npy", "config.json")
@@ -218,7 +218,7 @@ FAULTY = DONE.replace("done", "fault")
 def scripted(monkeypatch: pytest.MonkeyPatch) -> local.Local:
     monkeypatch.setattr(local, "command", lambda folder: [sys.executable, str(folder / "script")])
     monkeypatch.setattr(local, "GRACE", 1)
-    return local.Local([local.Slot((), tuple(local.cores()))] * 2)
+    return local.Local([local.Slot((), tuple(cores()))] * 2)
 
 
 def test_a_job_that_dies_is_tried_again_and_a_fault_is_not(tmp_path: Path, scripted: local.Local) -> None:

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.launch import copies, local
-from pipeline.stage import PASSING, StageError, whole, write_json
+from pipeline.launch import copies
+from pipeline.stage import PASSING, StageError, cores, whole, write_json
 
 RESULT, LOG, STARTED = "result.json", "log", "started.json"
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 def execute(folder: Path, job: dict[str, Any]) -> int:
     """Make the clone, take what the stages read from the cache or the remote, run them; returns DVC's exit status."""
-    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK") or str(len(local.cores())))
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK") or str(len(cores())))
     os.environ.update({"VERSUS_HOME": job["home"], **job["environment"]})
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     home, clone = Path(job["home"]), folder / "clone"
