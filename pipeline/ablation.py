@@ -179,7 +179,7 @@ def points(key: str, base: Experiment, experiments: Sequence[Experiment]) -> lis
         Point(
             group[0].changed[key],
             model,
-            score(group[0].models[model]["val_macro_f1"]),
+            score(validation(group[0].models[model])),
             score(group[0].models[model]["macro_f1"]),
             tuple(each.name for each in group if each.name),
             group[0].command,
@@ -223,12 +223,17 @@ def grid(keys: tuple[str, ...], base: Experiment, experiments: Sequence[Experime
                         key,
                         value,
                         model,
-                        float(np.mean([each["val_macro_f1"]["mean"] for each in held])),
+                        float(np.mean([validation(each)["mean"] for each in held])),
                         float(np.mean([each["macro_f1"]["mean"] for each in held])),
                         len(held),
                     )
                 )
     return Grid(keys, tuple(effects), len(cells), math.prod(len(values) for values in choices.values()))
+
+
+def validation(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model's validation score in metrics.json; NaN where it was trained on the validation images too."""
+    return model.get("val_macro_f1", {"mean": math.nan, "n": 1})
 
 
 def score(entry: Mapping[str, Any]) -> Score:

@@ -74,10 +74,13 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
 
 
 def believed(
-    val_logits: Floats, val_labels: npt.NDArray[np.integer], logits: Floats, labels: npt.NDArray[np.integer]
+    validation: tuple[Floats, npt.NDArray[np.integer]] | None, logits: Floats, labels: npt.NDArray[np.integer]
 ) -> dict[str, float | None]:
-    """Log loss and ECE on test images before and after the validation images' temperature; undefined is None."""
-    temperature = fit_temperature(val_logits, val_labels)
+    """Log loss and ECE on test images before and after a temperature; undefined is None.
+
+    The temperature is that of the logits (M, K) and labels (M,) of `validation`; without them there is none.
+    """
+    temperature = fit_temperature(*validation) if validation is not None else math.nan
     found = {"temperature": temperature}
     for suffix, divisor in (("", 1.0), ("_scaled", temperature)):
         sure = np.exp(log_softmax(np.asarray(logits, dtype=np.float64) / divisor, axis=1))

@@ -101,10 +101,12 @@ def _per_class(evaluations: Sequence[Mapping[str, Any]]) -> str:
 def _training(evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any], name: str) -> str:
     first = evaluations[0]
     counts = [row["train"] for row in data["classes"]]
+    train, validating = first["config"]["train"], sum(row["val"] for row in data["classes"])
+    use = {"best": "by which the epoch was chosen", "last": "which chose nothing", "average": "which chose nothing"}
+    told = "trained on too" if train.get("include_validation") else use[train["select"]]
     text = (
         f"{sum(counts):,} training images of {name}, {min(counts):,} to {max(counts):,} per class, and"
-        f" {sum(row['val'] for row in data['classes']):,} validation images, by which the epoch was chosen;"
-        f" {first['config']['train']['epochs']} epochs, {first['initialisation']}."
+        f" {validating:,} validation images, {told}; {train['epochs']} epochs, {first['initialisation']}."
     )
     if data["imbalance"] != 1:
         text += f" The training images were thinned on purpose, to {data['imbalance']:g} : 1 from class to class."

@@ -33,15 +33,15 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """One row of a history; scores are fractions, the validation's in float32."""
+    """One row of a history; scores are fractions, the validation's in float32, None where it was trained on too."""
 
     epoch: int  # from 1
     lr: float  # of its last step
     train_loss: float
     train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_macro_f1: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_macro_f1: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def strided_1x1(network: nn.Module, size: int) -> str | None:
 def fit(
     network: nn.Module,
     train: loader.Images,
-    val: loader.Images,
+    val: loader.Images | None,
     recipe: loader.Recipe,
     protocol: dict[str, Any],
     *,
@@ -130,16 +130,16 @@ def fit(
     """Train `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
 
     Returns the weights that `select` names: of the epoch with the highest validation macro-F1, the earliest of equals;
-    of the last one; or the average. Goes on from what `keeper` has, whose epochs `on_epoch` hears of again, and ends
-    where it had ended uninterrupted: an epoch draws from generators of its own, keyed by its number. `on_weights` gets
-    the weights of every epoch that is trained, on the CPU, before it is kept. Raises StageError on a loss that is not
-    finite (epoch and step) and when memory runs out.
+    of the last one; or the average. The latter two do without validation images. Goes on from what `keeper` has, whose
+    epochs `on_epoch` hears of again, and ends where it had ended uninterrupted: an epoch draws from generators of its
+    own, keyed by its number. `on_weights` gets the weights of every epoch that is trained, on the CPU, before it is
+    kept. Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
     """
     started = time.perf_counter()
     remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
     with memory_remedy(remedy):
         network = placed(network, device, protocol["fast"])
-        train, val = loader.resident(train, device), loader.resident(val, device)
+        train, val = loader.resident(train, device), loader.resident(val, device) if val is not None else None
     kept = distributed.from_first(keeper.load() if keeper is not None else None)
     if kept is not None and "fit" in kept:
         return _restored(kept["fit"], on_epoch)
@@ -167,6 +167,8 @@ def fit(
         return tuning.batches(protocol["sampler"], seed, epoch)
 
     def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
+        if val is None:
+            return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
         logits = tuning.val_logits()
         if logits is None:
             own = loader.rows(val, distributed.own(len(val)))
@@ -232,7 +234,7 @@ def fit(
         history.append(epoch)
         if on_epoch is not None:
             on_epoch(epoch)
-        if selected is None or protocol["select"] != "best" or epoch.val_macro_f1 > selected.val_macro_f1:
+        if selected is None or protocol["select"] != "best" or _better(epoch, selected):
             selected = epoch
             if protocol["select"] == "best" or epoch.epoch == epochs:
                 weights = _copy(network)
@@ -250,6 +252,13 @@ def fit(
     if keeper is not None:
         keeper.save(lambda: {"fit": _plain(fit)}, last=True)
     return fit
+
+
+def _better(epoch: Epoch, than: Epoch) -> bool:
+    """Whether validation found an epoch better."""
+    assert epoch.val_macro_f1 is not None
+    assert than.val_macro_f1 is not None
+    return epoch.val_macro_f1 > than.val_macro_f1
 
 
 def placed(network: nn.Module, device: torch.device, fast: bool) -> nn.Module:

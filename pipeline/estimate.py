@@ -118,8 +118,10 @@ def measure(settings: params.Params, name: str, compiled: bool = False) -> Estim
 
         endless = batches()
         step = timed(lambda: step_of(next(endless), protocol["lr"]), device)
-        part = loader.rows(val, slice(size))
-        batch = timed(lambda: inference.predict(network, part, form, device, size), device)
+        batch, val_batches = 0.0, 0
+        if val is not None:
+            part, val_batches = loader.rows(val, slice(size)), -(-len(val) // size)
+            batch = timed(lambda: inference.predict(network, part, form, device, size), device)
         fast, compilation = None, None
         if compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
@@ -129,7 +131,7 @@ def measure(settings: params.Params, name: str, compiled: bool = False) -> Estim
                 step_of(next(endless), protocol["lr"])
                 compilation = time.perf_counter() - started
                 fast = timed(lambda: step_of(next(endless), protocol["lr"]), device) * 1000
-    steps, val_batches = loader.steps(images, size), -(-len(val) // size)
+    steps = loader.steps(images, size)
     return Estimate(
         model=name,
         device=device.type,

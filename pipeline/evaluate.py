@@ -72,9 +72,7 @@ def evaluate(name: str) -> None:
         "replicate": config["replicate"],
         "classes": class_rows(confusion, classes),
         "scores": scores,
-        "calibration": calibration.believed(
-            *validation(folder, packed(FIT, config["replicate"])), logits.numpy(), actual
-        ),
+        "calibration": calibration.believed(validation(folder, config), logits.numpy(), actual),
         "images": len(images),
         "inflation": inflated,
         "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
@@ -120,8 +118,14 @@ def evaluate(name: str) -> None:
     print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
 
 
-def validation(folder: Path, fit: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) and labels (N,) of the validation images, as train and split left them."""
+def validation(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Logits (N, K) and labels (N,) of the validation images, as train and split left them.
+
+    None where they were trained on: what a network makes of those says nothing of new images.
+    """
+    if config["train"].get("include_validation"):
+        return None
+    fit = packed(FIT, config["replicate"])
     logits, labels = np.load(folder / "val_logits.npy"), np.load(fit / "val_labels.npy")
     if len(logits) != len(labels):
         raise StageError(

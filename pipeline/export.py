@@ -86,7 +86,7 @@ def describe(model: Any, entry: trained.Trained, config: dict[str, Any]) -> None
         "output": f"logits (N, {len(config['classes'])}); their softmax are probabilities",
         "study": study(),
         "model": entry.name,
-        "val_macro_f1": entry.val_macro_f1,
+        **({} if entry.val_macro_f1 is None else {"val_macro_f1": entry.val_macro_f1}),
         "data": config["data"]["title"],
         "commit": commit(),
     }

@@ -140,8 +140,8 @@ def validation_macro_f1(
 ) -> Figure:
     """Validation macro-F1 over epochs, a panel per model: replicates thin, their mean bold, evaluated epochs marked.
 
-    Other models' means stand behind in grey. Histories have columns epoch and val_macro_f1; `selected` gives each
-    replicate's evaluated epoch.
+    Other models' means stand behind in grey. Histories have columns epoch and val_macro_f1, which is NaN of a model
+    that was trained on the validation images too; `selected` gives each replicate's evaluated epoch.
     """
     tones = colours(list(histories))
     columns = min(len(histories), 4 if len(histories) <= 12 else 5)
@@ -172,6 +172,9 @@ def validation_macro_f1(
                 )
             panel.plot(means[model].index, means[model], color=tones[model], linewidth=2.2, zorder=4)
             panel.set_title(model)
+            if means[model].isna().all():
+                text = "trained on validation\nimages too: no score"
+                panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", size=9, color=SOFT)
             if index % columns == 0:
                 panel.set_ylabel("validation macro-F1")
             if index + columns >= len(histories):
@@ -684,8 +687,14 @@ def _epochs(axes: Axes) -> None:
 
 
 def _score_limits(axes: Axes, curves: Sequence[pd.Series]) -> None:
-    """From a little below the lowest score to a little above the highest; never beyond what a score can be."""
+    """From a little below the lowest score to a little above the highest; never beyond what a score can be.
+
+    All of it where there is none.
+    """
     values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves])
+    if np.isnan(values).all():
+        axes.set_ylim(0, 1)
+        return
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = 0.04 * max(high - low, 0.02)
     axes.set_ylim(max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0)

@@ -63,7 +63,7 @@ class Format:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: int = 0
-    views: int = 1  # 1: the centre; 5: and the corners; 10: and the mirror images of these
+    views: int = 1  # 1: the centre; 2: and its mirror image; 5: the centre and the corners; 10: and their mirror images
 
     @property
     def size(self) -> int:
@@ -140,6 +140,11 @@ def resident(images: Images, device: torch.device) -> Images:
     if device.type == "cuda" and images.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
         return dataclasses.replace(images, pixels=images.pixels.to(device))
     return images
+
+
+def together(first: Images, second: Images) -> Images:
+    """Two splits as one, in memory, the first's images first; labels are their targets."""
+    return Images(torch.cat([first.pixels, second.pixels]), torch.cat([first.labels, second.labels]))
 
 
 def rows(images: Images, chosen: slice | Tensor) -> Images:
@@ -380,15 +385,19 @@ def views(pixels: Tensor, form: Format) -> list[Tensor]:
 
 
 def _views(pixels: Tensor, form: Format) -> Iterator[Tensor]:
-    """The centre, the corners, and the mirror images of these: torchvision's `ten_crop`, the centre first."""
+    """The centre, the corners unless one or two views are wanted, and the mirror images of these.
+
+    Ten of them are torchvision's `ten_crop`, the centre first.
+    """
     images = pixels.permute(0, 3, 1, 2)
     if images.shape[-2:] != (form.whole, form.whole):
         images = F.interpolate(images.float(), (form.whole, form.whole), mode="bilinear", align_corners=False)
     images = normalise(images, form)
     last = form.whole - form.size
     middle = round(last / 2)
+    places = [(middle, middle), (0, 0), (0, last), (last, 0), (last, last)][: 5 if form.views > 2 else 1]
     for mirrored in (images, images.flip(-1)):
-        for top, left in ((middle, middle), (0, 0), (0, last), (last, 0), (last, last)):
+        for top, left in places:
             view = mirrored[..., top : top + form.size, left : left + form.size]
             yield view.contiguous(memory_format=torch.channels_last)
 

@@ -371,6 +371,14 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
             f" images ({stats.RESAMPLES:,} resamples): it covers another draw of test images and nothing of another"
             " seed."
         )
+    including = [model.name for model in models if model.evaluations[0]["config"]["train"].get("include_validation")]
+    if including:
+        notes.append(
+            f"Trained on the validation images too: {', '.join(including)}. Nothing was chosen by their scores, they"
+            " have no temperature, and their training images are more than those of the others."
+            if len(including) < len(models)
+            else "All models were trained on the validation images too: there are no validation scores."
+        )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")
     starts: dict[str, list[str]] = {}

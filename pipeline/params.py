@@ -76,7 +76,7 @@ class Augment(Frozen):
     pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
     crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
     crop_of: Annotated[int, Field(ge=0, le=1024)] = 0  # side to which images are brought before; 0: dataset.image_size
-    test_crops: Literal[1, 5, 10] = 1  # the centre; and the corners; and their mirror images: logits are averaged
+    test_crops: Literal[1, 2, 5, 10] = 1  # 1: the centre; 2: and its mirror image; 5: and the corners; 10: all mirrored
     light: Pipeline
     strong: Pipeline
 
@@ -106,6 +106,7 @@ class Train(Frozen):
     margin_scale: Annotated[float, Field(gt=0)] = 30.0  # arcface: length given to the features
     center_loss: Cost = 0.0  # weight of the centre loss, which is added
     select: Literal["best", "last", "average"] = "best"
+    include_validation: bool = False  # train on the validation images too, once everything is chosen; not with best
     average: Literal["swa", "ema"] = "swa"
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
@@ -347,6 +348,8 @@ def parse(content: object) -> Params:
                     f"params.yaml: {own}train.batch_size: {train.batch_size} leaves a device fewer than two images of"
                     f" each batch; choose {2 * train.devices} or more for {train.devices} devices"
                 )
+            if train.include_validation:
+                faults += _without_validation(params, name, train)
             if params.evaluate.inflation and not train.keep_epochs:
                 faults.append("params.yaml: evaluate.inflation: needs the weights of all epochs; set train.keep_epochs")
             alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
@@ -397,9 +400,22 @@ def _crop_faults(params: Params, name: str) -> list[str]:
     of = "augment.crop_of" if augment.crop_of else "dataset.image_size"
     if augment.crop_size > whole:
         return [f"params.yaml: {own}augment.crop_size: {augment.crop_size} is more than {of}, {whole}"]
-    if augment.test_crops > 1 and not augment.crop_size:
+    if augment.test_crops > 2 and not augment.crop_size:
         return [f"params.yaml: {own}augment.test_crops: {augment.test_crops} crops need augment.crop_size, which is 0"]
     return []
+
+
+def _without_validation(params: Params, name: str, train: Train) -> list[str]:
+    """What is wrong with training on the validation images too: what still asks them, or has not their votes."""
+    where = f"params.yaml: models.{name}: train.include_validation: true"
+    faults = []
+    if train.select == "best":
+        faults.append(f"{where} leaves no images to choose an epoch on; choose train.select: last or average")
+    if params.evaluate.inflation:
+        faults.append(f"{where} leaves no choice that evaluate.inflation could compare with; set one of them to false")
+    if train.targets == "votes":
+        faults.append(f"{where}: validation images keep no votes; choose train.targets: labels")
+    return faults
 
 
 def _tuning(name: str, model: Any, train: Train) -> list[str]:

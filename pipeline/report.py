@@ -136,7 +136,8 @@ def main() -> None:
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
         tracked.summarise(f"{held}\n\n{tables.markdown(overview)}".strip()[:4000])
-        tracked.champion(best(models))
+        if chosen := best(models):
+            tracked.champion(chosen)
     print(terminal(models))
     for text in learning_curve.sentences(learnt):
         print(text)
@@ -156,22 +157,23 @@ def headline(model: Trained) -> dict[str, Any]:
     first = model.evaluations[0]
     return {
         **{name: entry(each) for name, each in {**model.scores, **further}.items()},
-        "val_macro_f1": selected(model),
+        **selected(model),
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
         "images": len(model.actual),
     }
 
 
-def selected(model: Trained) -> dict[str, float]:
+def selected(model: Trained) -> dict[str, dict[str, float]]:
     """Validation macro-F1 of the epochs that were evaluated: what settings are to be chosen by, not the test scores.
 
     With an interval over replicates where there are several; it is too high by what the choice of the epoch gives.
+    Nothing for a model that was trained on the validation images too.
     """
     values = [evaluation["selected"]["val_macro_f1"] for evaluation in model.evaluations]
-    if len(values) == 1:
-        return {"mean": values[0], "n": 1}
-    return entry(stats.over_replicates(values))
+    if None in values:
+        return {}
+    return {"val_macro_f1": {"mean": values[0], "n": 1} if len(values) == 1 else entry(stats.over_replicates(values))}
 
 
 def entry(interval: stats.Interval) -> dict[str, float]:
@@ -179,10 +181,14 @@ def entry(interval: stats.Interval) -> dict[str, float]:
     return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
-def best(models: Sequence[Trained]) -> dict[str, Any]:
-    """The evaluation of the training with the highest validation macro-F1; of equals, the first of params.yaml."""
+def best(models: Sequence[Trained]) -> dict[str, Any] | None:
+    """The evaluation of the training with the highest validation macro-F1; of equals, the first of params.yaml.
+
+    None where no training has a validation score.
+    """
     every = [evaluation for model in models for evaluation in model.evaluations]
-    return max(every, key=lambda evaluation: evaluation["selected"]["val_macro_f1"])
+    scored = [evaluation for evaluation in every if evaluation["selected"]["val_macro_f1"] is not None]
+    return max(scored, key=lambda evaluation: evaluation["selected"]["val_macro_f1"], default=None)
 
 
 def line(model: Trained) -> tables.Line:

@@ -69,7 +69,7 @@ class Run:
         outputs = [each.model_id for each in run.outputs.model_outputs] if reopened and run.outputs else []
         ready = [model for model in outputs if client.get_logged_model(model).status == "READY"]
         self.model_id = ready[0] if ready else None  # metrics are shown beside that logged model too
-        self._waiting: list[tuple[dict[str, float], int]] = []
+        self._waiting: list[tuple[dict[str, float | None], int]] = []
         self._try_again = 0.0
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -81,21 +81,21 @@ class Run:
         for chunk in _chunks(list(fresh.items()), 100):
             self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log finite values of one step in one call; a metric that has a value there keeps it."""
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log what is finite of one step in one call; a metric that has a value there keeps it."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         points = [
             Metric(metric_name(key), float(value), now, step, model_id=self.model_id)
             for key, value in values.items()
-            if np.isfinite(value) and (metric_name(key), step) not in self._metrics
+            if value is not None and np.isfinite(value) and (metric_name(key), step) not in self._metrics
         ]
         for chunk in _chunks(points, 1000):
             self.client.log_batch(self.id, metrics=chunk)
             self._metrics |= {(point.key, step) for point in chunk}
 
-    def later(self, values: Mapping[str, float], step: int) -> None:
+    def later(self, values: Mapping[str, float | None], step: int) -> None:
         """As `metrics`; where the store cannot be reached, say so, go on and try again after a minute."""
         self._waiting.append((dict(values), step))
         if time.monotonic() < self._try_again:

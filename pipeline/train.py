@@ -2,7 +2,8 @@
 
 Reads training and validation images only. Leaves models/<model>-<replicate>/ with weights.safetensors, config.json and
 val_logits.npy, bytes that a rerun reproduces, and run.json: when, where and how long; with `train.keep_epochs` also
-epochs/<number>.safetensors, which nothing selects by.
+epochs/<number>.safetensors, which nothing selects by. With `train.include_validation` the validation images are trained
+on too: then there are no val_logits.npy and no validation scores, for none would say anything of new images.
 """
 
 import argparse
@@ -110,7 +111,7 @@ def train(name: str, replicate: int) -> None:
             def on_epoch(epoch: engine.Epoch) -> None:
                 tracked.later(dataclasses.asdict(epoch), step=epoch.epoch)
                 speed = len(train_images) * epoch.epoch / (time.perf_counter() - begun)
-                told = {"images/s": f"{speed:,.0f}", "val_macro_f1": f"{epoch.val_macro_f1:.4f}"}
+                told = {"images/s": f"{speed:,.0f}", "val_macro_f1": shown(epoch.val_macro_f1)}
                 progress.set_postfix(told, refresh=False)
                 progress.update()
 
@@ -120,7 +121,9 @@ def train(name: str, replicate: int) -> None:
 
             fit = fitted(on_epoch, on_weights if protocol["keep_epochs"] else None, kept)
         network.load_state_dict(fit.weights)
-        logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
+        logits = None
+        if val_images is not None:
+            logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
         speed = len(train_images) * len(fit.history) / fit.seconds
         diary = {
             "key": key,
@@ -140,7 +143,8 @@ def train(name: str, replicate: int) -> None:
             save_weights(fit.weights, partial / "weights.safetensors")
             if protocol["keep_epochs"]:
                 shutil.copytree(kept.folder / "epochs", partial / "epochs")
-            np.save(partial / "val_logits.npy", logits.numpy())
+            if logits is not None:
+                np.save(partial / "val_logits.npy", logits.numpy())
             write_json(partial / "config.json", config)
             write_json(partial / "run.json", diary)
         tracked.settle()
@@ -149,9 +153,14 @@ def train(name: str, replicate: int) -> None:
         chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(fit.selected).items() if key != "lr"}
         tracked.metrics({**chosen, "train_seconds": fit.seconds, "images_per_second": speed})
     print(
-        f"train: {name}-{replicate} validation macro-F1 {fit.selected.val_macro_f1:.4f} at epoch {fit.selected.epoch}"
-        f" of {len(fit.history)}, {fit.seconds:.1f} s on {machine['device']}"
+        f"train: {name}-{replicate} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch"
+        f" {fit.selected.epoch} of {len(fit.history)}, {fit.seconds:.1f} s on {machine['device']}"
     )
+
+
+def shown(score: float | None) -> str:
+    """A validation score in words; there is none where the validation images were trained on."""
+    return "-" if score is None else f"{score:.4f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,22 +170,24 @@ class Task:
     network: nn.Module  # as it starts
     recipe: loader.Recipe
     train_images: loader.Images
-    val_images: loader.Images
+    val_images: loader.Images | None  # None: they are among the training images
     precision: str  # settled
 
 
 def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normalise: str, device: torch.device) -> Task:
     """The task of a resolved configuration on the packed images in `folder`."""
     network, form = construct(config, info, normalise)
-    images = loader.read(folder, "train_")
+    images, val_images = loader.read(folder, "train_"), loader.read(folder, "val_")
     if config["train"]["targets"] == "votes":
         images = loader.with_votes(images, folder)
+    train_images = fraction_of(images, config["train_fraction"], info["seed"])
+    including = config["train"]["include_validation"]
     augment, covariance = config["augment"], info["pixels"]["covariance"]
     return Task(
         network=network,
         recipe=loader.recipe(form, info["classes"], info["minority"], augment, info["flip"], device, covariance),
-        train_images=fraction_of(images, config["train_fraction"], info["seed"]),
-        val_images=loader.read(folder, "val_"),
+        train_images=loader.together(train_images, val_images) if including else train_images,
+        val_images=None if including else val_images,
         precision=engine.sound_precision(config["train"]["precision"], device, network, form.size),
     )
 
@@ -184,9 +195,10 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
 def construct(config: dict[str, Any], info: dict[str, Any], normalise: str) -> tuple[nn.Module, loader.Format]:
     """The network that a resolved configuration describes, as it starts, and how it wants its images."""
     (whole, crop), views = loader.sides(config["image_size"], config["augment"]), config["augment"]["test_crops"]
-    if views == 10 and not info["flip"]:
+    if views in (2, 10) and not info["flip"]:
         raise StageError(
-            "params.yaml: augment.test_crops: 10 shows mirror images, which this data set forbids; choose 5"
+            f"params.yaml: augment.test_crops: {views} shows mirror images, which this data set forbids; choose"
+            f" {views // 2}"
         )
     network = networks.build(
         name=config["model"],

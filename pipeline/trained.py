@@ -22,7 +22,7 @@ REMEDY = "run `dvc repro` to train, or `dvc checkout` (`dvc pull` from a remote)
 class Trained:
     model: str
     replicate: int
-    val_macro_f1: float
+    val_macro_f1: float | None  # None where the validation images were trained on too
     test: dict[str, float] | None  # evaluate's scores; None where it has not seen these weights
     here: bool  # the weights lie in models/; false where git alone brought the scores
 
@@ -33,6 +33,16 @@ class Trained:
     @property
     def folder(self) -> Path:
         return MODELS / self.name
+
+    @property
+    def rank(self) -> float:
+        """What is chosen by, the highest first: one without a validation score comes after all that have one."""
+        return -1.0 if self.val_macro_f1 is None else self.val_macro_f1
+
+    @property
+    def validation(self) -> str:
+        """The validation score in words."""
+        return "-" if self.val_macro_f1 is None else f"{self.val_macro_f1:.4f}"
 
 
 def found(settings: params.Params) -> list[Trained]:
@@ -66,7 +76,7 @@ def choose(asked: str = "") -> tuple[Trained, str]:
     """The model that `asked` means, and why it, in words.
 
     `cnn-2` is that replicate; `cnn` is the one of its replicates with the highest validation macro-F1; empty is the one
-    of all models. Of equals it is the first.
+    of all models. Of equals it is the first, and so where none has a validation score.
     """
     settings = params.load()
     names = [f"{name}-{number}" for name in settings.models for number in settings.replicates]
@@ -82,8 +92,10 @@ def choose(asked: str = "") -> tuple[Trained, str]:
     if not candidates:
         what = f"{asked} is not trained" if asked else "no trained model in models/"
         raise StageError(f"{what}; {REMEDY}")
-    best = max(candidates, key=lambda entry: entry.val_macro_f1)
-    why = f"{best.name} of {study()}, validation macro-F1 {best.val_macro_f1:.4f}"
+    best = max(candidates, key=lambda entry: entry.rank)
+    if best.val_macro_f1 is None:
+        return best, f"{best.name} of {study()}, trained on the validation images too: no validation score"
+    why = f"{best.name} of {study()}, validation macro-F1 {best.validation}"
     if len(candidates) > 1:
         why += f", the highest of {len(candidates)} " + (f"replicates of {asked}" if asked else "trained models")
     return best, why
@@ -101,7 +113,7 @@ def show(as_json: bool = False) -> None:
     entries = found(params.load())
     if not entries:
         raise StageError(f"no trained model in models/; {REMEDY}")
-    chosen = max((entry for entry in entries if entry.here), key=lambda entry: entry.val_macro_f1, default=None)
+    chosen = max((entry for entry in entries if entry.here), key=lambda entry: entry.rank, default=None)
     if as_json:
         rows = [
             {
@@ -123,7 +135,7 @@ def show(as_json: bool = False) -> None:
             [
                 [
                     f"{entry.name} *" if entry is chosen else entry.name,
-                    f"{entry.val_macro_f1:.4f}",
+                    entry.validation,
                     *(f"{entry.test[key]:.4f}" if entry.test else "-" for key in shown),
                     entry.folder if entry.here else "-",
                 ]
@@ -135,6 +147,7 @@ def show(as_json: bool = False) -> None:
         )
     )
     if chosen is not None:
-        print(f"\n* the highest validation macro-F1: what `versus predict` takes by default ({study()})")
+        why = "no validation score, and the first" if chosen.val_macro_f1 is None else "the highest validation macro-F1"
+        print(f"\n* {why}: what `versus predict` takes by default ({study()})")
     if not all(entry.here for entry in entries):
         print(f"\nWeights that are not here: {REMEDY}.")

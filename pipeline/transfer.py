@@ -23,18 +23,18 @@ class Tuning:
         network: nn.Module,
         protocol: dict[str, Any],
         recipe: loader.Recipe,
-        images: tuple[loader.Images, loader.Images],
+        images: tuple[loader.Images, loader.Images | None],
         device: torch.device,
         autocast: Callable[[], Any],
         reuse: bool = True,
     ) -> None:
-        """`images` are training and validation images; without `reuse` features are computed at every step."""
+        """`images` are training and validation images, if any; without `reuse` features are computed at every step."""
         self.network, self.recipe, self.images, self.device = network, recipe, images, device
         self.mode, self.epochs = protocol["tune"], protocol["head_epochs"]
         self.factor, self.batch_size = protocol["full_lr_factor"], protocol["batch_size"]
         self.autocast, self.reuse = autocast, reuse and not loader.varies(recipe)
         self.head = networks.head(network) if self.mode != "full" else network
-        self.features: tuple[Tensor, Tensor] | None = None
+        self.features: tuple[Tensor, Tensor | None] | None = None
 
     def frozen(self, epoch: int) -> bool:
         """Whether epoch 0, 1, ... trains the head alone."""
@@ -56,7 +56,9 @@ class Tuning:
             self.network.eval()
             self.features = (
                 self._features(self._as_trained(train), self.autocast),
-                self._features(
+                None
+                if val is None
+                else self._features(
                     loader.test_batches(val, self.recipe.format, self.batch_size, self.device), torch.no_grad
                 ),
             )
@@ -82,11 +84,12 @@ class Tuning:
 
     def val_logits(self) -> Tensor | None:
         """Validation logits (N, K) in float32 from the features; None where there are none to reuse."""
-        if self.features is None:
+        features = self.features[1] if self.features is not None else None
+        if features is None:
             return None
         self.head.eval()
         with torch.inference_mode():
-            logits = torch.cat([_Flat(self.head)(part).float() for part in self.features[1].split(self.batch_size)])
+            logits = torch.cat([_Flat(self.head)(part).float() for part in features.split(self.batch_size)])
         return logits.cpu()
 
     def _as_trained(self, images: loader.Images) -> Iterator[Tensor]:

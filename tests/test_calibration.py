@@ -119,7 +119,7 @@ def test_log_loss_is_torchs_cross_entropy() -> None:
 
 
 def test_a_temperature_mends_overconfidence_on_images_that_it_was_not_fitted_on() -> None:
-    found = believed(*logits_of(4000, 5, 3.0, seed=1), *logits_of(4000, 5, 3.0, seed=2))
+    found = believed(logits_of(4000, 5, 3.0, seed=1), *logits_of(4000, 5, 3.0, seed=2))
     raw, scaled = found["calibration_error"], found["calibration_error_scaled"]
     assert raw is not None
     assert scaled is not None
@@ -132,4 +132,13 @@ def test_a_model_that_is_always_right_gets_the_least_temperature_and_one_that_di
     logits = np.eye(3)[[0, 1, 2, 0]] * 2
     assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(TEMPERATURES[0], rel=0.1)
     logits[0] = np.nan
-    assert set(believed(logits, np.array([0, 1, 2, 0]), logits, np.array([0, 1, 2, 0])).values()) == {None}
+    labels = np.array([0, 1, 2, 0])
+    assert set(believed((logits, labels), logits, labels).values()) == {None}
+
+
+def test_without_validation_images_there_is_no_temperature_and_the_raw_numbers_stand() -> None:
+    validation, (logits, labels) = logits_of(4000, 5, 3.0, seed=1), logits_of(4000, 5, 3.0, seed=2)
+    complete, found = believed(validation, logits, labels), believed(None, logits, labels)
+    raw = {"log_loss", "calibration_error"}
+    assert {name: found[name] for name in raw} == {name: complete[name] for name in raw}
+    assert {name for name, value in found.items() if value is None} == complete.keys() - raw

@@ -1,5 +1,6 @@
 """What reaches the network: every image drawn, cut and coloured by (seed, epoch, place) and by nothing else."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +303,15 @@ def test_random_squares_may_be_mirrored_and_combine_with_the_other_amplitudes() 
     assert 20 < same.sum() < 80
     everything = loader.recipe(cropped(16, 12), CLASSES, MINORITY, AUGMENT, True, CPU)
     assert distinct(epoch(data, everything)[0]) == len(data)
+
+
+def test_two_views_are_the_middle_and_its_mirror_image_with_or_without_a_crop() -> None:
+    pixels = images().pixels[:4]
+    for how in (cropped(16, 12, 2), dataclasses.replace(form(16), views=2)):
+        middle, mirrored = loader.views(pixels, how)
+        assert_close(middle, loader.prepare(pixels, how), atol=0, rtol=0)
+        assert_close(mirrored, middle.flip(-1), atol=0, rtol=0)
+        assert mirrored.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("views", [1, 5, 10])

@@ -48,7 +48,7 @@ TRAIN = (
     "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"
     " warmup_epochs, clip_norm, sam,"
     " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
-    " center_loss, select, average, average_start, ema_decay, tune, head_epochs,"
+    " center_loss, select, include_validation, average, average_start, ema_decay, tune, head_epochs,"
     " full_lr_factor, devices, targets, keep_epochs, deterministic, fast, compile"
 )
 MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
@@ -172,6 +172,17 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "models.cnn.augment",
         {"test_crops": 10},
         "models.cnn.augment.test_crops: 10 crops need augment.crop_size, which is 0",
+    ),
+    (
+        "models.cnn.train",
+        {"include_validation": True, "select": "best"},
+        "models.cnn: train.include_validation: true leaves no images to choose an epoch on; choose train.select: last"
+        " or average",
+    ),
+    (
+        "models.cnn.train",
+        {"include_validation": True, "select": "last", "targets": "votes"},
+        "models.cnn: train.include_validation: true: validation images keep no votes; choose train.targets: labels",
     ),
     ("train.margin", "cosface", "train.margin: got 'cosface'; choose from none, a_softmax, arcface"),
     (

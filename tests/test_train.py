@@ -1,0 +1,72 @@
+"""Which images a training learns from, and what it then leaves for the stages that follow."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import evaluate, latency, tracking, train
+from tests import small_study
+
+TINY = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 2, "lr": 0.02, "select": "last"}}}
+FILES = ("weights.safetensors", "config.json", "run.json")
+
+
+def including(folder: Path, wanted: bool, **changes: object) -> None:
+    """params.yaml of one tiny model that is, or is not, trained on the validation images too."""
+    protocol = {**TINY["tiny"]["train"], "include_validation": wanted, **changes}
+    small_study.write(folder, {}, {"tiny": {**TINY["tiny"], "train": protocol}})
+
+
+def both() -> int:
+    return sum(len(np.load(f"data/fit/{split}_labels.npy")) for split in ("train", "val"))
+
+
+@pytest.fixture
+def study(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small study's data, in which trainings and evaluations are not logged."""
+    shutil.copytree(trained_folder / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(latency, "SECONDS", 0)
+    for opened in ("training_run", "evaluation_run"):
+        monkeypatch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
+    return tmp_path
+
+
+def test_including_validation_images_is_training_on_a_split_that_has_none(study: Path) -> None:
+    """The oracle: the same training where split had put all of them among the training images."""
+    including(study, True)
+    train.train("tiny", 0)
+    found = (study / "models/tiny-0/weights.safetensors").read_bytes()
+    assert json.loads((study / "models/tiny-0/run.json").read_text())["train_images"] == both()
+
+    for kind in ("images", "labels"):
+        parts = [np.load(study / f"data/fit/{split}_{kind}.npy") for split in ("train", "val")]
+        np.save(study / f"data/fit/train_{kind}.npy", np.concatenate(parts))
+    including(study, False)
+    train.train("tiny", 0)
+    assert (study / "models/tiny-0/weights.safetensors").read_bytes() == found
+
+
+@pytest.mark.parametrize("changes", [{}, {"select": "average"}, {"select": "average", "average": "ema"}], ids=str)
+def test_what_was_trained_on_the_validation_images_has_no_validation_score(
+    study: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str]
+) -> None:
+    including(study, True, **changes)
+    train.train("tiny", 0)
+    assert "validation macro-F1 - at epoch 2 of 2" in capsys.readouterr().out
+    assert sorted(path.name for path in (study / "models/tiny-0").iterdir()) == sorted(FILES)
+    history = pd.read_csv(study / "reports/histories/tiny-0.csv")
+    assert history.filter(like="val_").isna().all(axis=None)
+    assert history.filter(like="train_").notna().all(axis=None)
+
+    evaluate.evaluate("tiny-0")
+    result = json.loads((study / "reports/evaluations/tiny-0.json").read_text())
+    assert result["selected"]["val_macro_f1"] is None
+    assert result["calibration"]["temperature"] is None
+    assert result["calibration"]["log_loss"] > 0
+    assert result["train_images"] == both()
