@@ -97,8 +97,8 @@ def write(folder: Path, settings: Mapping[str, Any], models: Mapping[str, Mappin
 SCORES = {"cnn-0": (0.7, 0.99), "cnn-1": (0.9, 0.1), "vit-0": (0.8, 0.95), "vit-1": (0.6, 0.97)}
 
 
-def scores(folder: Path, values: dict[str, tuple[float, float]], weights: bool = True) -> Path:
-    """A made-up study that trained nothing: replicate -> validation and test macro-F1."""
+def scores(folder: Path, values: Mapping[str, tuple[float | None, float]], weights: bool = True) -> Path:
+    """A made-up study that trained nothing: replicate -> validation (None: trained on, too) and test macro-F1."""
     models = sorted({name.split("-")[0] for name in values})
     write(folder, {}, dict.fromkeys(models, MODELS["tiny"]))
     for name, (validation, test) in values.items():

@@ -1,6 +1,7 @@
 """`versus estimate`: the time of a study, from a few steps of each of its models."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,18 @@ def test_a_studys_time_is_its_steps_epochs_and_trainings(
     assert (vit["seconds"], vit["trainings"], vit["total_seconds"]) == (steps, 2, 2 * steps)
     assert found["total_seconds"] == pytest.approx(sum(each["total_seconds"] for each in found["models"]))
     assert "Left out: evaluation" in found["note"]
+
+
+def test_validation_images_that_are_trained_on_are_steps_of_training(
+    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"train.select": "last", "train.include_validation": True}
+    monkeypatch.chdir(small_study.write(tmp_path, settings, {"tiny": small_study.MODELS["tiny"]}))
+    shutil.copytree(trained_folder / "data", tmp_path / "data")
+    monkeypatch.setattr(estimate, "timed", lambda call, _: (call(), 1.0)[1])
+    estimate.estimate(as_json=True)
+    (tiny,) = json.loads(capsys.readouterr().out)["models"]
+    assert tiny["seconds"] == 3 * 28  # epochs, and steps of 874 images, 32 at a time
 
 
 @pytest.mark.usefixtures("trained_study")

@@ -268,6 +268,30 @@ def test_of_equals_the_first_is_chosen(tmp_path: Path, monkeypatch: pytest.Monke
     assert trained.choose()[0].name == "cnn-0"
 
 
+def test_a_model_without_a_validation_score_is_taken_when_asked_for_or_where_no_other_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was trained on the validation images too; its test score does not count."""
+    monkeypatch.chdir(small_study.scores(tmp_path, {"cnn-0": (None, 0.99), "cnn-1": (None, 0.98), "vit-0": (0.2, 0.1)}))
+    assert trained.choose()[0].name == "vit-0"
+    entry, why = trained.choose("cnn")
+    assert (entry.name, why.partition(", ")[2]) == (
+        "cnn-0",
+        "trained on the validation images too: no validation score",
+    )
+    trained.show()
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in table[2:5]] == [
+        ["cnn-0", "-", "0.9900"],
+        ["cnn-1", "-", "0.9800"],
+        ["vit-0", "*", "0.2000"],
+    ]
+    shutil.rmtree("models/vit-0")
+    assert trained.choose()[0].name == "cnn-0"
+    trained.show()
+    assert "* no validation score, and the first: what `versus predict` takes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("asked", ["vit-7", "vti", "vit-", "-"])
 def test_an_unknown_model_is_refused_with_the_choices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str

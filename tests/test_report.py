@@ -311,6 +311,56 @@ def test_evaluated_epochs_are_marked_and_means_end_with_the_shortest_replicate()
     assert list(bold.get_xdata()) == [1, 2, 3]
 
 
+def without_validation(name: str, replicates: tuple[int, ...] = (0, 1)) -> None:
+    """Results of a made-up model as of one that was trained on the validation images too."""
+    for replicate in replicates:
+        path = Path(f"reports/evaluations/{name}-{replicate}.json")
+        evaluation = json.loads(path.read_text())
+        evaluation["selected"] |= {"val_macro_f1": None, "val_accuracy": None}
+        evaluation["config"]["train"] |= {"include_validation": True, "select": "last"}
+        path.write_text(json.dumps(evaluation))
+        path = Path(f"reports/histories/{name}-{replicate}.csv")
+        history = pd.read_csv(path)
+        history[["val_loss", "val_accuracy", "val_macro_f1"]] = np.nan
+        history.to_csv(path, index=False)
+
+
+def test_a_model_trained_on_the_validation_images_has_no_validation_score_and_is_no_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    without_validation("cnn")
+    report.main()
+    metrics = json.loads(Path("reports/metrics.json").read_text())["models"]
+    assert "val_macro_f1" not in metrics["cnn"]
+    assert 0.3 < metrics["vit"]["val_macro_f1"]["mean"] < 1
+    (champion,) = (values[0] for kind, *values in LOGGED if kind == "champion")
+    assert champion["model"] == "vit"
+    assert "Trained on the validation images too: cnn." in Page(Path("reports/report.html").read_text()).text
+    assert "validation images, trained on too;" in " ".join(Path("reports/cards/cnn.md").read_text().split())
+    assert "validation images, by which the epoch was chosen;" in " ".join(
+        Path("reports/cards/vit.md").read_text().split()
+    )
+
+    LOGGED.clear()
+    without_validation("vit")
+    report.main()
+    assert "champion" not in [kind for kind, *_ in LOGGED]
+    page = Page(Path("reports/report.html").read_text()).text
+    assert "All models were trained on the validation images too: there are no validation scores." in page
+
+
+def test_a_panel_without_validation_scores_says_why() -> None:
+    scored = pd.DataFrame({"epoch": [1, 2], "val_macro_f1": [0.5, 0.6]})
+    none = scored.assign(val_macro_f1=np.nan)
+    figure = figures.validation_macro_f1({"cnn": [scored], "vit": [none]}, {"cnn": [2], "vit": [2]})
+    told = {panel.get_title(loc="left"): [text.get_text() for text in panel.texts] for panel in figure.axes}
+    assert told == {"cnn": [], "vit": ["trained on validation\nimages too: no score"]}
+    assert 0.4 < figure.axes[0].get_ylim()[0] < 0.5
+    alone = figures.validation_macro_f1({"vit": [none]}, {"vit": [2]})
+    assert alone.axes[0].get_ylim() == (0, 1)
+
+
 def test_metrics_stand_side_by_side_with_their_intervals_and_errors_over_epochs() -> None:
     chart = figures.metric_chart({"cnn": {"Accuracy": (0.9, 0.8, 0.95), "Macro-F1": (0.7, 0.7, 0.7)}})
     panel = chart.axes[0]
