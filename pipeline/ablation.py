@@ -223,12 +223,18 @@ def grid(keys: tuple[str, ...], base: Experiment, experiments: Sequence[Experime
                         key,
                         value,
                         model,
-                        float(np.mean([validation(each)["mean"] for each in held])),
+                        _mean([validation(each)["mean"] for each in held]),
                         float(np.mean([each["macro_f1"]["mean"] for each in held])),
                         len(held),
                     )
                 )
     return Grid(keys, tuple(effects), len(cells), math.prod(len(values) for values in choices.values()))
+
+
+def _mean(scores: Sequence[float]) -> float:
+    """Of those that there are; NaN where there are none."""
+    known = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def validation(model: Mapping[str, Any]) -> Mapping[str, Any]:

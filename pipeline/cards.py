@@ -65,7 +65,8 @@ def card(evaluations: Sequence[Mapping[str, Any]], scores: Mapping[str, Interval
         "## Cost",
         f"{_mean(seconds)} s of training per replicate (n = {len(seconds)}) on {_places(evaluations)}, with"
         f" {first['machine']['precision']}; {first['cost']['flops'] / 1e6:,.1f} million floating-point operations for"
-        f" one image; {first['cost']['weight_bytes'] / 1e6:.2f} MB of weights. Energy was not measured.",
+        f" one {'view of an ' * (first['config']['augment'].get('test_crops', 1) > 1)}image;"
+        f" {first['cost']['weight_bytes'] / 1e6:.2f} MB of weights. Energy was not measured.",
         "## Licences",
         _licences(first["initialisation"], data),
         f"Commit of the training: {first['run']['commit'] or 'not known'}; {first['run']['started']}.",
@@ -102,13 +103,14 @@ def _training(evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any],
     first = evaluations[0]
     counts = [row["train"] for row in data["classes"]]
     train, validating = first["config"]["train"], sum(row["val"] for row in data["classes"])
-    use = {"best": "by which the epoch was chosen", "last": "which chose nothing", "average": "which chose nothing"}
-    told = "trained on too" if train.get("include_validation") else use[train["select"]]
+    told = "by which the epoch was chosen" if train["select"] == "best" else "which chose no epoch"
+    if train.get("include_validation"):
+        told = "trained on too"
     text = (
         f"{sum(counts):,} training images of {name}, {min(counts):,} to {max(counts):,} per class, and"
         f" {validating:,} validation images, {told}; {train['epochs']} epochs, {first['initialisation']}."
     )
-    if data["imbalance"] != 1:
+    if data["imbalance"] != 1 and not train.get("include_validation"):  # which are not thinned
         text += f" The training images were thinned on purpose, to {data['imbalance']:g} : 1 from class to class."
     return text
 

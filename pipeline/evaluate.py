@@ -19,12 +19,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import calibration, inference, inflation, latency, loader, metrics, networks, params, resume, tracking
+from pipeline import calibration, inference, inflation, loader, metrics, networks, onnx_model, params, resume, tracking
 from pipeline.stage import StageError, packed, run, whole, write_json
 
 TEST = Path("data/test")
 FIT = Path("data/fit")
 FRACTIONS = ("precision", "recall", "f1")
+BATCH = 128
 TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 
 
@@ -51,11 +52,11 @@ def evaluate(name: str) -> None:
     if config["train"].get("deterministic"):
         inference.be_deterministic()
     form = inference.image_format(config)
+    network = network.to(memory_format=torch.channels_last)  # as processors read images
     study = params.load()
-    cost = {
-        **measure_cost(network, form, folder / "weights.safetensors"),
-        **latency.measure(network, images, form, study.evaluate.onnx),
-    }
+    cost = measure_cost(network, form, folder / "weights.safetensors") | {"cpu_threads": torch.get_num_threads()}
+    if study.evaluate.onnx:
+        cost["onnx_differing"] = differing_in_onnx(network, images, form)
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
         logits = inference.predict(network.to(device), images, form, device, config["train"]["batch_size"])
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
@@ -81,7 +82,6 @@ def evaluate(name: str) -> None:
         "selected": diary["selected"],
         "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
         "machine": diary["machine"],
-        "timed_on": inference.processor(),
         "run": {key: diary[key] for key in ("key", "commit", "started", "mlflow_run") if key in diary}
         | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
         "config": {
@@ -145,6 +145,15 @@ def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict
         "flops": counter.get_total_flops(),
         "weight_bytes": weights.stat().st_size,
     }
+
+
+def differing_in_onnx(network: nn.Module, images: loader.Images, form: loader.Format) -> int:
+    """For how many images ONNX Runtime finds another class likeliest; of several views it is the first that counts."""
+    params.require_onnx("params.yaml: evaluate.onnx: true")
+    session = onnx_model.runtime(onnx_model.convert(network.eval(), form).SerializeToString())
+    with torch.inference_mode():
+        batches = loader.test_batches(images, form, BATCH, torch.device("cpu"))
+        return onnx_model.compare(session, network, batches).differing
 
 
 def class_rows(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:

@@ -80,7 +80,8 @@ def describe(model: Any, entry: trained.Trained, config: dict[str, Any]) -> None
     notes = {
         "classes": config["classes"],
         "input": f"float32 (N, {form.channels}, {form.size}, {form.size}), {order}, (value / 255 - mean) / std"
-        + (f"; the centre of images of {form.whole} pixels" if form.crop else ""),
+        + (f"; the centre of images of {form.whole} pixels" if form.crop else "")
+        + (f"; the study's scores are of the mean logits of {form.views} views" if form.views > 1 else ""),
         "mean": form.mean,
         "std": form.std,
         "output": f"logits (N, {len(config['classes'])}); their softmax are probabilities",

@@ -136,12 +136,13 @@ def _confusion_matrix(axes: Axes, counts: npt.NDArray[np.int64], classes: Sequen
 
 
 def validation_macro_f1(
-    histories: Mapping[str, Sequence[pd.DataFrame]], selected: Mapping[str, Sequence[int]]
+    histories: Mapping[str, Sequence[pd.DataFrame]], selected: Mapping[str, Sequence[tuple[int, float | None]]]
 ) -> Figure:
     """Validation macro-F1 over epochs, a panel per model: replicates thin, their mean bold, evaluated epochs marked.
 
     Other models' means stand behind in grey. Histories have columns epoch and val_macro_f1, which is NaN of a model
-    that was trained on the validation images too; `selected` gives each replicate's evaluated epoch.
+    that was trained on the validation images too; `selected` gives each replicate's evaluated epoch and the score of
+    the weights that were evaluated: an average has one of its own.
     """
     tones = colours(list(histories))
     columns = min(len(histories), 4 if len(histories) <= 12 else 5)
@@ -149,19 +150,18 @@ def validation_macro_f1(
     width = {1: 6.4, 2: 4.6, 3: 3.7, 4: 3.1}.get(columns, 2.6)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width * columns, (3.2 if columns <= 4 else 2.6) * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         means = {model: _mean(runs, "val_macro_f1") for model, runs in histories.items()}
         for index, (model, runs) in enumerate(histories.items()):
             panel = axes[index]
             for other, mean in means.items():
                 if other != model:
                     panel.plot(mean.index, mean, color=GHOST, linewidth=1.6, zorder=1)
-            for history, epoch in zip(runs, selected[model], strict=True):
-                curve = history.set_index("epoch")["val_macro_f1"]
-                panel.plot(curve.index, curve, color=tones[model], linewidth=0.8, alpha=0.55)
+            for history, (epoch, score) in zip(runs, selected[model], strict=True):
+                panel.plot(history["epoch"], history["val_macro_f1"], color=tones[model], linewidth=0.8, alpha=0.55)
                 panel.plot(
                     epoch,
-                    curve[epoch],
+                    math.nan if score is None else score,
                     "o",
                     markersize=6,
                     mfc=PAPER,
@@ -179,11 +179,11 @@ def validation_macro_f1(
                 panel.set_ylabel("validation macro-F1")
             if index + columns >= len(histories):
                 panel.set_xlabel("epoch")
-                panel.tick_params(labelbottom=True)
-            _epochs(panel)
+            _epochs(panel, runs)
         for unused in axes[len(histories) :]:
             unused.set_visible(False)
-        _score_limits(axes[0], [run["val_macro_f1"] for runs in histories.values() for run in runs])
+        chosen = pd.Series([score for each in selected.values() for _, score in each], dtype=float)
+        _score_limits(axes[0], [chosen, *(run["val_macro_f1"] for runs in histories.values() for run in runs)])
         several = any(len(runs) > 1 for runs in histories.values())
         keys = [Line2D([], [], color=SOFT, linewidth=2.2, label="mean" if several else "the model")]
         keys += [Line2D([], [], color=SOFT, linewidth=0.8, alpha=0.7, label="replicate")] * several
@@ -211,7 +211,7 @@ def training_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
             for model, runs in histories.items():
                 _curves(panel, runs, column, tones[model])
             panel.set(title=title, xlabel="epoch")
-            _epochs(panel)
+            _epochs(panel, [run for runs in histories.values() for run in runs])
         panels[0].set_ylim(bottom=0)
         _score_limits(panels[1], [run["val_accuracy"] for runs in histories.values() for run in runs])
         keys = [Line2D([], [], color=tones[model], linewidth=2.2, label=model) for model in histories]
@@ -230,19 +230,18 @@ def _training_panels(histories: Mapping[str, Sequence[pd.DataFrame]], quantities
         parts: Any = figure.subfigures(2, 1)
         for part, (column, title) in zip(parts, quantities.items(), strict=True):
             part.suptitle(title, x=0.005, ha="left", weight="bold", size=11.5)
-            panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+            panels = part.subplots(rows, columns, sharey=True, squeeze=False).ravel()
             means = {model: _mean(runs, column) for model, runs in histories.items()}
             for panel, (model, runs) in zip(panels, histories.items(), strict=False):
                 for other in (name for name in histories if name != model):
                     panel.plot(means[other].index, means[other], color=GHOST, linewidth=0.8, zorder=1)
                 _curves(panel, runs, column, tones[model])
                 panel.set_title(model)
-                _epochs(panel)
+                _epochs(panel, runs)
             for unused in panels[len(histories) :]:
                 unused.set_visible(False)
             for panel in panels[max(0, len(histories) - columns) : len(histories)]:
                 panel.set_xlabel("epoch", size=8)
-                panel.tick_params(labelbottom=True)
             if column == "train_loss":
                 panels[0].set_ylim(bottom=0)
             else:
@@ -264,7 +263,7 @@ def error_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
                     panel.plot(run["epoch"], 1 - run[column], color=tones[model], linewidth=0.7, alpha=0.4)
                 mean = 1 - _mean(runs, column)
                 panel.plot(mean.index, mean, color=tones[model], linewidth=1.9, linestyle=dashes, zorder=4)
-            _epochs(panel)
+            _epochs(panel, runs)
         panels[0].set_ylim(bottom=0)
         keys = [
             Line2D([], [], color=SOFT, linewidth=1.9, label="validation"),
@@ -384,7 +383,10 @@ def _curves(axes: Axes, runs: Sequence[pd.DataFrame], column: str, tone: str) ->
 
 
 def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
-    """Each model's CPU seconds over all test images as a bar, the mean of its replicates (R,), a dot for each."""
+    """Each model's CPU seconds over all test images as a bar, the mean of its rounds (R,), a dot for each.
+
+    The mean's number stands behind the longest.
+    """
     tones = colours(list(seconds))
     means = [float(np.mean(values)) for values in seconds.values()]
     with mpl.rc_context(STYLE):
@@ -396,7 +398,7 @@ def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
                 panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
             end = max(values)
             panel.annotate(
-                f"{f'{means[row]:#.3g}'.rstrip('.')} s",
+                f"{'mean ' * (len(values) > 1)}{f'{means[row]:#.3g}'.rstrip('.')} s",
                 (end, row),
                 (7, 0),
                 textcoords="offset points",
@@ -680,10 +682,12 @@ def _mean(runs: Sequence[pd.DataFrame], column: str) -> pd.Series:
     return pd.concat([run.set_index("epoch")[column] for run in runs], axis=1).dropna().mean(axis=1)
 
 
-def _epochs(axes: Axes) -> None:
+def _epochs(axes: Axes, runs: Sequence[pd.DataFrame]) -> None:
+    """From epoch 1 to the last of the runs, whatever else is drawn: a model of few epochs is not crushed by others."""
+    last = max(int(run["epoch"].max()) for run in runs)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(visible=False, axis="x")
-    axes.set_xlim(left=0.6)  # epochs count from 1
+    axes.set_xlim(0.6, last + max(0.4, 0.03 * last))
 
 
 def _score_limits(axes: Axes, curves: Sequence[pd.Series]) -> None:

@@ -28,6 +28,27 @@ def processor() -> str:
     return f"{capabilities().get('cpu_name') or platform.machine()}, {os.cpu_count()} cores"
 
 
+def construct(config: dict[str, Any], info: dict[str, Any], normalise: str) -> tuple[nn.Module, loader.Format]:
+    """The network that a resolved configuration describes, as it starts, and how it wants its images.
+
+    `info` is what split says of the training images, `normalise` as in params.yaml.
+    """
+    (whole, crop), views = loader.sides(config["image_size"], config["augment"]), config["augment"]["test_crops"]
+    if views in (2, 10) and not info["flip"]:
+        raise StageError(
+            f"params.yaml: augment.test_crops: {views} shows mirror images, which this data set forbids; choose"
+            f" {views // 2}"
+        )
+    network = networks.build(
+        name=config["model"],
+        classes=len(info["classes"]),
+        image_size=crop or whole,
+        seed=config["replicate"],
+        **config["network"],
+    )
+    return network, loader.format_for(whole, normalise, info["pixels"], networks.channels(network), crop, views)
+
+
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A trained network with its configuration, as train left them in `folder`; StageError if they do not fit."""
     try:

@@ -1,54 +1,132 @@
-"""How long a forward pass takes on the CPU, in float32, images prepared: in PyTorch, and in ONNX Runtime if wanted."""
+"""How long a forward pass takes on the CPU, in float32, images prepared: in PyTorch, and in ONNX Runtime if wanted.
+
+All networks of the study are timed in one process, one after the other and that ROUNDS times over, so that whatever
+else the machine does meets all of them; equal networks then come to equal times. The networks are as they start: the
+time does not depend on what the weights are, and so the stage needs no training. Leaves reports/latency.json.
+"""
 
 import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import inference, loader, onnx_model, params
+from pipeline import inference, loader, onnx_model, params, tracking
+from pipeline.stage import packed, run, whole, write_json
 
+FIT, TEST, FOUND = Path("data/fit"), Path("data/test"), Path("reports/latency.json")
 CPU = torch.device("cpu")
 BATCH = 128
-SECONDS = 20  # at most, of each runtime
-ALONE = 50  # images timed one at a time
+ROUNDS = 5
+SECONDS = 4.0  # at most, of each network, runtime and round
+ALONE = 20  # images timed one at a time in each round
+Score = Callable[[list[Tensor]], object]
 
 
-def measure(network: nn.Module, images: loader.Images, form: loader.Format, onnx: bool) -> dict[str, float | int]:
-    """Milliseconds per image in batches of `cpu_batch` and for one alone, `cpu_ms_...` and with `onnx` `onnx_ms_...`.
+@dataclass(frozen=True)
+class Timed:
+    """What is timed: a pass over the views of a batch, and how it wants its images."""
 
-    Both runtimes take as many threads as PyTorch does. `onnx_differing` is how many of the test images ONNX Runtime
-    finds another class likeliest for; of several crops it is the central one that counts.
-    """
-    network = network.cpu().eval().to(memory_format=torch.channels_last)
-    batches = functools.partial(loader.view_batches, images, form, BATCH, CPU)
-    with torch.inference_mode():
-        per_image, alone, seen = _milliseconds(lambda views: inference.score(network, views), batches())
-    found: dict[str, float | int] = {
-        "cpu_ms_per_image": per_image,
-        "cpu_ms_alone": alone,
-        "cpu_images": seen,
-        "cpu_batch": BATCH,
-        "cpu_threads": torch.get_num_threads(),
+    score: Score
+    form: loader.Format
+    contiguous: bool = False
+
+
+def main() -> None:
+    inference.keep_freed_memory()
+    study = params.load()
+    replicate = study.replicates[0]  # of folds the first
+    info, images = loader.read_info(packed(FIT, replicate)), loader.read(packed(TEST, replicate))
+    timed: dict[tuple[str, str], Timed] = {}
+    for name in study.models:
+        network, form = inference.construct(configuration(study, name), info, study.dataset.normalise)
+        timed[name, "cpu"] = in_pytorch(network, form)
+        if study.evaluate.onnx:
+            timed[name, "onnx"] = in_onnx_runtime(network, form)
+    found = measure(timed, images)
+    result = {
+        "processor": inference.processor(),
+        "threads": torch.get_num_threads(),
+        "batch": BATCH,
+        "images": len(images),
+        "models": found,
     }
-    if not onnx:
-        return found
+    with whole(FOUND) as partial:
+        write_json(partial, result)
+    with tracking.report_run("latency") as tracked:
+        tracked.metrics(
+            {
+                f"{name}/{key}": statistics.fmean(values)
+                for name, times in found.items()
+                for key, values in times.items()
+                if isinstance(values, list)
+            }
+        )
+        tracked.artifact(FOUND)
+    told = (f"{name} {statistics.fmean(times['cpu_ms_per_image']):.3g} ms" for name, times in found.items())
+    print(f"latency: of an image in batches of {BATCH}, n = {ROUNDS} rounds: {', '.join(told)}")
+
+
+def configuration(study: params.Params, name: str) -> dict[str, Any]:
+    """What decides how long a network takes; no weights are downloaded for it."""
+    network = study.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
+    return {
+        "model": name,
+        "replicate": 0,
+        "image_size": study.dataset.image_size,
+        "augment": study.model_augment(name).model_dump(),
+        "network": {**network, "pretrained": False},
+    }
+
+
+def in_pytorch(network: nn.Module, form: loader.Format) -> Timed:
+    network = network.cpu().eval().to(memory_format=torch.channels_last)
+    return Timed(lambda views: inference.score(network, views), form)
+
+
+def in_onnx_runtime(network: nn.Module, form: loader.Format) -> Timed:
+    """With as many threads as PyTorch takes."""
     params.require_onnx("params.yaml: evaluate.onnx: true")
-    session = onnx_model.runtime(onnx_model.convert(network, form).SerializeToString())
-    agreement = onnx_model.compare(session, network, loader.test_batches(images, form, BATCH, CPU))
-    ready = ([view.contiguous() for view in views] for views in batches())
-    per_image, alone, _ = _milliseconds(lambda views: [onnx_model.run(session, view) for view in views], ready)
-    return found | {"onnx_ms_per_image": per_image, "onnx_ms_alone": alone, "onnx_differing": agreement.differing}
+    session = onnx_model.runtime(onnx_model.convert(network.eval(), form).SerializeToString())
+    return Timed(lambda views: [onnx_model.run(session, view) for view in views], form, contiguous=True)
 
 
-def _milliseconds(score: Callable[[list[Tensor]], object], batches: Iterator[list[Tensor]]) -> tuple[float, float, int]:
+def measure(timed: Mapping[tuple[str, str], Timed], images: loader.Images) -> dict[str, dict[str, Any]]:
+    """Milliseconds per image by model, a value per round: in batches and for one alone, by runtime ("cpu", "onnx").
+
+    `..._images` is how many images the batches of a round went over: all, or as many as SECONDS allow.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    with torch.inference_mode():
+        for number in range(ROUNDS + 1):
+            for (name, runtime), each in timed.items():
+                batches = functools.partial(loader.view_batches, images, each.form, BATCH, CPU)
+                if not number:  # the first calls choose kernels
+                    each.score(next(_ready(each, batches())))
+                    continue
+                per_image, alone, seen = _milliseconds(each.score, _ready(each, batches()))
+                times = found.setdefault(name, {})
+                times.setdefault(f"{runtime}_ms_per_image", []).append(per_image)
+                times.setdefault(f"{runtime}_ms_alone", []).append(alone)
+                times[f"{runtime}_images"] = min(seen, times.get(f"{runtime}_images", seen))
+    return found
+
+
+def _ready(timed: Timed, batches: Iterator[list[Tensor]]) -> Iterator[list[Tensor]]:
+    for views in batches:
+        yield [view.contiguous() for view in views] if timed.contiguous else views
+
+
+def _milliseconds(score: Score, batches: Iterator[list[Tensor]]) -> tuple[float, float, int]:
     """Per image in batches, for one alone, and over how many images the former is.
 
-    An image's pass goes over all its views. Medians, which leave out what else the machine was doing; over all test
-    images, or as many as SECONDS allow.
+    An image's pass goes over all its views. Medians, which leave out what else the machine was doing.
     """
 
     def seconds(views: list[Tensor]) -> float:
@@ -58,7 +136,7 @@ def _milliseconds(score: Callable[[list[Tensor]], object], batches: Iterator[lis
 
     first = next(batches)
     few = [view[:ALONE] for view in first]
-    seconds(first), seconds([view[:1] for view in few])  # the first calls choose kernels
+    seconds([view[:1] for view in few])  # what the network before left in the caches is gone then
     alone = [seconds([view[index : index + 1] for view in few]) for index in range(len(few[0]))]
     times, seen, started = [], 0, time.perf_counter()
     for views in itertools.chain([first], batches):
@@ -67,3 +145,7 @@ def _milliseconds(score: Callable[[list[Tensor]], object], batches: Iterator[lis
         if time.perf_counter() - started > SECONDS:
             break
     return statistics.median(times) * 1000, statistics.median(alone) * 1000, seen
+
+
+if __name__ == "__main__":
+    run(main)

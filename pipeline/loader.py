@@ -142,7 +142,7 @@ def resident(images: Images, device: torch.device) -> Images:
     return images
 
 
-def together(first: Images, second: Images) -> Images:
+def joined(first: Images, second: Images) -> Images:
     """Two splits as one, in memory, the first's images first; labels are their targets."""
     return Images(torch.cat([first.pixels, second.pixels]), torch.cat([first.labels, second.labels]))
 

@@ -116,6 +116,8 @@ def render(
         confusion=embedded(confusion(models, data)),
         hardest=min(len(data["classes"]), figures.PANELS),
         reports=list(zip([model.name for model in models], reports, strict=True)),
+        unvalidated=unvalidated(models),
+        averaged=[each.name for each in models if each.evaluations[0]["config"]["train"]["select"] == "average"],
         many=len(models) > len(figures.PALETTE),  # more than training_curves tells apart in one panel
         # images, calibration
         explanations=explanations,
@@ -270,7 +272,7 @@ def protocol(
         sections.append((name, [(key, setting(value)) for key, value in content.items()]))
     for name in ("augment", "train"):
         rows = []
-        for key in models[0].evaluations[0]["config"][name]:
+        for key in dict.fromkeys(key for model in models for key in model.evaluations[0]["config"][name]):
             found: dict[str, list[str]] = {}
             for model in models:
                 found.setdefault(resolved(model, name, key, data), []).append(model.name)
@@ -326,16 +328,25 @@ def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]
     ]
 
 
+def views(model: Trained) -> int:
+    """How many views of an image are scored together."""
+    return model.evaluations[0]["config"]["augment"].get("test_crops", 1)
+
+
+def unvalidated(models: Sequence[Trained]) -> list[str]:
+    """The models that were trained on the validation images too."""
+    return [model.name for model in models if model.evaluations[0]["config"]["train"].get("include_validation")]
+
+
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
-    first = models[0].evaluations[0]
-    images, batch = len(models[0].actual), first["cost"]["cpu_batch"]
-    timed = min(cost["cpu_images"] for model in models for cost in model.costs)
-    n = len(models[0].evaluations)
+    images, first = len(models[0].actual), models[0].timings
+    batch = first[0]["cpu_batch"]
+    timed = min(each["cpu_images"] for model in models for each in model.timings)
     return (
         f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
         f" ({timed_on(models)}), in float32, {batch} at a time"
         + (f"; reckoned from {timed:,} of them" if timed < images else "")
-        + (f". Bars: means over {models[0].n}; dots: each." if n > 1 else "; n = 1 replicate.")
+        + (f". Bars: means over {models[0].timed_over}; dots: each." if len(first) > 1 else "; n = 1 replicate.")
     )
 
 
@@ -371,13 +382,17 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
             f" images ({stats.RESAMPLES:,} resamples): it covers another draw of test images and nothing of another"
             " seed."
         )
-    including = [model.name for model in models if model.evaluations[0]["config"]["train"].get("include_validation")]
-    if including:
+    if including := unvalidated(models):
+        names = "all models" if len(including) == len(models) else enumerated(including)
         notes.append(
-            f"Trained on the validation images too: {', '.join(including)}. Nothing was chosen by their scores, they"
-            " have no temperature, and their training images are more than those of the others."
-            if len(including) < len(models)
-            else "All models were trained on the validation images too: there are no validation scores."
+            f"Trained on the validation images too: {names}. There are no validation scores of them and no"
+            " temperatures; what their settings were chosen by, the study has to say."
+        )
+    if several := [model.name for model in models if views(model) > 1]:
+        notes.append(
+            f"Scored as the mean of several views of each image: {enumerated(several)}"
+            f" ({', '.join(str(count) for count in sorted({views(model) for model in models} - {1}))} views). Latencies"
+            " are of all views, FLOPs and the comparison with ONNX Runtime of one."
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")
@@ -393,7 +408,7 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
         f"Trained on {places(models)}. Training times are wall-clock times of one machine with whatever else it was"
         " doing; they compare only within one device."
     )
-    if any(model.evaluations[0]["overrides"] for model in models):
+    if any(overrides(model) for model in models):
         notes.append("Not every model was trained under the shared protocol: own settings are named in the tables.")
     notes.append(
         "A dash marks what is undefined, such as the precision of a class that was never predicted; averages"

@@ -76,7 +76,7 @@ class Augment(Frozen):
     pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
     crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
     crop_of: Annotated[int, Field(ge=0, le=1024)] = 0  # side to which images are brought before; 0: dataset.image_size
-    test_crops: Literal[1, 2, 5, 10] = 1  # 1: the centre; 2: and its mirror image; 5: and the corners; 10: all mirrored
+    test_crops: Literal[1, 2, 5, 10] = 1  # 2: the centre, mirrored too; 5: and the corners; 10: all mirrored
     light: Pipeline
     strong: Pipeline
 
@@ -349,7 +349,7 @@ def parse(content: object) -> Params:
                     f" each batch; choose {2 * train.devices} or more for {train.devices} devices"
                 )
             if train.include_validation:
-                faults += _without_validation(params, name, train)
+                faults += _without_validation(name, train)
             if params.evaluate.inflation and not train.keep_epochs:
                 faults.append("params.yaml: evaluate.inflation: needs the weights of all epochs; set train.keep_epochs")
             alone = {"tune": "full", "margin": "none", "center_loss": 0.0}
@@ -405,14 +405,12 @@ def _crop_faults(params: Params, name: str) -> list[str]:
     return []
 
 
-def _without_validation(params: Params, name: str, train: Train) -> list[str]:
-    """What is wrong with training on the validation images too: what still asks them, or has not their votes."""
+def _without_validation(name: str, train: Train) -> list[str]:
+    """What is wrong with training on the validation images too: what still asks them, or wants their votes."""
     where = f"params.yaml: models.{name}: train.include_validation: true"
     faults = []
     if train.select == "best":
         faults.append(f"{where} leaves no images to choose an epoch on; choose train.select: last or average")
-    if params.evaluate.inflation:
-        faults.append(f"{where} leaves no choice that evaluate.inflation could compare with; set one of them to false")
     if train.targets == "votes":
         faults.append(f"{where}: validation images keep no votes; choose train.targets: labels")
     return faults
@@ -427,7 +425,9 @@ def _tuning(name: str, model: Any, train: Train) -> list[str]:
         return [f"{where}: a hybrid's transformer starts from scratch, so that it is not for freezing; choose full"]
     faults = []
     if train.select == "average":
-        faults.append(f"{where} keeps BatchNorm's statistics, which train.select: average computes anew; choose best")
+        faults.append(
+            f"{where} keeps BatchNorm's statistics, which train.select: average computes anew; choose best or last"
+        )
     if train.tune == "head_then_full" and train.head_epochs >= train.epochs:
         faults.append(f"{where}: train.head_epochs: {train.head_epochs} leaves none of {train.epochs} epochs")
     return faults

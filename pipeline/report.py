@@ -41,6 +41,7 @@ from pipeline.results import (
     ranking,
     read_explanations,
     read_json,
+    read_latency,
     read_model,
     tested,
     timed_on,
@@ -54,7 +55,8 @@ def main() -> None:
     picture = REPORTS / "augmentation.png"
     if not picture.exists():
         raise missing(picture, "preview")
-    models = [read_model(name, settings.replicates, data) for name in settings.models]
+    rounds = read_latency(list(settings.models))
+    models = [read_model(name, settings.replicates, data, rounds[name]) for name in settings.models]
     checkup = read_json(REPORTS / "doctor.json", "doctor")
     tested_pairs = compare_pairs(models, data)
     summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}
@@ -219,7 +221,7 @@ def compare(settings: params.Params, data: Mapping[str, Any], models: Sequence[T
         for row in table.rows.values()
     }
     results = {
-        model.name: scorecard.result(model.confusions, model.costs, len(model.actual))
+        model.name: scorecard.result(model.confusions, model.costs, len(model.actual), model.rounds)
         for model in models
         if model.name in named
     }
@@ -237,6 +239,7 @@ def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str
     ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
     return (
         f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
+        + (f" CPU times are over {models[0].timed_over}, on {timed_on(models)}." if models[0].rounds else "")
         + (
             f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
             if (missing := lacking(models, data))
@@ -318,15 +321,14 @@ def inflation_table(models: Sequence[Trained], data: Mapping[str, Any]) -> table
 
 
 def latency_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.Table | None:
-    """Milliseconds of a forward pass on the CPU; None where a model's evaluations have none."""
-    costs = {model.name: model.costs for model in models}
+    """Milliseconds of a forward pass on the CPU; None where a model's were not measured."""
     if not all(model.cpu_seconds for model in models):
         return None
-    every = [cost for model in models for cost in model.costs]
+    first = models[0].timings
     caption = (
         f"{caption_name(data)}: a forward pass on the CPU ({timed_on(models)}), milliseconds for an image, in float32,"
-        f" prepared: for one alone and in batches of {every[0]['cpu_batch']}; medians over images"
-        + (f", means ± standard deviations over {models[0].n}." if len(models[0].costs) > 1 else ".")
+        f" prepared: for one alone and in batches of {first[0]['cpu_batch']}; medians over images"
+        + (f", means ± standard deviations over {models[0].timed_over}." if len(first) > 1 else ".")
     )
     compared = [each for model in models for each in model.evaluations if "onnx_differing" in each["cost"]]
     if compared:
@@ -334,11 +336,12 @@ def latency_table(models: Sequence[Trained], data: Mapping[str, Any]) -> tables.
         differing = sum(each["cost"]["onnx_differing"] for each in compared)
         agreement = f"another class than PyTorch for {differing:,} of {sum(images):,} images"
         if not differing:
-            whose = "every training" if len(compared) == len(every) else f"{len(compared)} trainings timed in it"
+            trainings = sum(len(model.evaluations) for model in models)
+            whose = "every training" if len(compared) == trainings else f"the {len(compared)} trainings compared"
             count = f"{images[0]:,} " if len({*images}) == 1 else ""
             agreement = f"the same class as PyTorch for all {count}test images of {whose}"
         caption += f" ONNX Runtime named {agreement}."
-    return tables.latency(costs, caption)
+    return tables.latency({model.name: model.timings for model in models}, caption)
 
 
 def taken_over(models: Sequence[Trained]) -> str:
@@ -373,9 +376,14 @@ def classification(model: Trained, data: Mapping[str, Any]) -> tables.Table:
 
 
 def learning_curves(models: Sequence[Trained]) -> learning_curve.Curves:
-    """The models that differ in how many training images they saw; none where evaluations do not say how many."""
+    """The models that differ in how many training images they saw; none where evaluations do not say how many.
+
+    Those that were trained on the validation images too are no part of a curve: what they saw is another protocol.
+    """
     points = {}
     for model in models:
+        if model.name in page.unvalidated(models):
+            continue
         first = model.evaluations[0]
         if (images := first.get("train_images")) is not None:
             scores = metrics.score_arrays(model.confusions)["macro_f1"]  # (R,)
@@ -391,7 +399,10 @@ def draw(
     classes = [each["class"] for each in data["classes"]]
     counts = {title: [each[split] for each in data["classes"]] for split, title in SPLITS.items()}
     histories = {model.name: model.histories for model in models}
-    selected = {model.name: [each["selected"]["epoch"] for each in model.evaluations] for model in models}
+    selected = {
+        model.name: [(each["selected"]["epoch"], each["selected"]["val_macro_f1"]) for each in model.evaluations]
+        for model in models
+    }
     drawn = {
         "class_distribution": figures.class_distribution(classes, counts, data["minority"]),
         "confusion_matrices": figures.confusion_matrices(
@@ -457,8 +468,7 @@ def trade_off(models: Sequence[Trained]) -> Figure:
     accuracy = {name: (each.mean, each.low, each.high) for name, each in scores.items()}
     if not all(model.cpu_seconds for model in models):
         return figures.trade_off(parameters, accuracy, parameters, "parameters")
-    images = models[0].evaluations[0]["images"]
-    times = {model.name: 1000 * float(np.mean(model.cpu_seconds)) / images for model in models}
+    times = {model.name: float(np.mean([each["cpu_ms_per_image"] for each in model.timings])) for model in models}
     return figures.trade_off(times, accuracy, parameters, "CPU milliseconds for an image")
 
 

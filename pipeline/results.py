@@ -33,6 +33,7 @@ class Trained:
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
     scores: Mapping[str, stats.Interval]
+    rounds: tuple[dict[str, Any], ...] = ()  # what latency measured, an entry per round; none where it has not run
     folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
 
     @property
@@ -67,10 +68,23 @@ class Trained:
     def train_seconds(self) -> list[float]:
         return [cost["train_seconds"] for cost in self.costs]
 
+    @functools.cached_property
+    def timings(self) -> Sequence[Mapping[str, Any]]:
+        """Milliseconds on the CPU: latency's rounds, or what evaluations measured before there was such a stage."""
+        return self.rounds or [
+            {"processor": each.get("timed_on", each["machine"]["processor"]), **each["cost"]}
+            for each in self.evaluations
+        ]
+
+    @property
+    def timed_over(self) -> str:
+        """n = 5 rounds, in which the models took turns"""
+        return f"n = {len(self.rounds)} rounds, in which the models took turns" if self.rounds else self.n
+
     @property
     def cpu_seconds(self) -> list[float]:
-        """Of a forward pass over all test images; empty where it was not measured."""
-        return scorecard.cpu_seconds(self.costs, len(self.actual))
+        """Of a forward pass over all test images, one for each timing; empty where it was not measured."""
+        return scorecard.cpu_seconds(self.timings, len(self.actual))
 
 
 def read_json(path: Path, stage: str) -> dict[str, Any]:
@@ -97,7 +111,9 @@ def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
         ) from None
 
 
-def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) -> Trained:
+def read_model(
+    name: str, replicates: Sequence[int], data: Mapping[str, Any], rounds: tuple[dict[str, Any], ...] = ()
+) -> Trained:
     """One model's evaluations and histories; raises StageError if one is missing or does not fit the others."""
     classes = [each["class"] for each in data["classes"]]
     evaluations, histories = [], []
@@ -139,8 +155,30 @@ def read_model(name: str, replicates: Sequence[int], data: Mapping[str, Any]) ->
         np.array([predicted for _, predicted, _ in tables_of_images]),
         np.array([confidence for _, _, confidence in tables_of_images]),
         stats.intervals(confusions),
+        rounds,
         folds,
     )
+
+
+def read_latency(models: Sequence[str]) -> dict[str, tuple[dict[str, Any], ...]]:
+    """What latency measured, by model an entry per round: none where it has not run, in reports older than it."""
+    path = REPORTS / "latency.json"
+    if not path.exists():
+        return dict.fromkeys(models, ())
+    found = read_json(path, "latency")
+    if list(found["models"]) != list(models):
+        raise StageError(
+            f"{path}: of other models than params.yaml has; run `dvc repro -f latency` in the study's folder"
+        )
+    common = {"processor": found["processor"], "cpu_threads": found["threads"], "cpu_batch": found["batch"]}
+    rounds = {}
+    for name, times in found["models"].items():
+        fixed = {key: value for key, value in times.items() if not isinstance(value, list)}
+        each = {key: value for key, value in times.items() if isinstance(value, list)}
+        rounds[name] = tuple(
+            {**common, **fixed, **dict(zip(each, values, strict=True))} for values in zip(*each.values(), strict=True)
+        )
+    return rounds
 
 
 def read_explanations(models: Sequence[str]) -> dict[str, Any] | None:
@@ -226,19 +264,17 @@ def setting(value: Any) -> str:
 
 
 def overrides(model: Trained) -> str:
-    """Settings of this model's own; empty where it has none."""
-    own = model.evaluations[0]["overrides"]
+    """Settings of this model's own, techniques within its network first; empty where it has none."""
+    first = model.evaluations[0]
+    network = first["config"]["model"]
+    own = {key: network[key] for key in ("blurpool", "squeeze_excite") if network.get(key)} | first["overrides"]
     return setting(own) if own else ""
 
 
 def timed_on(models: Sequence[Trained]) -> str:
     """AMD EPYC, 2 cores; 1 and 2 threads: what the latencies were measured on."""
-    machines = {
-        evaluation.get("timed_on", evaluation["machine"]["processor"])
-        for model in models
-        for evaluation in model.evaluations
-    }
-    threads = sorted({cost["cpu_threads"] for model in models for cost in model.costs})
+    machines = {each["processor"] for model in models for each in model.timings}
+    threads = sorted({each["cpu_threads"] for model in models for each in model.timings})
     counts = enumerated([str(count) for count in threads])
     return f"{enumerated(sorted(machines))}; {counts} thread{'s' * (threads != [1])}"
 

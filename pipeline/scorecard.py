@@ -62,25 +62,35 @@ class Result:
 
     scores: Mapping[str, Interval]
     costs: Mapping[str, Sequence[float]]
+    timed_over: Literal["replicates", "rounds"] = "replicates"  # what the CPU seconds are a value each of
 
 
-def result(confusions: npt.ArrayLike, costs: Sequence[Mapping[str, float]], images: int) -> Result:
-    """A model's Result from its replicates' confusion matrices (R, K, K) and the `cost` of their evaluations."""
+def result(
+    confusions: npt.ArrayLike,
+    costs: Sequence[Mapping[str, float]],
+    images: int,
+    rounds: Sequence[Mapping[str, float]] = (),
+) -> Result:
+    """A model's Result from its replicates' confusion matrices (R, K, K) and the `cost` of their evaluations.
+
+    CPU seconds are those of latency's `rounds`, or of the evaluations where latency has not run.
+    """
     values = {
         name: [cost[name] for cost in costs]
         for name in (*FIXED, "train_seconds")
         if all(name in cost for cost in costs)
     }
-    if seconds := cpu_seconds(costs, images):
+    if seconds := cpu_seconds(rounds or costs, images):
         values["cpu_seconds"] = seconds
-    return Result(stats.intervals(confusions, measure=stats.report_arrays), values)
+    found = stats.intervals(confusions, measure=stats.report_arrays)
+    return Result(found, values, "rounds" if rounds else "replicates")
 
 
-def cpu_seconds(costs: Sequence[Mapping[str, float]], images: int) -> list[float]:
-    """Seconds of a forward pass over all test images on the CPU, per replicate; none where one was not measured."""
-    if not all("cpu_ms_per_image" in cost for cost in costs):
+def cpu_seconds(timings: Sequence[Mapping[str, float]], images: int) -> list[float]:
+    """Seconds of each forward pass over all test images on the CPU; none where one was not measured."""
+    if not all("cpu_ms_per_image" in each for each in timings):
         return []
-    return [cost["cpu_ms_per_image"] / 1000 * images for cost in costs]
+    return [each["cpu_ms_per_image"] / 1000 * images for each in timings]
 
 
 def compare(
@@ -141,9 +151,10 @@ def _ours(row: str, model: str, metric: str, results: Mapping[str, Result], clas
         values = results[model].costs.get(metric)
         if not values:
             return "latency was not measured" if metric == "cpu_seconds" else f"{TITLES[metric]} was not measured"
+        over = results[model].timed_over if metric == "cpu_seconds" else "replicates"
         if metric in FIXED or len(values) == 1:
-            return Interval(float(np.mean(values)), math.nan, math.nan, len(values), "replicates")
-        return stats.over_replicates(values, highest=math.inf)
+            return Interval(float(np.mean(values)), math.nan, math.nan, len(values), over)
+        return replace(stats.over_replicates(values, highest=math.inf), basis=over)
     part = _part(row, classes)
     if metric in PARTIAL:
         if part is None:
@@ -188,15 +199,25 @@ def counts(lines: Sequence[Line]) -> dict[Verdict, int]:
 
 
 def sentence(lines: Sequence[Line]) -> str:
-    """Of 17 published numbers, 9 are exceeded, 3 reached, 4 not reached, 1 not run."""
+    """Of 17 published numbers, 9 are exceeded, 3 reached, 4 not reached, 1 not run.
+
+    Scores and costs are counted apart: a smaller file makes no model better.
+    """
+    scores, costs = ([line for line in lines if (line.metric in UNITS) is cost] for cost in (False, True))
+    if scores and costs:
+        return f"{_counted(scores, 'score')} {_counted(costs, 'cost')}"
+    return _counted(lines, "number")
+
+
+def _counted(lines: Sequence[Line], noun: str) -> str:
     words = dict(zip(VERDICTS, ("exceeded", "reached", "not reached", "not run"), strict=True))
     first, *others = [(number, words[verdict]) for verdict, number in counts(lines).items() if number]
     if len(lines) == 1:
-        return f"The one published number is {first[1]}."
+        return f"The one published {noun} is {first[1]}."
     verb = "is" if first[0] == 1 else "are"
     return (
         ", ".join(
-            [f"Of {len(lines)} published numbers, {first[0]} {verb} {first[1]}", *(f"{n} {word}" for n, word in others)]
+            [f"Of {len(lines)} published {noun}s, {first[0]} {verb} {first[1]}", *(f"{n} {word}" for n, word in others)]
         )
         + "."
     )
@@ -288,6 +309,6 @@ def number(value: float, metric: str, published: float) -> str:
     if metric == "weight_bytes":
         return size(value)
     if metric in UNITS:
-        return f"{value:.3g} s" if value < 59.95 else duration(value)
+        return f"{f'{value:#.3g}'.rstrip('.')} s" if value < 59.95 else duration(value)
     places = max(4, -int(Decimal(str(published)).normalize().as_tuple().exponent))
     return f"{value:.{places}f}"

@@ -33,7 +33,7 @@ class Interval:
     low: float
     high: float
     n: int
-    basis: Literal["replicates", "test images"]
+    basis: Literal["replicates", "rounds", "test images"]
 
 
 def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:

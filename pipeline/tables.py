@@ -178,29 +178,29 @@ LATENCY_TITLES = {
 }
 
 
-def latency(costs: Mapping[str, Sequence[Mapping[str, float]]], caption: str) -> Table:
-    """Each model's milliseconds of a forward pass for an image, from the `cost` of its replicates' evaluations.
+def latency(timings: Mapping[str, Sequence[Mapping[str, float]]], caption: str) -> Table:
+    """Each model's milliseconds of a forward pass for an image, from its rounds of measuring.
 
-    Means with their standard deviation; empty where a replicate has none, and no column that all models leave empty.
+    Means with their standard deviation; empty where a round has none, and no column that all models leave empty.
     """
     times = {
         model: {
-            name: np.array([cost[name] for cost in replicates])
+            name: np.array([each[name] for each in rounds])
             for name in LATENCY_TITLES
-            if all(name in cost for cost in replicates)
+            if all(name in each for each in rounds)
         }
-        for model, replicates in costs.items()
+        for model, rounds in timings.items()
     }
     names = [name for name in LATENCY_TITLES if any(name in each for each in times.values())]
     nothing = np.empty(0)
     rows = [
         {"model": model}
         | {key: value for name in names for key, value in _summary(name, each.get(name, nothing)).items()}
-        | {"n": len(costs[model])}
+        | {"n": len(timings[model])}
         for model, each in times.items()
     ]
     cells = [
-        (model, *(milliseconds(each.get(name, nothing)) for name in names), str(len(costs[model])))
+        (model, *(milliseconds(each.get(name, nothing)) for name in names), str(len(timings[model])))
         for model, each in times.items()
     ]
     header = ("Model", *(LATENCY_TITLES[name] for name in names), "n")

@@ -48,7 +48,7 @@ VIEWS = {  # saved views of the table of runs: title -> stage, columns, the firs
         "train",
         ["selected_val_macro_f1", "selected_val_accuracy", "selected_epoch", "train_seconds"],
     ),
-    "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "cpu_ms_per_image"]),
+    "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "flops"]),
 }
 SERVING = ("numpy", "pandas", "pillow", "safetensors", "timm", "torch")  # of a logged model
 

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from pipeline import distributed, engine, inference, loader, networks, params, resume, tracking
+from pipeline import distributed, engine, inference, loader, params, resume, tracking
 from pipeline.stage import StageError, commit, packed, run, whole, write_json
 from pipeline.stage import study as study_name
 from pipeline.subset import subset
@@ -176,7 +176,7 @@ class Task:
 
 def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normalise: str, device: torch.device) -> Task:
     """The task of a resolved configuration on the packed images in `folder`."""
-    network, form = construct(config, info, normalise)
+    network, form = inference.construct(config, info, normalise)
     images, val_images = loader.read(folder, "train_"), loader.read(folder, "val_")
     if config["train"]["targets"] == "votes":
         images = loader.with_votes(images, folder)
@@ -186,28 +186,10 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
     return Task(
         network=network,
         recipe=loader.recipe(form, info["classes"], info["minority"], augment, info["flip"], device, covariance),
-        train_images=loader.together(train_images, val_images) if including else train_images,
+        train_images=loader.joined(train_images, val_images) if including else train_images,
         val_images=None if including else val_images,
         precision=engine.sound_precision(config["train"]["precision"], device, network, form.size),
     )
-
-
-def construct(config: dict[str, Any], info: dict[str, Any], normalise: str) -> tuple[nn.Module, loader.Format]:
-    """The network that a resolved configuration describes, as it starts, and how it wants its images."""
-    (whole, crop), views = loader.sides(config["image_size"], config["augment"]), config["augment"]["test_crops"]
-    if views in (2, 10) and not info["flip"]:
-        raise StageError(
-            f"params.yaml: augment.test_crops: {views} shows mirror images, which this data set forbids; choose"
-            f" {views // 2}"
-        )
-    network = networks.build(
-        name=config["model"],
-        classes=len(info["classes"]),
-        image_size=crop or whole,
-        seed=config["replicate"],
-        **config["network"],
-    )
-    return network, loader.format_for(whole, normalise, info["pixels"], networks.channels(network), crop, views)
 
 
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:

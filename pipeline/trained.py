@@ -96,8 +96,8 @@ def choose(asked: str = "") -> tuple[Trained, str]:
     if best.val_macro_f1 is None:
         return best, f"{best.name} of {study()}, trained on the validation images too: no validation score"
     why = f"{best.name} of {study()}, validation macro-F1 {best.validation}"
-    if len(candidates) > 1:
-        why += f", the highest of {len(candidates)} " + (f"replicates of {asked}" if asked else "trained models")
+    if (scored := sum(each.val_macro_f1 is not None for each in candidates)) > 1:
+        why += f", the highest of {scored} " + (f"replicates of {asked}" if asked else "trained models")
     return best, why
 
 

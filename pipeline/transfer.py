@@ -32,7 +32,8 @@ class Tuning:
         self.network, self.recipe, self.images, self.device = network, recipe, images, device
         self.mode, self.epochs = protocol["tune"], protocol["head_epochs"]
         self.factor, self.batch_size = protocol["full_lr_factor"], protocol["batch_size"]
-        self.autocast, self.reuse = autocast, reuse and not loader.varies(recipe)
+        self.autocast = autocast
+        self.reuse = reuse and not loader.varies(recipe) and recipe.format.views == 1  # of views each has its features
         self.head = networks.head(network) if self.mode != "full" else network
         self.features: tuple[Tensor, Tensor | None] | None = None
 

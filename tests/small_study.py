@@ -67,12 +67,11 @@ def run(
     trained: Iterable[str] = TRAINED,
 ) -> Path:
     """Fetch, split, train and evaluate in `folder`."""
-    from pipeline import evaluate, fetch, latency, split, tracking, train
+    from pipeline import evaluate, fetch, split, tracking, train
 
     write(folder, settings or {}, models)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(latency, "SECONDS", 0)
         for opened in ("data_run", "training_run", "evaluation_run"):
             patch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(Untracked()))
         fetch.main()

@@ -17,7 +17,7 @@ from tests import small_study, trees
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline import evaluate, fetch, latency, split, tracking, train
+    from pipeline import evaluate, fetch, split, tracking, train
 
     folder = tmp_path_factory.mktemp("cbam")
     content: Any = YAML(typ="safe").load((trees.ROOT / "studies/fer2013_cbam/params.yaml").read_text())
@@ -28,7 +28,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         YAML().dump(content, file)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(latency, "SECONDS", 0)
         for opened in ("data_run", "training_run", "evaluation_run"):
             patch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
         fetch.main()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.testing import assert_close
 
-from pipeline import engine, latency, loader, networks, onnx_model
+from pipeline import engine, loader, networks
 from pipeline.evaluate import measure_cost
 from pipeline.losses.focal import focal_loss
 from pipeline.networks.angular import add_angular
@@ -737,86 +737,3 @@ def test_flops_count_a_multiplication_and_an_addition_apart(tmp_path: Path, chan
     )
     assert cost["flops"] == 2 * (3 * 3 * channels * 8 * 100 + 800 * 5)
     assert cost["parameters"] == 3 * 3 * channels * 8 + 8 + 800 * 5 + 5
-
-
-# Latency
-
-
-class Counting(nn.Module):
-    """Notes how many images each pass had, whether in training, and whether with gradients."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.passes = linear(), []
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        assert pictures.device == CPU
-        assert pictures.dtype == torch.float32
-        assert not self.training
-        assert torch.is_inference_mode_enabled()
-        self.passes.append(len(pictures))
-        return self.body(pictures)
-
-
-def clock(monkeypatch: pytest.MonkeyPatch, network: Counting, per_call: float, per_image: float) -> None:
-    """A clock that goes on by what each pass through the network takes, and stands still otherwise."""
-    now = lambda: per_call * len(network.passes) + per_image * sum(network.passes)  # noqa: E731
-    monkeypatch.setattr(latency.time, "perf_counter", now)
-
-
-def test_latency_is_the_median_per_image_in_batches_and_for_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Counting()
-    clock(monkeypatch, network, per_call=0.128, per_image=0.002)
-    found = latency.measure(network, images((100, 100, 100)), FORM, onnx=False)
-    assert found["cpu_ms_per_image"] == pytest.approx(1 + 2)
-    assert found["cpu_ms_alone"] == pytest.approx(128 + 2)
-    assert (found["cpu_images"], found["cpu_batch"]) == (300, 128)
-    assert found["cpu_threads"] == torch.get_num_threads()
-    assert network.passes == [128, 1, *[1] * 50, 128, 128, 44], "the first two warm up"
-
-
-def test_slow_networks_are_timed_on_as_many_images_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Counting()
-    clock(monkeypatch, network, per_call=latency.SECONDS * 0.6, per_image=0.0)
-    assert latency.measure(network, images((200, 200, 200)), FORM, onnx=False)["cpu_images"] == 256
-
-
-def test_fewer_images_than_a_batch_are_timed_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Counting()
-    clock(monkeypatch, network, per_call=0.0, per_image=0.001)
-    found = latency.measure(network, images((1, 1, 1)), FORM, onnx=False)
-    assert found["cpu_images"] == 3
-    assert found["cpu_ms_alone"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize("flipped", [0, 3])
-def test_onnx_runtime_is_timed_apart_and_its_other_classes_are_counted(
-    monkeypatch: pytest.MonkeyPatch, flipped: int
-) -> None:
-    """The real runtime, with a clock that runs with its passes alone, and its answers for some images turned round."""
-    network, passes = linear(), [0]
-    answer = onnx_model.run
-
-    def slow(model: object, pictures: Tensor) -> np.ndarray:
-        logits = answer(model, pictures)
-        if isinstance(model, nn.Module):
-            return logits
-        passes[0] += len(pictures)
-        if len(pictures) > 1:
-            logits[:flipped] = -logits[:flipped]
-        return logits
-
-    monkeypatch.setattr(onnx_model, "run", slow)
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: 0.002 * passes[0])
-    found = latency.measure(network, images((40, 40, 40)), FORM, onnx=True)
-    assert found["cpu_ms_alone"] == found["cpu_ms_per_image"] == 0, "PyTorch's passes take none of the clock's time"
-    assert [found["onnx_ms_alone"], found["onnx_ms_per_image"]] == pytest.approx([2, 2])
-    assert found["onnx_differing"] == flipped
-
-
-def test_timing_onnx_runtime_leaves_the_network_as_it_was() -> None:
-    network = networks.build(name="x", family="tiny", layers=["conv 4"], in_channels=3, classes=3, image_size=8, seed=0)
-    kept = {key: value.clone() for key, value in network.state_dict().items()}
-    latency.measure(network, images((5, 5, 5)), FORM, onnx=True)
-    assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items())
-    assert network[0].conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -103,7 +103,13 @@ def with_folds(text: str) -> str:
     found = []
     for stage in re.split(r"(?m)^(?=  \w+:$)", text):
         name = stage.split(":")[0].strip()
-        fold = {"train": "${item.replicate}", "evaluate": "${item.replicate}", "doctor": "0", "preview": "0"}.get(name)
+        fold = {
+            "train": "${item.replicate}",
+            "evaluate": "${item.replicate}",
+            "doctor": "0",
+            "preview": "0",
+            "latency": "0",
+        }.get(name)
         found.append(re.sub(r"(?m)^      - (data/fit|data/test)\b", rf"      - \1/{fold}", stage) if fold else stage)
     return "".join(found)
 

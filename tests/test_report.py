@@ -304,9 +304,10 @@ def test_evaluated_epochs_are_marked_and_means_end_with_the_shortest_replicate()
         pd.DataFrame({"epoch": range(1, n + 1), "val_macro_f1": np.linspace(0.1, top, n)})
         for n, top in ((4, 0.5), (3, 0.7))
     ]
-    panel = figures.validation_macro_f1({"m": runs}, {"m": [4, 2]}).axes[0]
+    panel = figures.validation_macro_f1({"m": runs}, {"m": [(4, 0.8), (2, 0.4)]}).axes[0]  # 0.8: of an average
     marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "o"]
-    assert marks == [(4, 0.5), (2, pytest.approx(0.4))]
+    assert marks == [(4, 0.8), (2, 0.4)]
+    assert panel.get_ylim()[1] > 0.8
     bold = max(panel.lines, key=lambda line: (line.get_linewidth(), line.get_marker() == "None"))
     assert list(bold.get_xdata()) == [1, 2, 3]
 
@@ -336,7 +337,9 @@ def test_a_model_trained_on_the_validation_images_has_no_validation_score_and_is
     assert 0.3 < metrics["vit"]["val_macro_f1"]["mean"] < 1
     (champion,) = (values[0] for kind, *values in LOGGED if kind == "champion")
     assert champion["model"] == "vit"
-    assert "Trained on the validation images too: cnn." in Page(Path("reports/report.html").read_text()).text
+    page = Page(Path("reports/report.html").read_text()).text
+    assert "Trained on the validation images too: cnn. There are no validation scores of them" in page
+    assert page.count("Without a validation curve, trained on those images too: cnn.") == 2
     assert "validation images, trained on too;" in " ".join(Path("reports/cards/cnn.md").read_text().split())
     assert "validation images, by which the epoch was chosen;" in " ".join(
         Path("reports/cards/vit.md").read_text().split()
@@ -347,18 +350,32 @@ def test_a_model_trained_on_the_validation_images_has_no_validation_score_and_is
     report.main()
     assert "champion" not in [kind for kind, *_ in LOGGED]
     page = Page(Path("reports/report.html").read_text()).text
-    assert "All models were trained on the validation images too: there are no validation scores." in page
+    assert "Trained on the validation images too: all models." in page
 
 
 def test_a_panel_without_validation_scores_says_why() -> None:
     scored = pd.DataFrame({"epoch": [1, 2], "val_macro_f1": [0.5, 0.6]})
     none = scored.assign(val_macro_f1=np.nan)
-    figure = figures.validation_macro_f1({"cnn": [scored], "vit": [none]}, {"cnn": [2], "vit": [2]})
+    figure = figures.validation_macro_f1({"cnn": [scored], "vit": [none]}, {"cnn": [(2, 0.6)], "vit": [(2, None)]})
     told = {panel.get_title(loc="left"): [text.get_text() for text in panel.texts] for panel in figure.axes}
     assert told == {"cnn": [], "vit": ["trained on validation\nimages too: no score"]}
     assert 0.4 < figure.axes[0].get_ylim()[0] < 0.5
-    alone = figures.validation_macro_f1({"vit": [none]}, {"vit": [2]})
-    assert alone.axes[0].get_ylim() == (0, 1)
+    alone = figures.validation_macro_f1({"vit": [none]}, {"vit": [(2, None)]}).axes[0]
+    assert alone.get_ylim() == (0, 1)
+    assert alone.get_xlim() == pytest.approx((0.6, 2.4))
+
+
+def test_a_panel_ends_with_its_models_last_epoch() -> None:
+    """A model of few epochs is not crushed beside one of many."""
+    short, long = (
+        pd.DataFrame({"epoch": range(1, n + 1)} | dict.fromkeys(("train_loss", "val_accuracy", "val_macro_f1"), 0.5))
+        for n in (5, 100)
+    )
+    histories = {"short": [short], "long": [long]}
+    compared = figures.validation_macro_f1(histories, {"short": [(5, 0.5)], "long": [(100, 0.5)]})
+    assert [panel.get_xlim()[1] for panel in compared.axes] == pytest.approx([5.4, 103])
+    many = figures.training_curves({"short": [short]} | {f"long{number}": [long] for number in range(9)})
+    assert [panel.get_xlim()[1] for panel in many.axes[:2]] == pytest.approx([5.4, 103])
 
 
 def test_metrics_stand_side_by_side_with_their_intervals_and_errors_over_epochs() -> None:
@@ -392,7 +409,7 @@ def test_latency_is_a_bar_of_the_replicates_mean_a_dot_for_each_and_its_number()
     panel = figure.axes[0]
     assert [bar.get_width() for bar in panel.patches] == pytest.approx([3.3, 41])
     assert sorted(panel.lines[0].get_xdata()) == [3.0, 3.2, 3.7]
-    assert [text.get_text() for text in panel.texts] == ["3.30 s", "41.0 s"]
+    assert [text.get_text() for text in panel.texts] == ["mean 3.30 s", "mean 41.0 s"]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["a", "b"]
     assert panel.get_ylim()[0] > panel.get_ylim()[1]  # the first model on top
     once = figures.latency({"a": [3.0]}).axes[0]
@@ -582,7 +599,7 @@ def test_latencies_of_both_runtimes_stand_side_by_side(tmp_path: Path, monkeypat
     ]
     assert "on the CPU (A laptop's processor; 2 threads)" in caption
     assert "for one alone and in batches of 128" in caption
-    assert "named the same class as PyTorch for all 360 test images of 2 trainings timed in it" in caption
+    assert "named the same class as PyTorch for all 360 test images of the 2 trainings compared" in caption
     frame = pd.read_csv("reports/tables/latency.csv").set_index("model")
     assert frame.loc["cnn", ["onnx_ms_alone", "onnx_ms_alone_sd"]].to_list() == pytest.approx([1.25, 0.125**0.5])
     assert frame.loc["vit"].isna()["onnx_ms_alone"]
@@ -599,7 +616,43 @@ def test_latencies_of_both_runtimes_stand_side_by_side(tmp_path: Path, monkeypat
     path.write_text(json.dumps({**evaluation, "cost": evaluation["cost"] | {"onnx_differing": 0}}))
     report.main()
     caption = Path("reports/tables/latency.md").read_text()
-    assert "the same class as PyTorch for all test images of 2 trainings timed in it" in caption
+    assert "the same class as PyTorch for all test images of the 2 trainings compared" in caption
+
+
+def test_latencies_are_those_of_the_stage_that_times_all_models_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations have some too, of before there was such a stage: they no longer count."""
+    published = {"table": "Table 3", "dataset": "digits", "rows": {"CNN": {"model": "cnn", "cpu_seconds": 0.1}}}
+    monkeypatch.chdir(small(tmp_path, published=[published]))
+    common = {"cpu_images": 360, "cpu_ms_alone": [2.0, 2.0, 2.0]}
+    times = {
+        "processor": "Another one",
+        "threads": 1,
+        "batch": 128,
+        "images": 360,
+        "models": {
+            "cnn": {"cpu_ms_per_image": [0.25, 0.5, 0.75], **common},
+            "vit": {"cpu_ms_per_image": [0.5, 0.5, 0.5], **common},
+        },
+    }
+    Path("reports/latency.json").write_text(json.dumps(times))
+    report.main()
+    caption, *_, cnn, vit = Path("reports/tables/latency.md").read_text().splitlines()
+    assert "on the CPU (Another one; 1 thread)" in caption
+    assert "standard deviations over n = 3 rounds, in which the models took turns." in caption
+    assert [cell.strip() for cell in cnn.strip("|").split("|")] == ["cnn", "2.00 ± 0.00 ms", "0.500 ± 0.250 ms", "3"]
+    assert "0.500 ± 0.000 ms" in vit
+    page = Page(Path("reports/report.html").read_text()).text
+    assert "128 at a time. Bars: means over n = 3 rounds, in which the models took turns; dots: each." in page
+    card = pd.read_csv("reports/tables/scorecard.csv").iloc[0]
+    assert (card["ours"], card["n"], card["interval_over"]) == (pytest.approx(0.18), 3, "rounds")
+    assert card["high"] - card["ours"] == pytest.approx(4.302653 * 0.09 / 3**0.5, rel=1e-4)  # t, 2 degrees of freedom
+
+    times["models"] = dict(reversed(times["models"].items()))
+    Path("reports/latency.json").write_text(json.dumps(times))
+    with pytest.raises(StageError, match=r"of other models than params\.yaml has; run `dvc repro -f latency`"):
+        report.main()
 
 
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

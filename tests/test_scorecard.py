@@ -195,7 +195,9 @@ def test_what_cannot_be_compared_says_why() -> None:
 
 def test_the_sentence_counts_every_number_once() -> None:
     lines = compare({"a": {"accuracy": 0.1, "f1": 0.1}, "b": {"accuracy": 0.99, "parameters": 25_037}})
-    assert scorecard.sentence(lines) == "Of 4 published numbers, 1 is exceeded, 1 reached, 1 not reached, 1 not run."
+    assert scorecard.sentence(lines) == (
+        "Of 3 published scores, 1 is exceeded, 1 not reached, 1 not run. The one published cost is reached."
+    )
     assert scorecard.sentence(compare({"a": {"accuracy": 0.1, "macro_f1": 0.1}})) == (
         "Of 2 published numbers, 2 are exceeded."
     )
@@ -240,7 +242,9 @@ def test_the_tables_hold_the_published_numbers_beside_those_of_metrics_json(
         assert phrase in text
     assert r"ResNet\_18 & cnn & accuracy & 0.5000" in Path("reports/tables/scorecard.tex").read_text()
     assert LOGGED["scorecard/below"] == 2
-    assert "Of 5 published numbers, 1 is exceeded, 1 reached, 2 not reached, 1 not run." in capsys.readouterr().out
+    assert "Of 4 published scores, 1 is exceeded, 2 not reached, 1 not run. The one published cost is reached." in (
+        capsys.readouterr().out
+    )
 
 
 def test_the_page_gives_each_number_its_verdict_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import evaluate, latency, tracking, train
+from pipeline import evaluate, tracking, train
 from tests import small_study
 
 TINY = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 2, "lr": 0.02, "select": "last"}}}
@@ -31,7 +31,6 @@ def study(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy of the small study's data, in which trainings and evaluations are not logged."""
     shutil.copytree(trained_folder / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latency, "SECONDS", 0)
     for opened in ("training_run", "evaluation_run"):
         monkeypatch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
     return tmp_path

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import engine, loader, networks, params, transfer
+from pipeline import engine, inference, loader, networks, params, transfer
 from pipeline.stage import StageError
 from tests import small_study
 from tests.trees import striped
@@ -81,6 +81,18 @@ def test_features_that_are_reused_give_what_a_pass_at_every_step_gives() -> None
         assert dataclasses.asdict(one) == pytest.approx(dataclasses.asdict(other), rel=1e-4)
     for key in fast.weights:
         torch.testing.assert_close(fast.weights[key], slow.weights[key], rtol=1e-4, atol=1e-6)
+
+
+def test_of_images_that_are_scored_in_several_views_no_features_are_reused() -> None:
+    """Those of one view would choose the epoch by another score than the one that is reported."""
+    how = recipe()
+    mirrored = dataclasses.replace(how, format=dataclasses.replace(how.format, views=2))
+    net = network()
+    found = fit(net, augment=mirrored)
+    net.load_state_dict(found.weights)
+    data = images(21, 1)
+    right = inference.predict(net, data, mirrored.format, CPU).argmax(1) == data.labels
+    assert found.selected.val_accuracy == pytest.approx(right.float().mean().item())
 
 
 @pytest.mark.parametrize("reuse", [True, False])

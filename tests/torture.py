@@ -136,10 +136,14 @@ def cycle(folder: Path, chance: random.Random, kills: int, longest: float, found
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    """What must not depend on kills: all but the times, and the evaluation's, whose cost is a measurement."""
+    """What must not depend on kills: all but the times."""
     kept = [*folder.glob("data/*/*"), *folder.glob("models/tiny-0/*"), *folder.glob("reports/histories/*")]
     kept += [*folder.glob("reports/predictions/*"), *folder.glob("reports/*.json")]
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in kept if path.name not in ("metrics.json",)}
+    found = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in kept
+        if path.name not in ("metrics.json", "latency.json")
+    }
     diary = json.loads(found["models/tiny-0/run.json"])
     found["models/tiny-0/run.json"] = json.dumps({k: v for k, v in diary.items() if k not in TIMED}).encode()
     return found
