@@ -6,6 +6,7 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 
 import argparse
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -65,6 +66,10 @@ def evaluate(name: str) -> None:
     scores = metrics.scores(confusion)
     if len(classes) > TOP:
         scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
+    one_view = None  # what the first of several views comes to alone
+    if form.views > 1:
+        first = inference.predict(network, images, dataclasses.replace(form, views=1), device, BATCH)
+        one_view = metrics.scores(metrics.confusion_matrix(actual, first.argmax(1).numpy(), len(classes)))
     inflated = None
     if study.evaluate.inflation:
         inflated = inflation.inflation(folder, network, images, form, device, config, scores)
@@ -73,6 +78,7 @@ def evaluate(name: str) -> None:
         "replicate": config["replicate"],
         "classes": class_rows(confusion, classes),
         "scores": scores,
+        "one_view": one_view,
         "calibration": calibration.believed(validation(folder, config), logits.numpy(), actual),
         "images": len(images),
         "inflation": inflated,
@@ -107,6 +113,7 @@ def evaluate(name: str) -> None:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
         tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})
+        tracked.metrics({f"test_one_view_{key}": value for key, value in (one_view or {}).items()})
         tracked.metrics(result["cost"])
         tracked.metrics({f"test_{name}": value for name, value in result["calibration"].items() if value is not None})
         if inflated:

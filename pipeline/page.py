@@ -333,6 +333,12 @@ def views(model: Trained) -> int:
     return model.evaluations[0]["config"]["augment"].get("test_crops", 1)
 
 
+def first_alone(model: Trained) -> str:
+    """The accuracy of the first of several views, where evaluations have it."""
+    found = [each["one_view"]["accuracy"] for each in model.evaluations if each.get("one_view")]
+    return f"; of the first alone its accuracy is {tables.score(float(np.mean(found)))}" if found else ""
+
+
 def unvalidated(models: Sequence[Trained]) -> list[str]:
     """The models that were trained on the validation images too."""
     return [model.name for model in models if model.evaluations[0]["config"]["train"].get("include_validation")]
@@ -388,11 +394,11 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
             f"Trained on the validation images too: {names}. There are no validation scores of them and no"
             " temperatures; what their settings were chosen by, the study has to say."
         )
-    if several := [model.name for model in models if views(model) > 1]:
+    if several := [model for model in models if views(model) > 1]:
         notes.append(
-            f"Scored as the mean of several views of each image: {enumerated(several)}"
-            f" ({', '.join(str(count) for count in sorted({views(model) for model in models} - {1}))} views). Latencies"
-            " are of all views, FLOPs and the comparison with ONNX Runtime of one."
+            "Scored as the mean of several views of each image: "
+            + enumerated([f"{model.name} ({views(model)} views{first_alone(model)})" for model in several])
+            + ". Latencies are of all views, FLOPs and the comparison with ONNX Runtime of one."
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")

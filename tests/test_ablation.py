@@ -1,6 +1,7 @@
 """Experiments are compared with the commit they started from, setting by setting; the numbers are theirs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,13 @@ def test_main_effects_are_means_over_the_other_settings_of_the_grid() -> None:
     assert effects["models.vit.dim", 16] == (pytest.approx((0.64 + 0.78) / 2), 2)
     (missing,) = ablation.crossings(base, [each for each in experiments if each.name != "wide"])
     assert (missing.found, missing.possible) == (3, 4)
+
+
+def test_what_has_no_validation_score_is_left_out_of_its_means() -> None:
+    """Trained on the validation images too: a dash where no point has a score, the others' mean where some have."""
+    assert math.isnan(ablation.score(ablation.validation({"macro_f1": {"mean": 0.5, "n": 1}})).mean)
+    assert ablation._mean([0.5, math.nan, 0.7]) == pytest.approx(0.6)
+    assert math.isnan(ablation._mean([math.nan]))
 
 
 def test_a_table_a_figure_and_a_page_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_every_figure_is_a_png_and_an_svg_with_the_same_bytes_again(tmp_path: Pa
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         figures.save(figures.confusion_matrices({"m": counts}, ["x", "y"]), folder, "confusion")
-        figures.save(figures.validation_macro_f1({"m": [history]}, {"m": [2]}), folder, "validation")
+        figures.save(figures.validation_macro_f1({"m": [history]}, {"m": [(2, 0.5)]}), folder, "validation")
         figures.save(figures.training_curves({"m": [history, history]}), folder, "training")
         figures.save(figures.class_distribution(["x", "y"], {"train": [5, 2]}, ["y"]), folder, "classes")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -713,6 +713,18 @@ def test_the_page_says_how_uneven_the_classes_are_and_what_its_pictures_show(
     text = Page(Path("reports/report.html").read_text()).text
     assert "The largest class has 2.5 times the training images of the smallest." in text
     assert f"Augmentation: {shown}, as they are" in text
+
+
+def test_the_page_says_what_one_of_several_views_comes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small(tmp_path))
+    for replicate, accuracy in ((0, 0.5), (1, 0.75)):
+        path = Path(f"reports/evaluations/vit-{replicate}.json")
+        evaluation = json.loads(path.read_text()) | {"one_view": {"accuracy": accuracy}}
+        evaluation["config"]["augment"]["test_crops"] = 2
+        path.write_text(json.dumps(evaluation))
+    report.main()
+    said = "several views of each image: vit (2 views; of the first alone its accuracy is 0.6250). Latencies are of all"
+    assert said in Page(Path("reports/report.html").read_text()).text
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Which images a training learns from, and what it then leaves for the stages that follow."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pipeline import evaluate, tracking, train
+from pipeline import evaluate, inference, loader, tracking, train
+from pipeline.stage import StageError
 from tests import small_study
 
 TINY = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 2, "lr": 0.02, "select": "last"}}}
@@ -69,3 +72,23 @@ def test_what_was_trained_on_the_validation_images_has_no_validation_score(
     assert result["calibration"]["temperature"] is None
     assert result["calibration"]["log_loss"] > 0
     assert result["train_images"] == both()
+
+
+def test_the_first_of_several_views_is_scored_alone_too(study: Path) -> None:
+    settings = {"augment.crop_size": 14, "augment.test_crops": 5}
+    small_study.write(study, settings, {"tiny": TINY["tiny"]})
+    train.train("tiny", 0)
+    evaluate.evaluate("tiny-0")
+    result = json.loads((study / "reports/evaluations/tiny-0.json").read_text())
+    network, config = inference.load(study / "models/tiny-0")
+    images, form = loader.read(study / "data/test"), inference.image_format(config)
+    for views, scores in ((1, result["one_view"]), (5, result["scores"])):
+        how = dataclasses.replace(form, views=views)
+        right = inference.predict(network, images, how, torch.device("cpu")).argmax(1) == images.labels
+        assert scores["accuracy"] == pytest.approx(right.float().mean().item())
+
+
+def test_mirror_images_are_refused_where_they_would_be_of_other_classes(study: Path) -> None:
+    small_study.write(study, {"augment.test_crops": 2}, {"tiny": TINY["tiny"]})
+    with pytest.raises(StageError, match=r"test_crops: 2 shows mirror images, which this data set forbids; choose 1"):
+        train.train("tiny", 0)
