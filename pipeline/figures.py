@@ -255,7 +255,7 @@ def error_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     Means over replicates, each replicate thin behind. Histories have columns epoch, train_accuracy, val_accuracy.
     """
     with mpl.rc_context(STYLE):
-        figure, panels = _small_multiples(list(histories), "epoch", "error")
+        figure, panels = _small_multiples(list(histories), "epoch", "error", one_across=False)
         tones = colours(list(histories))
         for (model, runs), panel in zip(histories.items(), panels, strict=True):
             for column, dashes in (("train_accuracy", (0, (4, 2))), ("val_accuracy", "solid")):
@@ -620,13 +620,13 @@ def selective_prediction(coverage: npt.NDArray[np.float64], curves: Mapping[str,
     return figure
 
 
-def _small_multiples(models: Sequence[str], across: str, up: str) -> tuple[Figure, list[Axes]]:
-    """A panel for each model, named in its colour, all of one scale."""
+def _small_multiples(models: Sequence[str], across: str, up: str, one_across: bool = True) -> tuple[Figure, list[Axes]]:
+    """A panel for each model, named in its colour, all of one scale; across, if not `one_across`, each of its own."""
     columns = min(len(models), 4 if len(models) <= 12 else 5)
     rows = math.ceil(len(models) / columns)
     width = {1: 4.2, 2: 3.9, 3: 3.5, 4: 3.0}.get(columns, 2.5)
     figure = Figure(figsize=(width * columns, 0.95 * width * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=one_across, sharey=True).ravel()
     for index, model in enumerate(models):
         axes[index].set_title(model)
         if index % columns == 0:

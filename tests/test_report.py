@@ -373,7 +373,9 @@ def test_a_panel_ends_with_its_models_last_epoch() -> None:
     )
     histories = {"short": [short], "long": [long]}
     compared = figures.validation_macro_f1(histories, {"short": [(5, 0.5)], "long": [(100, 0.5)]})
-    assert [panel.get_xlim()[1] for panel in compared.axes] == pytest.approx([5.4, 103])
+    errors = figures.error_curves({name: [run.assign(train_accuracy=0.5)] for name, (run,) in histories.items()})
+    for figure in (compared, errors):
+        assert [panel.get_xlim()[1] for panel in figure.axes] == pytest.approx([5.4, 103])
     many = figures.training_curves({"short": [short]} | {f"long{number}": [long] for number in range(9)})
     assert [panel.get_xlim()[1] for panel in many.axes[:2]] == pytest.approx([5.4, 103])
 
