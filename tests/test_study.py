@@ -200,6 +200,7 @@ def test_an_experiment_is_found_in_mlflow_by_its_name(store: mlflow.MlflowClient
         "hybrid-0 (shallow)",
         "hybrid-0 test (shallow)",
         "explain (shallow)",
+        "latency (shallow)",
         "report (shallow)",
     }
     assert {run.data.tags["dvc.changes"] for run in found} == {"models.hybrid.depth: 2 -> 1"}
