@@ -225,7 +225,7 @@ def grid(keys: tuple[str, ...], base: Experiment, experiments: Sequence[Experime
                         model,
                         _mean([validation(each)["mean"] for each in held]),
                         float(np.mean([each["macro_f1"]["mean"] for each in held])),
-                        len(held),
+                        len(held),  # of test scores; of validation scores those that there are
                     )
                 )
     return Grid(keys, tuple(effects), len(cells), math.prod(len(values) for values in choices.values()))

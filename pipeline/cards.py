@@ -110,8 +110,9 @@ def _training(evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any],
         f"{sum(counts):,} training images of {name}, {min(counts):,} to {max(counts):,} per class, and"
         f" {validating:,} validation images, {told}; {train['epochs']} epochs, {first['initialisation']}."
     )
-    if data["imbalance"] != 1 and not train.get("include_validation"):  # which are not thinned
-        text += f" The training images were thinned on purpose, to {data['imbalance']:g} : 1 from class to class."
+    if data["imbalance"] != 1:
+        text += f" The training images were thinned on purpose, to {data['imbalance']:g} : 1 from class to class"
+        text += "; the validation images were not." if train.get("include_validation") else "."
     return text
 
 

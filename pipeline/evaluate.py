@@ -7,6 +7,7 @@ and reports/predictions/<model>-<replicate>.csv, every test image with its proba
 import argparse
 import base64
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -26,7 +27,6 @@ from pipeline.stage import StageError, packed, run, whole, write_json
 TEST = Path("data/test")
 FIT = Path("data/fit")
 FRACTIONS = ("precision", "recall", "f1")
-BATCH = 128
 TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 
 
@@ -59,16 +59,19 @@ def evaluate(name: str) -> None:
     if study.evaluate.onnx:
         cost["onnx_differing"] = differing_in_onnx(network, images, form)
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
-        logits = inference.predict(network.to(device), images, form, device, config["train"]["batch_size"])
+        predict = functools.partial(inference.predict, network.to(device), images, device=device)
+        logits = predict(form, batch_size=config["train"]["batch_size"])
+        first = None  # of several views alone
+        if form.views > 1:
+            first = predict(dataclasses.replace(form, views=1), batch_size=config["train"]["batch_size"])
     probabilities = logits.double().softmax(1).numpy()  # (N, K)
     actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
     confusion = metrics.confusion_matrix(actual, predicted, len(classes))
     scores = metrics.scores(confusion)
     if len(classes) > TOP:
         scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
-    one_view = None  # what the first of several views comes to alone
-    if form.views > 1:
-        first = inference.predict(network, images, dataclasses.replace(form, views=1), device, BATCH)
+    one_view = None
+    if first is not None:
         one_view = metrics.scores(metrics.confusion_matrix(actual, first.argmax(1).numpy(), len(classes)))
     inflated = None
     if study.evaluate.inflation:
@@ -156,10 +159,9 @@ def measure_cost(network: nn.Module, form: loader.Format, weights: Path) -> dict
 
 def differing_in_onnx(network: nn.Module, images: loader.Images, form: loader.Format) -> int:
     """For how many images ONNX Runtime finds another class likeliest; of several views it is the first that counts."""
-    params.require_onnx("params.yaml: evaluate.onnx: true")
-    session = onnx_model.runtime(onnx_model.convert(network.eval(), form).SerializeToString())
+    session = onnx_model.session(network.eval(), form)
     with torch.inference_mode():
-        batches = loader.test_batches(images, form, BATCH, torch.device("cpu"))
+        batches = loader.test_batches(images, form, onnx_model.BATCH, torch.device("cpu"))
         return onnx_model.compare(session, network, batches).differing
 
 

@@ -2,7 +2,8 @@
 
 All networks of the study are timed in one process, one after the other and that ROUNDS times over, so that whatever
 else the machine does meets all of them; equal networks then come to equal times. The networks are as they start: the
-time does not depend on what the weights are, and so the stage needs no training. Leaves reports/latency.json.
+time does not depend on what the weights are, and so the stage needs no training; a margin that the whole study is given
+later changes the classifiers' time by too little to measure again. Leaves reports/latency.json.
 """
 
 import functools
@@ -18,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import inference, loader, onnx_model, params, tracking
-from pipeline.stage import packed, run, whole, write_json
+from pipeline.stage import StageError, packed, run, whole, write_json
 
 FIT, TEST, FOUND = Path("data/fit"), Path("data/test"), Path("reports/latency.json")
 CPU = torch.device("cpu")
-BATCH = 128
+BATCH = onnx_model.BATCH
 ROUNDS = 5
 SECONDS = 4.0  # at most, of each network, runtime and round
 ALONE = 20  # images timed one at a time in each round
@@ -41,20 +42,18 @@ class Timed:
 def main() -> None:
     inference.keep_freed_memory()
     study = params.load()
-    replicate = study.replicates[0]  # of folds the first
-    info, images = loader.read_info(packed(FIT, replicate)), loader.read(packed(TEST, replicate))
+    info, images = loader.read_info(packed(FIT)), loader.read(packed(TEST))
     timed: dict[tuple[str, str], Timed] = {}
     for name in study.models:
         network, form = inference.construct(configuration(study, name), info, study.dataset.normalise)
         timed[name, "cpu"] = in_pytorch(network, form)
         if study.evaluate.onnx:
-            timed[name, "onnx"] = in_onnx_runtime(network, form)
+            timed[name, "onnx"] = in_onnx_runtime(name, network, form)
     found = measure(timed, images)
     result = {
         "processor": inference.processor(),
         "threads": torch.get_num_threads(),
         "batch": BATCH,
-        "images": len(images),
         "models": found,
     }
     with whole(FOUND) as partial:
@@ -75,13 +74,12 @@ def main() -> None:
 
 def configuration(study: params.Params, name: str) -> dict[str, Any]:
     """What decides how long a network takes; no weights are downloaded for it."""
-    network = study.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
     return {
         "model": name,
         "replicate": 0,
         "image_size": study.dataset.image_size,
         "augment": study.model_augment(name).model_dump(),
-        "network": {**network, "pretrained": False},
+        "network": {**study.network(name), "pretrained": False},
     }
 
 
@@ -90,17 +88,19 @@ def in_pytorch(network: nn.Module, form: loader.Format) -> Timed:
     return Timed(lambda views: inference.score(network, views), form)
 
 
-def in_onnx_runtime(network: nn.Module, form: loader.Format) -> Timed:
-    """With as many threads as PyTorch takes."""
-    params.require_onnx("params.yaml: evaluate.onnx: true")
-    session = onnx_model.runtime(onnx_model.convert(network.eval(), form).SerializeToString())
+def in_onnx_runtime(name: str, network: nn.Module, form: loader.Format) -> Timed:
+    """With as many threads as PyTorch takes. Raises StageError where the network cannot be written as ONNX."""
+    try:
+        session = onnx_model.session(network.eval(), form)
+    except StageError as error:
+        raise StageError(f"models.{name}: {error}; choose evaluate.onnx: false") from None
     return Timed(lambda views: [onnx_model.run(session, view) for view in views], form, contiguous=True)
 
 
 def measure(timed: Mapping[tuple[str, str], Timed], images: loader.Images) -> dict[str, dict[str, Any]]:
     """Milliseconds per image by model, a value per round: in batches and for one alone, by runtime ("cpu", "onnx").
 
-    `..._images` is how many images the batches of a round went over: all, or as many as SECONDS allow.
+    `cpu_images` is how many images the batches of a round went over: all, or as many as SECONDS allow.
     """
     found: dict[str, dict[str, Any]] = {}
     with torch.inference_mode():
@@ -114,7 +114,8 @@ def measure(timed: Mapping[tuple[str, str], Timed], images: loader.Images) -> di
                 times = found.setdefault(name, {})
                 times.setdefault(f"{runtime}_ms_per_image", []).append(per_image)
                 times.setdefault(f"{runtime}_ms_alone", []).append(alone)
-                times[f"{runtime}_images"] = min(seen, times.get(f"{runtime}_images", seen))
+                if runtime == "cpu":
+                    times["cpu_images"] = min(seen, times.get("cpu_images", seen))
     return found
 
 

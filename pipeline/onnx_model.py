@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline import loader
+from pipeline import loader, params
 from pipeline.stage import StageError
+
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def _free_length(network: nn.Module) -> Any:
     """Let `len(tensor)` in a network's forward be a free batch size: torch.export takes Python's own for a constant."""
     module = sys.modules[type(network).__module__]
     return mock.patch.object(module, "len", lambda x: x.shape[0] if isinstance(x, Tensor) else len(x), create=True)
+
+
+def session(network: nn.Module, form: loader.Format) -> Any:
+    """The network in ONNX Runtime; raises StageError where it, or the packages for it, are not to be had."""
+    params.require_onnx("params.yaml: evaluate.onnx: true")
+    return runtime(convert(network, form).SerializeToString())
 
 
 def runtime(content: bytes, threads: int | None = None) -> Any:

@@ -117,7 +117,11 @@ def render(
         hardest=min(len(data["classes"]), figures.PANELS),
         reports=list(zip([model.name for model in models], reports, strict=True)),
         unvalidated=unvalidated(models),
-        averaged=[each.name for each in models if each.evaluations[0]["config"]["train"]["select"] == "average"],
+        averaged=[
+            model.name
+            for model in models
+            if model.validated and model.evaluations[0]["config"]["train"]["select"] == "average"
+        ],
         many=len(models) > len(figures.PALETTE),  # more than training_curves tells apart in one panel
         # images, calibration
         explanations=explanations,
@@ -328,11 +332,6 @@ def mistakes(models: Sequence[Trained]) -> list[tuple[str, list[dict[str, str]]]
     ]
 
 
-def views(model: Trained) -> int:
-    """How many views of an image are scored together."""
-    return model.evaluations[0]["config"]["augment"].get("test_crops", 1)
-
-
 def first_alone(model: Trained) -> str:
     """The accuracy of the first of several views, where evaluations have it."""
     found = [each["one_view"]["accuracy"] for each in model.evaluations if each.get("one_view")]
@@ -341,7 +340,7 @@ def first_alone(model: Trained) -> str:
 
 def unvalidated(models: Sequence[Trained]) -> list[str]:
     """The models that were trained on the validation images too."""
-    return [model.name for model in models if model.evaluations[0]["config"]["train"].get("include_validation")]
+    return [model.name for model in models if not model.validated]
 
 
 def latency_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
@@ -394,11 +393,11 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
             f"Trained on the validation images too: {names}. There are no validation scores of them and no"
             " temperatures; what their settings were chosen by, the study has to say."
         )
-    if several := [model for model in models if views(model) > 1]:
+    if several := [model for model in models if model.views > 1]:
         notes.append(
             "Scored as the mean of several views of each image: "
-            + enumerated([f"{model.name} ({views(model)} views{first_alone(model)})" for model in several])
-            + ". Latencies are of all views, FLOPs and the comparison with ONNX Runtime of one."
+            + enumerated([f"{model.name} ({model.views} views{first_alone(model)})" for model in several])
+            + ". What was timed goes over all views; FLOPs and the classes compared with ONNX Runtime's are of one."
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")

@@ -285,6 +285,14 @@ class Params(Frozen):
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
         return _validate(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
 
+    def network(self, name: str) -> dict[str, Any]:
+        """What the network of model `name` is built from; with a margin it has a classifier by angle."""
+        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
+        train = self.model_train(name)
+        if train.margin != "none":
+            found["angular"] = train.margin_scale if train.margin == "arcface" else 0.0
+        return found
+
     def model_augment(self, name: str) -> Augment:
         """The augmentation of model `name`: `augment` with the model's own overrides."""
         own = self.models[name].augment

@@ -73,7 +73,7 @@ def main() -> None:
     measured = tables.metrics({model.name: model.measures for model in models}, comparison_caption(models, data))
     learnt = learning_curves(models)
     lines = compare(settings, data, models)
-    card = scorecard.table(lines, scorecard_caption(models, data)) if lines else None
+    card = scorecard.table(lines, scorecard_caption(lines, models, data)) if lines else None
     shown = read_explanations(list(settings.models))
 
     with contextlib.ExitStack() as stack:  # all outputs appear when the block ends, or none
@@ -221,7 +221,9 @@ def compare(settings: params.Params, data: Mapping[str, Any], models: Sequence[T
         for row in table.rows.values()
     }
     results = {
-        model.name: scorecard.result(model.confusions, model.costs, len(model.actual), model.rounds)
+        model.name: scorecard.result(
+            model.confusions, model.costs, model.cpu_seconds, "rounds" if model.rounds else "replicates"
+        )
         for model in models
         if model.name in named
     }
@@ -235,11 +237,12 @@ def lacking(models: Sequence[Trained], data: Mapping[str, Any]) -> int:
     return max(0, (data["published"].get("test") or 0) - len(models[0].actual))
 
 
-def scorecard_caption(models: Sequence[Trained], data: Mapping[str, Any]) -> str:
+def scorecard_caption(lines: Sequence[scorecard.Line], models: Sequence[Trained], data: Mapping[str, Any]) -> str:
     ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
+    timed = any(line.metric == "cpu_seconds" and line.ours for line in lines)
     return (
         f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
-        + (f" CPU times are over {models[0].timed_over}, on {timed_on(models)}." if models[0].rounds else "")
+        + (f" CPU times are over {models[0].timed_over}, on {timed_on(models)}." if timed and models[0].rounds else "")
         + (
             f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
             if (missing := lacking(models, data))
@@ -382,7 +385,7 @@ def learning_curves(models: Sequence[Trained]) -> learning_curve.Curves:
     """
     points = {}
     for model in models:
-        if model.name in page.unvalidated(models):
+        if not model.validated:
             continue
         first = model.evaluations[0]
         if (images := first.get("train_images")) is not None:

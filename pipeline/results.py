@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import metrics, scorecard, stats, tables
+from pipeline import metrics, stats, tables
 from pipeline.stage import StageError
 
 REPORTS = Path("reports")
@@ -84,7 +84,19 @@ class Trained:
     @property
     def cpu_seconds(self) -> list[float]:
         """Of a forward pass over all test images, one for each timing; empty where it was not measured."""
-        return scorecard.cpu_seconds(self.timings, len(self.actual))
+        if not all("cpu_ms_per_image" in each for each in self.timings):
+            return []
+        return [each["cpu_ms_per_image"] / 1000 * len(self.actual) for each in self.timings]
+
+    @property
+    def views(self) -> int:
+        """How many views of an image are scored together."""
+        return self.evaluations[0]["config"]["augment"].get("test_crops", 1)
+
+    @property
+    def validated(self) -> bool:
+        """Whether it was trained without the validation images."""
+        return not self.evaluations[0]["config"]["train"].get("include_validation")
 
 
 def read_json(path: Path, stage: str) -> dict[str, Any]:
@@ -166,7 +178,7 @@ def read_latency(models: Sequence[str]) -> dict[str, tuple[dict[str, Any], ...]]
     if not path.exists():
         return dict.fromkeys(models, ())
     found = read_json(path, "latency")
-    if list(found["models"]) != list(models):
+    if found["models"].keys() != set(models):
         raise StageError(
             f"{path}: of other models than params.yaml has; run `dvc repro -f latency` in the study's folder"
         )

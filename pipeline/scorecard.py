@@ -19,6 +19,7 @@ from pipeline import params, stats
 from pipeline.stats import Interval
 from pipeline.tables import DASH, Table, duration, quantity, size
 
+Timings = Literal["replicates", "rounds"]
 Verdict = Literal["exceeded", "reached", "below", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("exceeded", "reached", "below", "not run")
 TITLES = {
@@ -62,35 +63,27 @@ class Result:
 
     scores: Mapping[str, Interval]
     costs: Mapping[str, Sequence[float]]
-    timed_over: Literal["replicates", "rounds"] = "replicates"  # what the CPU seconds are a value each of
+    timed_over: Timings = "replicates"  # what the CPU seconds are a value each of
 
 
 def result(
     confusions: npt.ArrayLike,
     costs: Sequence[Mapping[str, float]],
-    images: int,
-    rounds: Sequence[Mapping[str, float]] = (),
+    cpu_seconds: Sequence[float] = (),
+    timed_over: Timings = "replicates",
 ) -> Result:
     """A model's Result from its replicates' confusion matrices (R, K, K) and the `cost` of their evaluations.
 
-    CPU seconds are those of latency's `rounds`, or of the evaluations where latency has not run.
+    `cpu_seconds` are those of the passes over all test images that were timed, if any were.
     """
     values = {
         name: [cost[name] for cost in costs]
         for name in (*FIXED, "train_seconds")
         if all(name in cost for cost in costs)
     }
-    if seconds := cpu_seconds(rounds or costs, images):
-        values["cpu_seconds"] = seconds
-    found = stats.intervals(confusions, measure=stats.report_arrays)
-    return Result(found, values, "rounds" if rounds else "replicates")
-
-
-def cpu_seconds(timings: Sequence[Mapping[str, float]], images: int) -> list[float]:
-    """Seconds of each forward pass over all test images on the CPU; none where one was not measured."""
-    if not all("cpu_ms_per_image" in each for each in timings):
-        return []
-    return [each["cpu_ms_per_image"] / 1000 * images for each in timings]
+    if cpu_seconds:
+        values["cpu_seconds"] = list(cpu_seconds)
+    return Result(stats.intervals(confusions, measure=stats.report_arrays), values, timed_over)
 
 
 def compare(
@@ -308,7 +301,9 @@ def number(value: float, metric: str, published: float) -> str:
         return quantity(value)
     if metric == "weight_bytes":
         return size(value)
+    if metric in UNITS and value >= 59.95:
+        return duration(value)
     if metric in UNITS:
-        return f"{f'{value:#.3g}'.rstrip('.')} s" if value < 59.95 else duration(value)
+        return f"{value:g} s" if value == published else f"{f'{value:#.3g}'.rstrip('.')} s"
     places = max(4, -int(Decimal(str(published)).normalize().as_tuple().exponent))
     return f"{value:.{places}f}"

@@ -40,8 +40,8 @@ SETTINGS = {  # of mlflow itself; what the user sets stays
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",  # seconds
 }
 LEGEND = (
-    "One run for each training, named model-replicate, below it its evaluation on the test images; `data`, `explain`"
-    " and `report` are of the whole study. Views (top right) have the scores as columns."
+    "One run for each training, named model-replicate, below it its evaluation on the test images; `data`, `latency`,"
+    " `explain` and `report` are of the whole study. Views (top right) have the scores as columns."
 )
 VIEWS = {  # saved views of the table of runs: title -> stage, columns, the first of which they are sorted by
     "Validation scores": (

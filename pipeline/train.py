@@ -194,13 +194,9 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
 
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:
     """Everything that determines a training, as plain values."""
-    network = study.models[name].model_dump()
-    overrides = network.pop("train") | network.pop("augment")
-    fraction = network.pop("train_fraction")
-    overrides |= {"train_fraction": fraction} if fraction < 1 else {}
-    protocol = study.model_train(name).model_dump()
-    if protocol["margin"] != "none":
-        network["angular"] = protocol["margin_scale"] if protocol["margin"] == "arcface" else 0.0
+    model, network = study.models[name], study.network(name)
+    fraction = model.train_fraction
+    overrides = model.train | model.augment | ({"train_fraction": fraction} if fraction < 1 else {})
     return {
         "model": name,
         "replicate": replicate,
@@ -209,7 +205,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
         "train_fraction": fraction,
-        "train": protocol,
+        "train": study.model_train(name).model_dump(),
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,

@@ -218,7 +218,7 @@ def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout
     assert {run.info.run_name: run.info.status for run in found} == {"cnn-0": "FINISHED", "cnn-0 test": "FINISHED"}
     (parent,) = (run for run in found if run.info.run_name == "cnn-0")
     assert parent.data.tags["versus.from_cache"] == "true"
-    restore(checkout)  # its latencies are new
+    restore(checkout)
 
 
 def test_results_travel_through_a_remote(checkout: Path, tmp_path: Path) -> None:
