@@ -724,7 +724,7 @@ def test_the_page_says_what_one_of_several_views_comes_to(tmp_path: Path, monkey
         evaluation["config"]["augment"]["test_crops"] = 2
         path.write_text(json.dumps(evaluation))
     report.main()
-    said = "several views of each image: vit (2 views; of the first alone its accuracy is 0.6250). What was timed goes over all"
+    said = "several views of each image: vit (2 views; of the first alone its accuracy is 0.6250). What was timed goes"
     assert said in Page(Path("reports/report.html").read_text()).text
 
 
