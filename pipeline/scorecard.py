@@ -267,7 +267,9 @@ def rule(lines: Sequence[Line]) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     ours, metric = line.ours, line.metric
-    start = (line.table, line.row, line.model, TITLES[metric], number(line.published, metric, line.published))
+    seconds = UNITS.get(metric) == "seconds" and line.published < 59.95  # as printed, however few its figures
+    printed = f"{line.published:g} s" if seconds else number(line.published, metric, line.published)
+    start = (line.table, line.row, line.model, TITLES[metric], printed)
     if not ours:
         return (*start, *[DASH] * 4, f"not run: {line.reason}")
     known = not math.isnan(ours.low)  # seconds of one replicate have no interval
@@ -304,6 +306,6 @@ def number(value: float, metric: str, published: float) -> str:
     if metric in UNITS and value >= 59.95:
         return duration(value)
     if metric in UNITS:
-        return f"{value:g} s" if value == published else f"{f'{value:#.3g}'.rstrip('.')} s"
+        return f"{f'{value:#.3g}'.rstrip('.')} s"
     places = max(4, -int(Decimal(str(published)).normalize().as_tuple().exponent))
     return f"{value:.{places}f}"

@@ -193,6 +193,11 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert (line.verdict, line.reason, line.ours) == ("not run", "latency was not measured", None)
 
 
+def test_seconds_have_three_figures_and_published_ones_those_that_they_were_printed_with() -> None:
+    (cells,) = scorecard.table(compare({"A": {"cpu_seconds": 41.0}}), "").cells
+    assert (cells[4], cells[5], cells[8]) == ("41 s", "3.40 s", "−37.6 s")
+
+
 def test_the_sentence_counts_every_number_once() -> None:
     lines = compare({"a": {"accuracy": 0.1, "f1": 0.1}, "b": {"accuracy": 0.99, "parameters": 25_037}})
     assert scorecard.sentence(lines) == (
