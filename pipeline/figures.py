@@ -406,7 +406,7 @@ def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
                 size=9,
                 color=SOFT,
             )
-        panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.12 * max(map(max, seconds.values()))))
+        panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.2 * max(map(max, seconds.values()))))
         panel.set_ylim(len(means) - 0.5, -0.5)
         panel.set_yticks(np.arange(len(means)), list(seconds))
         panel.tick_params(axis="y", labelcolor=INK)
