@@ -19,6 +19,7 @@ from pipeline import params, stats
 from pipeline.stats import Interval
 from pipeline.tables import DASH, Table, duration, quantity, size
 
+MINUTE = 59.95  # seconds that would be rounded to sixty
 Timings = Literal["replicates", "rounds"]
 Verdict = Literal["exceeded", "reached", "below", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("exceeded", "reached", "below", "not run")
@@ -267,7 +268,7 @@ def rule(lines: Sequence[Line]) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     ours, metric = line.ours, line.metric
-    seconds = UNITS.get(metric) == "seconds" and line.published < 59.95  # as printed, however few its figures
+    seconds = UNITS.get(metric) == "seconds" and line.published < MINUTE  # as printed, however few its figures
     printed = f"{line.published:g} s" if seconds else number(line.published, metric, line.published)
     start = (line.table, line.row, line.model, TITLES[metric], printed)
     if not ours:
@@ -303,9 +304,7 @@ def number(value: float, metric: str, published: float) -> str:
         return quantity(value)
     if metric == "weight_bytes":
         return size(value)
-    if metric in UNITS and value >= 59.95:
-        return duration(value)
     if metric in UNITS:
-        return f"{f'{value:#.3g}'.rstrip('.')} s"
+        return f"{f'{value:#.3g}'.rstrip('.')} s" if value < MINUTE else duration(value)
     places = max(4, -int(Decimal(str(published)).normalize().as_tuple().exponent))
     return f"{value:.{places}f}"
