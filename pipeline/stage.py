@@ -161,6 +161,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def shown(name: str, most: int = 160) -> str:
+    """A name from elsewhere as a message may show it: on one line, what is not printable escaped, the middle cut."""
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

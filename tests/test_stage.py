@@ -338,3 +338,20 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     with stage.whole(tmp_path / "out.json") as partial:
         partial.touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, other.name, "out.json"])
+
+
+# Names from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("größe 猫.png", "größe 猫.png"),
+        ("a\nb\t\x1b[31m\x9b", r"a\nb\t\x1b[31m\x9b"),
+        ("\u202egnp.exe\u2028", r"\u202egnp.exe\u2028"),
+        ("\udcff.png", r"\udcff.png"),
+        ("a" * 500 + ".png", "a" * 80 + "..." + "a" * 76 + ".png"),
+    ],
+)
+def test_a_name_is_shown_on_one_line_without_what_a_terminal_obeys(name: str, said: str) -> None:
+    assert stage.shown(name) == said
