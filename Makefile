@@ -8,6 +8,7 @@ KILLS ?= 200
 SEED ?= 0
 LIMIT ?= inf
 ROWS ?=
+SHORT ?=
 PAGES ?=
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
@@ -50,11 +51,11 @@ walk: $(READY)  ## Follow README and docs in a fresh clone, command by command (
 torture: $(READY)  ## Kill a small study at KILLS=200 random moments and check that nothing is lost: torture.json
 	KILLS=$(KILLS) SEED=$(SEED) LIMIT=$(LIMIT) python -m tests.torture
 
-bench: $(READY)  ## Measure speed side by side with other ways, in 15 minutes on two idle cores (ROWS="stepping noop")
-	python -W ignore -m benchmarks $(ROWS)
+bench: $(READY)  ## Measure speed side by side with other ways, in 15 minutes on two idle cores (ROWS="stepping noop", SHORT=1: do they run?)
+	SHORT=$(SHORT) python -W ignore -m benchmarks $(ROWS)
 
 bench-gpu: $(READY)  ## The same for what needs a CUDA GPU
-	python -W ignore -m benchmarks gpu
+	SHORT=$(SHORT) python -W ignore -m benchmarks gpu
 
 docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
 	mkdocs build --strict --quiet

@@ -38,9 +38,10 @@ def main(names: Sequence[str] = tuple(sys.argv[1:]) or NAMES) -> None:
 
         machine = f"{get_device_name()} with {machine}"
     print(bench.table(found))
+    how = f"Medians of {bench.ROUNDS} rounds, both sides in turn; in brackets the range."
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; torch {version('torch')}, torchvision"
-        f" {version('torchvision')}. Medians of {bench.ROUNDS} rounds, both sides in turn; in brackets the range."
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; torch {version('torch')}, torchvision {version('torchvision')}."
+        f" {bench.few(how, 'A short run: these are no measurements.')}"
     )
 
 

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 from benchmarks import stepping
-from benchmarks.bench import Row, compare, rate
+from benchmarks.bench import Row, compare, few, rate
 from benchmarks.feeding import recipe_for
 from pipeline import inference, latency, loader, onnx_model
 from pipeline.datasets.source import provided
 
 TARGETS = {stepping.CIFAR: ("cifar10", ">= 14"), stepping.MNIST: ("mnist", ">= 30")}
-TRAINED, TESTED = 10_000, 10_000
+TRAINED, TESTED = few(10_000, 256), few(10_000, 256)  # images
+PASSES = few(100, 1)
 
 
 def images(name: str, split: str, count: int, case: stepping.Case) -> loader.Images:
@@ -73,9 +74,9 @@ def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, te
     one = loader.prepare(test.pixels[:1], form)
 
     def passes(model: object) -> int:
-        for _ in range(100):
+        for _ in range(PASSES):
             onnx_model.run(model, one)
-        return 100
+        return PASSES
 
     def peer(threads: int) -> float:
         torch.set_num_threads(threads)
@@ -100,7 +101,7 @@ def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, te
 def ten_crops(case: stepping.Case, network: torch.nn.Module, test: loader.Images) -> Row:
     crop = case.side - 4
     form = loader.Format(case.side, (0.5,) * case.channels, (0.25,) * case.channels, crop, 10)
-    part, device, size = loader.rows(test, slice(2048)), torch.device("cpu"), 256
+    part, device, size = loader.rows(test, slice(few(2048, 256))), torch.device("cpu"), 256
     ready = next(loader.view_batches(part, form, size, device))
 
     def ours() -> int:

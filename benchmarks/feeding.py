@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.bench import Row, compare, rate
+from benchmarks.bench import Row, compare, few, rate
 from pipeline import inference, loader
 
 NONE = {"crop": 0.0, "aspect": 0.0, "shift": 0.0, "rotate": 0, "jitter": 0.0, "erase": 0.0}
@@ -74,7 +74,7 @@ def rows() -> Iterator[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for what, (amplitudes, transforms, side, target) in CASES.items():
-        count = 4096 if side == 32 else 256
+        count = few(4096, 128) if side == 32 else few(256, 64)
         pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
         images = loader.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
         recipe = recipe_for(side, 3, amplitudes)

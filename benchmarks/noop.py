@@ -41,6 +41,9 @@ def study(folder: Path, full: bool) -> None:
                 for replicate in settings["replicates"]:
                     path = out.replace("${item.model}", model).replace("${item.replicate}", str(replicate))
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
+    for path in inside(stages):  # a file of an output, which a stage of its own reads
+        if not (folder / path).exists():
+            leave(folder / path, {}, full)
     for command in (
         "git init --quiet",
         "dvc init --quiet",
@@ -53,6 +56,13 @@ def study(folder: Path, full: bool) -> None:
 def outputs(stage: dict[str, Any]) -> list[str]:
     found = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in found]
+
+
+def inside(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """What stages depend on of a folder that another stage makes, by name."""
+    made = {out for stage in stages.values() for out in outputs(stage)}
+    named = {path for stage in stages.values() for path in stage["deps"]}
+    return sorted(path for path in named - made if {str(parent) for parent in Path(path).parents} & made)
 
 
 def leave(path: Path, sizes: dict[str, int], full: bool) -> None:

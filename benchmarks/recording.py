@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stepping
-from benchmarks.bench import Row, Worker, compare
+from benchmarks.bench import Row, Worker, compare, few
 
 EPOCHS = 60  # of ten seconds
 TRAINING = 600.0  # seconds
-SAMPLED, SAMPLES = 5, 120  # of the system's metrics: measured here, taken in a training
+SAMPLED, SAMPLES = few(5, 1), 120  # of the system's metrics: measured here, taken in a training
 
 
 def recorder(folder: str) -> Callable[[], float]:

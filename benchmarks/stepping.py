@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.bench import Row, compare, rate
+from benchmarks.bench import Row, compare, few, rate
 from benchmarks.feeding import recipe_for
 from pipeline import engine, inference, loader, networks
 
@@ -26,7 +26,7 @@ class Case:
     side: int
     channels: int
     amplitudes: dict[str, float]
-    batches: int = 32  # of an epoch
+    batches: int = few(32, 1)  # of an epoch
     batch_size: int = 128
     compile: str = "none"  # `train.compile`, where `versus estimate --compile` says that it pays
 
@@ -48,10 +48,15 @@ MNIST = Case(
     28,
     1,
     {"shift": 0.1},
-    compile="default",
+    compile=few("default", "none"),
 )
 RESNET = Case(
-    "ResNet18, shift and flip, 64 px", {"family": "timm", "backbone": "resnet18"}, 64, 3, {"shift": 0.125}, batches=4
+    "ResNet18, shift and flip, 64 px",
+    {"family": "timm", "backbone": "resnet18"},
+    64,
+    3,
+    {"shift": 0.125},
+    batches=few(4, 1),
 )
 CASES = (CIFAR, MNIST, RESNET)
 PROTOCOL: dict[str, Any] = {

@@ -1,6 +1,9 @@
-"""A copy of the working tree as a repository of its own, for tests that run the real DVC and the real MLflow."""
+"""The working tree's code as a repository of its own, for tests that run the real DVC and the real MLflow; and what the
+last commit has of results, whatever was run in the working tree since.
+"""
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -29,16 +32,32 @@ SMALL = {  # a study of seconds: the networks and the protocol of the default st
 }
 
 
+NEW = ("benchmarks", "docs", "pipeline", "tests")  # where a file that git does not know yet is somebody's work
+
+
+@functools.cache
+def committed() -> frozenset[str]:
+    """The files of the last commit. Results are looked at there: a rerun replaces the working tree's."""
+    return frozenset(_git("ls-tree", "-r", "--name-only", "HEAD").splitlines())
+
+
+def export(folder: Path, *names: str) -> Path:
+    """Files and folders as the last commit has them, in `folder`."""
+    archive = subprocess.run(["git", "archive", "HEAD", "--", *names], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(["tar", "--extract"], cwd=folder, input=archive.stdout, check=True)
+    return folder
+
+
+def studies() -> list[Path]:
+    """The root and the studies that git knows; there may be others, of whoever works here."""
+    found = _git("ls-files", "--", "dvc.yaml", "studies/*/dvc.yaml").splitlines()
+    return [(ROOT / name).parent for name in sorted(found, key=lambda name: (name.count("/"), name))]
+
+
 def copy(folder: Path) -> Path:
-    """The tracked and new files of the working tree in `folder`, committed; no results, no data."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in listed.splitlines():
+    """The code and settings of the working tree in `folder`, committed; no results, no data, nothing that ran."""
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *NEW)
+    for name in (_git("ls-files") + new).splitlines():
         results = name.endswith("dvc.lock") or "reports" in Path(name).parts
         if (ROOT / name).is_file() and not results:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +65,10 @@ def copy(folder: Path) -> Path:
     call(folder, "git", "init", "--quiet")
     commit(folder)
     return folder
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def commit(folder: Path) -> None:
@@ -94,6 +117,12 @@ def call(folder: Path, *command: str, fails: bool = False, **environment: str) -
     )
     assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}"
     return done.stdout
+
+
+def make(*words: str, folder: Path = ROOT, fails: bool = False, **environment: str) -> str:
+    """Run our Makefile in `folder`, with the environment that the tests have; its output."""
+    given = ("make", "--no-print-directory", f"--file={ROOT / 'Makefile'}", "--old-file=.venv/ready")
+    return call(folder, *given, *words, fails=fails, PYTHONPATH=str(ROOT), **environment)
 
 
 def ran(output: str) -> list[str]:

@@ -2,19 +2,22 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
+import pkgutil
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import bench, noop, preparing, replicates, starting, stepping
+from benchmarks import __main__, bench, noop, preparing, replicates, starting, stepping
 from pipeline import stage
-from pipeline.launch import local
+from pipeline.datasets import cifar10
+from tests import repo, trees
 
-ROOT = Path(__file__).parent.parent
+TOGETHER = (("noop", "starting", "preparing", "recording"), ("feeding", "stepping", "plain", "evaluating"))
+ALONE = "replicates"  # in a test of its own
 
 
 def test_a_row_is_the_median_of_the_ratios_of_rounds_in_turn() -> None:
@@ -47,16 +50,19 @@ def test_a_worker_answers_from_a_process_of_its_own() -> None:
     assert "ECHO" not in os.environ
 
 
-def test_replicates_at_once_leave_what_each_leaves_alone() -> None:
+def test_replicates_at_once_leave_what_each_leaves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     case = dataclasses.replace(stepping.MNIST, batches=2, batch_size=8)
-    slots = local.slots(min(2, len(stage.cores())), 1, [], stage.cores())
+    digests: list[list[str]] = []
+    together = replicates.together
+    monkeypatch.setattr(replicates, "together", lambda workers: digests.append(together(workers)) or digests[-1])
+    monkeypatch.setattr(replicates, "TARGETS", {case: (">= 1", "a small network's")})
+    monkeypatch.setattr(bench, "SHORT", True)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
     threads, cores = torch.get_num_threads(), stage.cores()
-    workers = [bench.Worker(replicates.trainer, case, slot.cores[:1]) for slot in slots]
-    found = replicates.together(workers)
-    assert found == [worker(replicate) for replicate, worker in enumerate(workers)]
+    (row,) = replicates.rows()  # compares each with its solo run
+    assert row.note == "each equals its solo run"
+    (found,) = digests
     assert len(set(found)) == len(found)
-    for worker in workers:
-        worker.__exit__()
     assert (torch.get_num_threads(), stage.cores()) == (threads, cores)
 
 
@@ -67,6 +73,12 @@ def test_what_a_stage_must_import_is_of_others_and_loaded() -> None:
     assert not [line for line in found if "torch" in line or "pipeline" in line or "json" in line]
 
 
+def test_the_work_of_every_stage_begins_at_a_function_that_there_is() -> None:
+    assert [
+        stage for stage, (place, name, _) in starting.WORK.items() if not hasattr(pkgutil.resolve_name(place), name)
+    ] == []
+
+
 @pytest.mark.parametrize("full", [True, False])
 def test_the_study_with_nothing_to_do_has_the_sizes_of_real_data(tmp_path: Path, full: bool) -> None:
     sizes = {"images.npy": 10_000}
@@ -74,7 +86,12 @@ def test_the_study_with_nothing_to_do_has_the_sizes_of_real_data(tmp_path: Path,
     noop.leave(tmp_path / "reports/metrics.json", {}, full)
     assert (tmp_path / "data/test/images.npy").stat().st_size == 10_000 * full
     assert (tmp_path / "reports/metrics.json").stat().st_size == 4096 * full
-    assert noop.outputs({"outs": ["a"], "metrics": [{"b": {"cache": False}}]}) == ["a", "b"]
+
+
+def test_what_a_stage_reads_of_a_folder_that_another_makes_is_left_too() -> None:
+    makes = {"outs": ["a"], "metrics": [{"b": {"cache": False}}], "deps": ["code.py"]}
+    assert noop.outputs(makes) == ["a", "b"]
+    assert noop.inside({"makes": makes, "reads": {"deps": ["a/info.json", "a", "b"]}}) == ["a/info.json"]
 
 
 def test_preparing_is_left_out_without_the_archive(
@@ -85,10 +102,31 @@ def test_preparing_is_left_out_without_the_archive(
     assert "VERSUS_DATASETS" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_gpu_its_rows_end_in_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "gpu"], cwd=ROOT, capture_output=True, text=True, check=False
+def test_every_row_of_make_bench_is_run_here() -> None:
+    assert sorted(__main__.NAMES) == sorted([*TOGETHER[0], *TOGETHER[1], ALONE])
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
+def test_make_bench_measures_its_rows(names: tuple[str, ...], tmp_path: Path) -> None:
+    images = trees.class_tree(
+        tmp_path / "cifar10",
+        {split: dict.fromkeys(cifar10.ABOUT.classes, count) for split, count in (("train", 12), ("test", 2))},
+        size=(32, 32),
+        suffix="jpg",
     )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("versus: make bench-gpu needs a CUDA GPU")
+    with zipfile.ZipFile(tmp_path / "cifar10.zip", "w") as archive:
+        for path in sorted(images.rglob("*.jpg")):
+            archive.write(path, path.relative_to(images))
+    said = repo.make("bench", f"ROWS={' '.join(names)}", "SHORT=1", VERSUS_DATASETS=str(tmp_path))
+    assert re.findall(r"^(\w+): \d+ s$", said, re.MULTILINE) == list(names)
+    assert "A short run: these are no measurements." in said
+    assert said.count("| met") + said.count("| missed") >= len(names)
+
+
+def test_make_bench_gpu_measures_or_says_in_one_line_what_it_needs() -> None:
+    said = repo.make("bench-gpu", "SHORT=1", fails=not torch.cuda.is_available())
+    if torch.cuda.is_available():
+        assert "these are no measurements" in said
+    else:
+        assert "versus: make bench-gpu needs a CUDA GPU" in said
+        assert "Traceback" not in said

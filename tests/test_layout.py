@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests import repo
+
 ROOT = Path(__file__).parent.parent
-STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
+STUDIES = repo.studies()
+TABLE = "reports/tables/comparison.md"
 # Modules that change no result: params only refuses (values are DVC's params), resume gives back what a killed training
 # had, stage writes and fails, tracking logs.
 NEUTRAL = {"__init__", "params", "resume", "stage", "tracking"}
@@ -187,13 +190,19 @@ def test_constraints_pin_every_dependency_by_version_alone() -> None:
     assert {re.sub(r"[-_.]+", "-", re.split(r"[<>=\[]", name)[0]).lower() for name in listed} <= named
 
 
-@pytest.mark.parametrize(
-    "study", [study for study in STUDIES if (study / "reports/tables").exists()], ids=lambda path: path.name
-)
-def test_a_readme_shows_the_committed_results(study: Path) -> None:
+@pytest.mark.parametrize("table", sorted(name for name in repo.committed() if name.endswith(TABLE)))
+def test_a_readme_shows_the_committed_results(table: str, tmp_path: Path) -> None:
     """Its table is the report's own: nobody types a result."""
-    table = (study / "reports/tables/comparison.md").read_text().strip()
-    assert table in (study / "README.md").read_text()
+    page = table.removesuffix(TABLE) + "README.md"
+    committed = repo.export(tmp_path, table, page)
+    assert (committed / table).read_text().strip() in (committed / page).read_text()
+
+
+def test_tests_look_at_the_results_that_are_committed() -> None:
+    """`repo.export` and `repo.studies`: what somebody ran in the working tree, or copied there, is of no account."""
+    own = re.compile(r"""ROO[T]\b[^\n]*(\breports/|\breports"|dvc\.lock|/data/|/models/|glob\("studies)""")
+    found = [f"{path.name}: {line}" for path in ROOT.glob("tests/*.py") for line in own.findall(path.read_text())]
+    assert found == []
 
 
 def test_every_section_of_the_report_is_a_template_and_the_other_way_round() -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline import figures, report, tracking
 from pipeline import page as pages
 from pipeline.stage import StageError
-from tests import browser, fake_study
+from tests import browser, fake_study, repo
 from tests.small_study import Untracked
 
 MODELS = ("cnn", "vit", "hybrid")
@@ -229,8 +229,8 @@ def test_a_path_is_shortened_to_the_same_lines() -> None:
     assert pages.shortened("-0.04 12345.67") == "-0 12345.7"
 
 
-def test_a_figure_in_the_page_says_once_what_its_elements_look_like() -> None:
-    path = Path(__file__).parent.parent / "reports/figures/confusion_matrices.svg"
+def test_a_figure_in_the_page_says_once_what_its_elements_look_like(tmp_path: Path) -> None:
+    path = repo.export(tmp_path, "reports/figures") / "reports/figures/confusion_matrices.svg"
     svg = pages.inline_svg(path, "matrices")
     assert len(svg) < 0.6 * len(path.read_text())
     body = svg[svg.index("</style>") :]

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.stage import StageError
+from tests import repo
 
 ROOT = Path(__file__).parents[1]
 GOOD = """
@@ -379,9 +380,7 @@ def test_without_a_file_the_error_says_where_to_run(tmp_path: Path, monkeypatch:
         params.load()
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "params.yaml", *sorted(ROOT.glob("studies/*/params.yaml"))], ids=lambda path: path.parent.name
-)
+@pytest.mark.parametrize("path", [study / "params.yaml" for study in repo.studies()], ids=lambda path: path.parent.name)
 def test_every_study_here_is_valid(path: Path) -> None:
     study = params.load(path)
     for name in study.models:

@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 
 from pipeline import params, schema
 from pipeline.stage import StageError
-from tests import small_study, trees
+from tests import repo, small_study, trees
 
 ROOT = Path(__file__).parent.parent
-STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yaml"))]
+STUDIES = repo.studies()
 SCHEMA = schema.schema()
 
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from pipeline import tracking
-from tests import browser, repo, trees
+from tests import browser, repo
 
 SCORES = {"tiny-0": 0.75, "tiny-1": 0.875, "vit-0": 0.5}  # made-up, on validation images
 ROWS = """[...document.querySelectorAll('.ag-row')].map(row => [+row.getAttribute('row-index'),
@@ -31,7 +31,6 @@ CELLS = """Object.fromEntries([...document.querySelectorAll('.ag-pinned-left-col
 @pytest.fixture(scope="module")
 def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
     """Three trainings with their evaluations and the champion of a report."""
-    browser.executable()
     folder = Path(shutil.copytree(trained_folder, tmp_path_factory.mktemp("shown"), dirs_exist_ok=True))
     (folder / ".dvc").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -58,8 +57,7 @@ def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def address(store: mlflow.MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `make ui` runs, on a port that is free."""
     (port,) = repo.free_ports()
-    makefile = ["make", "--dry-run", "--old-file=.venv/ready", "ui", f"PORT={port}"]
-    command = subprocess.run(makefile, cwd=trees.ROOT, capture_output=True, text=True, check=True).stdout
+    command = repo.make("--dry-run", "ui", f"PORT={port}")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("wb") as output:
@@ -89,6 +87,14 @@ def tab() -> Iterator[browser.Browser]:
     with browser.started() as opened:
         opened.look(1700)
         yield opened
+
+
+def test_make_ui_answers(store: mlflow.MlflowClient, address: str) -> None:
+    assert "<title>MLflow</title>" in requests.get(address, timeout=30).text
+    found, known = (client.get_experiment_by_name("digits") for client in (mlflow.MlflowClient(address), store))
+    assert found is not None
+    assert known is not None
+    assert found.experiment_id == known.experiment_id
 
 
 def test_the_table_of_runs_has_each_training_with_its_evaluation_below_it_and_views_with_the_scores(
