@@ -9,24 +9,6 @@ import numpy as np
 
 from pipeline.stats import Interval
 
-FACES = ("fer2013", "rafdb", "jaffe")  # labelled with an expression
-CAVEATS = {  # of a data set, as far as one has to know them before using a model that was trained on it
-    "digits": "Scans of digits from 13 writers, reduced to 8 x 8 pixels; training, validation and test images are drawn"
-    " at random, so one writer's digits are in all three: the scores say little of a writer who is not.",
-    "mnist": "Centred, size-normalised digits of US census employees and high-school students; photos of handwriting"
-    " look otherwise.",
-    "cifar10": "Images of 32 x 32 pixels; about 3 in 100 of its test images nearly equal a training image (Barz and"
-    " Denzler 2020, arXiv:1902.00423).",
-    "fer2013": "Faces found by web searches for emotion words, cropped automatically; labels contain known errors,"
-    " people agree with them on about two of three images (Goodfellow et al. 2013), and some images appear twice.",
-    "rafdb": "Faces from the web, each labelled by about 40 people; the label is what most of them saw. Classes are far"
-    " from balanced, and so are ages and ethnic groups.",
-    "jaffe": "213 posed expressions of ten Japanese women, in one studio: with folds drawn by image, the same women"
-    " are in training and test, and nothing is shown of anybody else's face.",
-    "caltech256": "Images from web searches, 80 or more of each class, with a class of clutter; objects mostly stand"
-    " large and in the middle, and there is no official split.",
-    "folder": "The user's own images: where they come from, who is in them and who agreed is for the user to say.",
-}
 EXPRESSIONS = """\
 **It does not recognise emotions.** It sorts pictures of faces by the label that annotators would give to the visible
 expression. What a person feels cannot be read reliably from the face: people in the same state move their faces
@@ -55,13 +37,13 @@ def card(evaluations: Sequence[Mapping[str, Any]], scores: Mapping[str, Interval
         "To compare families of networks under one protocol, and to repeat that comparison. It was not made for"
         " decisions about people or things, and was tested on nothing but the images named here: on others, measure it."
         " It answers every image with one of its classes, also where none fits.",
-        *([EXPRESSIONS] if data["dataset"] in FACES else []),
+        *([EXPRESSIONS] if data["expressions"] else []),
         "## Scores",
         _scores(evaluations, scores, name, images),
         _per_class(evaluations),
         "## Training",
         _training(evaluations, data, name),
-        CAVEATS.get(data["dataset"], ""),
+        data["caveats"],
         "## Cost",
         f"{_mean(seconds)} s of training per replicate (n = {len(seconds)}) on {_places(evaluations)}, with"
         f" {first['machine']['precision']}; {first['cost']['flops'] / 1e6:,.1f} million floating-point operations for"

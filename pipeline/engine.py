@@ -6,6 +6,7 @@ epoch is over.
 
 import contextlib
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
@@ -14,13 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import distributed, loader, metrics, networks, transfer
+from pipeline import distributed, loader, metrics, networks, registry, transfer
 from pipeline.inference import capabilities, memory_remedy, predict
 from pipeline.losses.a_softmax import a_softmax_logits, annealed
 from pipeline.losses.arcface import arcface_logits
 from pipeline.losses.center import Centers
-from pipeline.losses.focal import focal_loss
-from pipeline.losses.weights import inverse_frequency
+from pipeline.losses.weights import inverse_frequency, weighted_mean
 from pipeline.networks.angular import classifier
 from pipeline.optim.average import Average
 from pipeline.optim.sam import at_worst_neighbour
@@ -407,11 +407,16 @@ class Extras:
 
 
 def make_optimizer(network: nn.Module, protocol: dict[str, Any], device: torch.device) -> torch.optim.Optimizer:
-    shared = {"lr": protocol["lr"], "weight_decay": protocol["weight_decay"]}
-    if protocol["optimizer"] == "sgd":
-        return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **shared)
-    fused = protocol["fast"] and device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(network.parameters(), fused=fused, **shared)
+    """The optimiser that the protocol names, told as much of what is known here as it asks for."""
+    name = protocol["optimizer"]
+    optimizer = registry.load("optim", name).optimizer
+    known = {
+        "lr": protocol["lr"],
+        "weight_decay": protocol["weight_decay"],
+        "fused": protocol["fast"] and device.type in ("cpu", "cuda"),
+    }
+    asked = {key: value for key, value in known.items() if key in inspect.signature(optimizer).parameters}
+    return optimizer(network.parameters(), **asked, **own_settings(optimizer, name, protocol))
 
 
 def make_loss(
@@ -419,11 +424,18 @@ def make_loss(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(logits (N, K), targets (N,) or (N, K)) -> scalar, with the weights that the training labels (M,) give."""
     weight = inverse_frequency(labels, classes).to(device) if protocol["class_weights"] == "inverse" else None
-    smoothing = protocol["label_smoothing"]
-    if protocol["loss"] == "focal":
-        gamma = protocol["focal_gamma"]
-        return lambda logits, labels: focal_loss(logits, labels, gamma, weight, smoothing)
-    return lambda logits, labels: F.cross_entropy(logits, labels, weight, label_smoothing=smoothing)
+    name, smoothing = protocol["loss"], protocol["label_smoothing"]
+    if name == "cross_entropy":  # torch's own does in one call what follows
+        return lambda logits, targets: F.cross_entropy(logits, targets, weight, label_smoothing=smoothing)
+    losses = registry.load("losses", name).losses
+    settings = own_settings(losses, name, protocol)
+    return lambda logits, targets: weighted_mean(losses(logits, **settings), targets, weight, smoothing)
+
+
+def own_settings(part: Callable[..., Any], name: str, protocol: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a loss or an optimiser: its argument `gamma` is the key `focal_gamma` of `train`, if there is one."""
+    keys = {argument: f"{name}_{argument}" for argument in inspect.signature(part).parameters}
+    return {argument: protocol[key] for argument, key in keys.items() if key in protocol}
 
 
 def check_finite(losses: Tensor, epoch: int) -> None:

@@ -64,6 +64,8 @@ def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:
         "licence": about.licence,
         "homepage": about.homepage,
         "published": dict(about.published),
+        "caveats": about.caveats,
+        "expressions": about.expressions,
     }
 
 

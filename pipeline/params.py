@@ -8,15 +8,18 @@ import difflib
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks for some in every installed package
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import core_schema
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline import registry
+from pipeline.optim.schedule import SCHEDULES
 from pipeline.stage import StageError
 
 
@@ -24,7 +27,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, defer_build=True)
 
 
-DatasetName = Literal["digits", "mnist", "cifar10", "fer2013", "rafdb", "jaffe", "caltech256", "folder"]
+class OneOf:
+    """One of some names, as if they were written as a Literal."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(self.names)
+
+
+DatasetName = Annotated[str, OneOf(registry.DATASETS)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -86,17 +99,17 @@ class Train(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Annotated[str, OneOf(registry.OPTIMIZERS)] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["cosine", "constant", "onecycle", "step"] = "cosine"
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     step_epochs: Positive = 1  # of schedule step: the rate is multiplied by gamma after as many epochs
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # of schedule step
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     sam: Annotated[float, Field(ge=0)] = 0.0
     sampler: Literal["weighted", "shuffle"] = "shuffle"
-    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    loss: Annotated[str, OneOf(registry.LOSSES)] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     class_weights: Literal["inverse", "none"] = "none"
     label_smoothing: Rate = 0.0
@@ -187,7 +200,6 @@ class HybridModel(_Backbone):
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
-PLAIN = ("cross_entropy", "none", 0.0)  # loss, margin, centre loss
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # packages
 LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
 
@@ -367,10 +379,10 @@ def parse(content: object) -> Params:
                     f"params.yaml: models.{name}: train.compile: {train.compile} is for networks that are trained"
                     " whole, in one process, without margin and centres; choose none"
                 )
-            if train.targets == "votes" and (train.loss, train.margin, train.center_loss) != PLAIN:
+            if train.targets == "votes" and (train.margin != "none" or train.center_loss):
                 faults.append(
-                    f"params.yaml: models.{name}: train.targets: votes are for plain cross-entropy; choose train.loss:"
-                    " cross_entropy, train.margin: none and train.center_loss: 0"
+                    f"params.yaml: models.{name}: train.targets: votes name no class for a margin or a centre; choose"
+                    " train.margin: none and train.center_loss: 0"
                 )
             faults += [
                 f"params.yaml: models.{name}: train.{key}: {getattr(train, key)} is for one process; choose"

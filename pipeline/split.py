@@ -380,6 +380,9 @@ def fit_info(
     }
 
 
+TOLD = ("dataset", "title", "variant", "flip", "shareable", "licence", "homepage", "published", "caveats", "expressions")
+
+
 def summary(
     raw: Raw,
     imbalance: float,
@@ -391,10 +394,7 @@ def summary(
     """reports/data.json; `found` counts images before thinning, `classes` after."""
     return {
         "study": study(),
-        **{
-            key: raw.info[key]
-            for key in ("dataset", "title", "variant", "flip", "shareable", "licence", "homepage", "published")
-        },
+        **{key: raw.info[key] for key in TOLD},
         "found": {split: len(rows) for split, rows in found.items()},
         "imbalance": imbalance,
         "minority": minority,

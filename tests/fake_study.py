@@ -147,6 +147,8 @@ def _data(path: Path, classes: Sequence[str], test: np.ndarray) -> None:
         "variant": "",
         "licence": "CC BY 4.0",
         "homepage": "https://archive.ics.uci.edu/dataset/80",
+        "caveats": "Scans of digits from 13 writers.",
+        "expressions": False,
         "published": {},
         "found": {"train": 1437, "val": 0, "test": int(test.sum())},
         "imbalance": 10.0,

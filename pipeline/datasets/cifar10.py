@@ -36,6 +36,10 @@ ABOUT = About(
     ),
     layouts="the official binary version (data_batch_1.bin ... test_batch.bin), the official Python version"
     " (data_batch_1 ... test_batch), or train/<class>/ and test/<class>/",
+    images="60,000 colour, 32 x 32",
+    origin="downloaded, SHA-256 checked",
+    caveats="Images of 32 x 32 pixels; about 3 in 100 of its test images nearly equal a training image (Barz and"
+    " Denzler 2020, arXiv:1902.00423).",
 )
 
 BATCH = re.compile(r"(?:data_batch_([1-5])|test_batch)(\.bin)?")

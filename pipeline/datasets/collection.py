@@ -36,6 +36,11 @@ class About:
     official: tuple[Download, ...] = ()
     request: str = ""  # where to ask for data that have no open download
     layouts: str = ""  # what a source may look like, for errors
+    embedded: bool = False  # whether it ships inside a library: `read` takes no source
+    images: str = ""  # how many of which kind and size, for docs/data.md
+    origin: str = ""  # where they come from, for docs/data.md
+    caveats: str = ""  # what one has to know before using a model that was trained on it
+    expressions: bool = False  # whether its labels are the expressions that people saw in faces
 
 
 @dataclass(frozen=True)

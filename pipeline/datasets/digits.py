@@ -15,6 +15,11 @@ ABOUT = About(
     flip=False,
     licence="CC BY 4.0",
     homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+    embedded=True,
+    images="1,797 grey, 8 x 8",
+    origin="ships inside scikit-learn",
+    caveats="Scans of digits from 13 writers, reduced to 8 x 8 pixels; training, validation and test images are drawn"
+    " at random, so one writer's digits are in all three: the scores say little of a writer who is not.",
 )
 
 

@@ -35,6 +35,11 @@ ABOUT = About(
     request="join the challenge on Kaggle (the homepage below) and download fer2013.tar.gz or icml_face_data.csv",
     layouts="fer2013.csv, icml_face_data.csv, or train/<emotion>/Training_<row>.png and"
     " test/<emotion>/{PublicTest,PrivateTest}_<row>.png",
+    images="35,887 grey faces, 48 x 48",
+    origin="Kaggle, on request: folders, `fer2013.csv` or `icml_face_data.csv`",
+    caveats="Faces found by web searches for emotion words, cropped automatically; labels contain known errors,"
+    " people agree with them on about two of three images (Goodfellow et al. 2013), and some images appear twice.",
+    expressions=True,
 )
 
 TABLES = ("fer2013.csv", "icml_face_data.csv")

@@ -17,6 +17,9 @@ ABOUT = About(
     homepage="",
     request="set it to the folder, archive or URL of the images",
     layouts="train/<class>/ and test/<class>/ (val/<class>/ as well, if there is one), or <class>/ alone",
+    images="yours",
+    origin="`train/<class>/` and `test/<class>/`, or `<class>/` alone",
+    caveats="The user's own images: where they come from, who is in them and who agreed is for the user to say.",
 )
 
 

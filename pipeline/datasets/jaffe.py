@@ -24,6 +24,11 @@ ABOUT = About(
     homepage="https://zenodo.org/records/3451524",
     request="ask its authors for it as the homepage below describes",
     layouts="files such as KA.AN1.39.tiff",
+    images="213 grey faces of ten women, 256 x 256",
+    origin="its authors, on request: files such as `KA.AN1.39.tiff`",
+    caveats="213 posed expressions of ten Japanese women, in one studio: with folds drawn by image, the same women"
+    " are in training and test, and nothing is shown of anybody else's face.",
+    expressions=True,
 )
 
 

@@ -19,6 +19,11 @@ ABOUT = About(
     published={"train": 12_271, "test": 3_068},
     request="ask its authors for it as the homepage below describes",
     layouts="EmoLabel/list_patition_label.txt with Image/aligned/*_aligned.jpg, or train/1..7/ and test/1..7/",
+    images="15,339 colour faces, 100 x 100",
+    origin="its owners, on request: class folders or the official list",
+    caveats="Faces from the web, each labelled by about 40 people; the label is what most of them saw. Classes are far"
+    " from balanced, and so are ages and ethnic groups.",
+    expressions=True,
 )
 
 LIST = "list_patition_label.txt"

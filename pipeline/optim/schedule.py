@@ -25,19 +25,40 @@ def learning_rate(
 
     "step" multiplies the rate by `gamma` after every `drop_every` steps.
     """
-    if schedule == "onecycle":
-        peak = 0.5 * steps - 1
-        if step < peak:
-            return _cosine(lr / START, lr, step / peak)
-        return _cosine(lr, lr / END, (step - peak) / (steps - 1 - peak))
-    if step < warmup_steps:
-        return lr * (step + 1) / (warmup_steps + 1)
-    if schedule == "constant":
-        return lr
-    if schedule == "step":
-        return lr * gamma ** ((step - warmup_steps) // drop_every)
-    return _cosine(lr, 0.0, (step - warmup_steps) / (steps - warmup_steps))
+    if schedule != "onecycle":
+        if step < warmup_steps:
+            return lr * (step + 1) / (warmup_steps + 1)
+        step, steps = step - warmup_steps, steps - warmup_steps
+    return SCHEDULES[schedule](step, steps, lr, drop_every=drop_every, gamma=gamma)
 
 
-def _cosine(start: float, end: float, share: float) -> float:
+def cosine(step: int, steps: int, lr: float, **_: float) -> float:
+    return _between(lr, 0.0, step / steps)
+
+
+def constant(_: int, __: int, lr: float, **___: float) -> float:
+    return lr
+
+
+def one_cycle(step: int, steps: int, lr: float, **_: float) -> float:
+    peak = 0.5 * steps - 1
+    if step < peak:
+        return _between(lr / START, lr, step / peak)
+    return _between(lr, lr / END, (step - peak) / (steps - 1 - peak))
+
+
+def stepped(step: int, _: int, lr: float, *, drop_every: int, gamma: float) -> float:
+    return lr * gamma ** (step // drop_every)
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Half a cosine from `start` to `end`."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+SCHEDULES = {  # name -> (step, steps, lr, drop_every and gamma by name) -> rate, counted from the end of the warm-up
+    "cosine": cosine,
+    "constant": constant,
+    "onecycle": one_cycle,
+    "step": stepped,
+}

@@ -1,0 +1,38 @@
+"""The parts that params.yaml chooses by name. A new one is a file of that name, and its name here.
+
+These are names alone, so that params.py offers them without importing what they name; `load` imports one when it is used.
+"""
+
+import importlib
+from types import ModuleType
+
+DATASETS = (  # datasets/<name>.py has `ABOUT`, what is known of it, and `read`
+    "digits",
+    "mnist",
+    "cifar10",
+    "fer2013",
+    "rafdb",
+    "jaffe",
+    "caltech256",
+    "folder",
+)
+LOSSES = (  # losses/<name>.py has `losses`; cross-entropy is torch's own
+    "cross_entropy",
+    "focal",
+)
+OPTIMIZERS = (  # optim/<name>.py has `optimizer`
+    "adamw",
+    "sgd",
+)
+AUGMENTATIONS = (  # augment/<name>.py has a function of its name and DRAWS; done in this order, each where its key is not 0
+    "cutout",
+)
+TECHNIQUES = (  # networks/<name>.py has `add_<name>`, which changes a network; done in this order, where the key is on
+    "blurpool",
+    "squeeze_excite",
+)
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """The module pipeline/<folder>/<name>.py."""
+    return importlib.import_module(f"pipeline.{folder}.{name}")
