@@ -433,7 +433,7 @@ def make_loss(
 
 
 def own_settings(part: Callable[..., Any], name: str, protocol: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a loss or an optimiser: its argument `gamma` is the key `focal_gamma` of `train`, if there is one."""
+    """Settings of a loss or an optimiser: focal's argument `gamma` is the key `focal_gamma` of `train`, if there is."""
     keys = {argument: f"{name}_{argument}" for argument in inspect.signature(part).parameters}
     return {argument: protocol[key] for argument, key in keys.items() if key in protocol}
 

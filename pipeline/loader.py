@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import registry
 from pipeline.augment.crop import LARGE, resized_crop
-from pipeline.augment.cutout import cutout
 from pipeline.augment.erase import random_erase
 from pipeline.augment.jitter import LUMA, color_jitter, grey
 from pipeline.augment.mixup import mixup, shares
@@ -28,7 +28,7 @@ from pipeline.stage import StageError
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # area, aspect, top, left, flip, angle, brightness, contrast, saturation, erase or not and its four, cutout's two
-DRAWS = 16
+DRAWS, CUTOUT = 16, 14
 CACHE = 1 << 21  # bytes of augmented images, in float32
 MORE = 8  # from a generator of their own, where they are used: the policy's five, PCA jitter's three
 
@@ -88,6 +88,14 @@ class Batch(NamedTuple):
     share: float = 1.0
 
 
+class Technique(NamedTuple):
+    """An augmentation of the registry: what it makes of normalised images, how much of it, and the draws it takes."""
+
+    change: Callable[[Tensor, float, Tensor], Tensor]  # images (N, C, S, S), amount, draws (N, D) -> (N, C, S, S)
+    amount: float
+    columns: slice  # of the draws
+
+
 KEYS = ("crop", "aspect", "shift", "rotate", "jitter", "erase")
 
 
@@ -100,7 +108,7 @@ class Recipe:
     amplitudes: Tensor  # (2, 6): light, strong x KEYS (rotate in degrees, erase a probability)
     strong: Tensor  # (K,) bool: the classes that get the strong pipeline
     used: frozenset[str]  # the KEYS that any class uses; the others are skipped
-    cutout: int = 0  # side in pixels
+    techniques: tuple[Technique, ...] = ()  # one after the other
     mixup: float = 0.0  # alpha
     policy: str = "none"
     pca: float = 0.0  # deviation
@@ -108,7 +116,8 @@ class Recipe:
 
     @property
     def draws(self) -> int:
-        return DRAWS + MORE if self.pca or self.policy != "none" else DRAWS
+        last = max((technique.columns.stop for technique in self.techniques), default=0)
+        return max(last, DRAWS + MORE if self.pca or self.policy != "none" else DRAWS)
 
 
 def read(folder: Path, prefix: str = "") -> Images:
@@ -213,12 +222,24 @@ def recipe(
         amplitudes=amplitudes.to(device),
         strong=torch.tensor(strong, device=device),
         used=frozenset(key for key, column in zip(KEYS, amplitudes[pipelines].T, strict=True) if column.any()),
-        cutout=round(augment["cutout"] * strength),
+        techniques=techniques(augment, strength),
         mixup=augment["mixup"] * strength,
         policy=augment.get("policy", "none") if strength else "none",
         pca=augment.get("pca", 0.0) * strength,
         axes=axes(covariance).to(device) if covariance else None,
     )
+
+
+def techniques(augment: dict[str, Any], strength: float) -> tuple[Technique, ...]:
+    """Those of the registry that are on, each with draws of its own."""
+    found, place = [], DRAWS + MORE
+    for name in registry.AUGMENTATIONS:
+        if amount := augment.get(name, 0) * strength:
+            module = registry.load("augment", name)
+            first = CUTOUT if name == "cutout" else place
+            found.append(Technique(getattr(module, name), amount, slice(first, first + module.DRAWS)))
+            place = max(place, first + module.DRAWS)
+    return tuple(found)
 
 
 def order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
@@ -234,8 +255,11 @@ def draw(count: int, seed: int, epoch: int, wanted: int = DRAWS) -> Tensor:
     """Uniform numbers (count, wanted) in [0, 1): what chance decides for each image of an epoch."""
     found = np.random.default_rng([seed, epoch, 1]).random((count, DRAWS), dtype=np.float32)
     if wanted > DRAWS:
-        more = np.random.default_rng([seed, epoch, 3]).random((count, wanted - DRAWS), dtype=np.float32)
+        more = np.random.default_rng([seed, epoch, 3]).random((count, MORE), dtype=np.float32)
         found = np.concatenate([found, more], axis=1)
+    if wanted > DRAWS + MORE:
+        last = np.random.default_rng([seed, epoch, 4]).random((count, wanted - DRAWS - MORE), dtype=np.float32)
+        found = np.concatenate([found, last], axis=1)
     return torch.from_numpy(found)
 
 
@@ -305,7 +329,7 @@ def at_once(form: Format, batch_size: int) -> int:
 
 def varies(recipe: Recipe) -> bool:
     """Whether augmentation makes something else of an image in every epoch."""
-    drawn = (recipe.flip, recipe.used, recipe.cutout, recipe.mixup, recipe.pca, recipe.policy != "none")
+    drawn = (recipe.flip, recipe.used, recipe.techniques, recipe.mixup, recipe.pca, recipe.policy != "none")
     return any(drawn) or bool(recipe.format.crop)
 
 
@@ -327,7 +351,9 @@ def augment(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Te
     if "erase" in recipe.used:
         erase = recipe.amplitudes[strong.long(), KEYS.index("erase")]
         images = random_erase(images, chosen=draws[:, 9] < erase, draws=draws[:, 10:14])
-    return cutout(images, recipe.cutout, draws[:, 14:16]) if recipe.cutout else images
+    for technique in recipe.techniques:
+        images = technique.change(images, technique.amount, draws[:, technique.columns])
+    return images
 
 
 def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> Tensor:

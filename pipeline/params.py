@@ -219,18 +219,9 @@ class TorchvisionModel(_Model):
     args: dict[str, Any] = {}  # passed to torchvision.models.get_model
 
 
-FAMILIES = {  # the members of Model
-    "timm": TimmModel,
-    "hybrid": HybridModel,
-    "tiny": TinyModel,
-    "cbam_resnet": CbamResnetModel,
-    "alexnet": AlexNetModel,
-    "torchvision": TorchvisionModel,
-}
-Model = Annotated[
-    TimmModel | HybridModel | TinyModel | CbamResnetModel | AlexNetModel | TorchvisionModel,
-    Field(discriminator="family"),
-]
+AnyModel = TimmModel | HybridModel | TinyModel | CbamResnetModel | AlexNetModel | TorchvisionModel
+FAMILIES: dict[str, type[_Model]] = {get_args(kind.__annotations__["family"])[0]: kind for kind in get_args(AnyModel)}
+Model = Annotated[AnyModel, Field(discriminator="family")]
 
 
 class PublishedRow(Frozen):

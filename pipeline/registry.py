@@ -1,6 +1,6 @@
 """The parts that params.yaml chooses by name. A new one is a file of that name, and its name here.
 
-These are names alone, so that params.py offers them without importing what they name; `load` imports one when it is used.
+These are names alone: params.py offers them without importing what they name, which `load` does when it is used.
 """
 
 import importlib
@@ -24,7 +24,7 @@ OPTIMIZERS = (  # optim/<name>.py has `optimizer`
     "adamw",
     "sgd",
 )
-AUGMENTATIONS = (  # augment/<name>.py has a function of its name and DRAWS; done in this order, each where its key is not 0
+AUGMENTATIONS = (  # augment/<name>.py has a function of its name, and DRAWS; done in this order, where the key is not 0
     "cutout",
 )
 TECHNIQUES = (  # networks/<name>.py has `add_<name>`, which changes a network; done in this order, where the key is on

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import metrics, stats, tables
+from pipeline import metrics, registry, stats, tables
 from pipeline.stage import StageError
 
 REPORTS = Path("reports")
@@ -279,7 +279,7 @@ def overrides(model: Trained) -> str:
     """Settings of this model's own, techniques within its network first; empty where it has none."""
     first = model.evaluations[0]
     network = first["config"]["model"]
-    own = {key: network[key] for key in ("blurpool", "squeeze_excite") if network.get(key)} | first["overrides"]
+    own = {key: network[key] for key in registry.TECHNIQUES if network.get(key)} | first["overrides"]
     return setting(own) if own else ""
 
 

@@ -1,7 +1,8 @@
-"""params.schema.json: what params.yaml may hold, for editors that complete and check it.
+"""What is made from the code, for `versus schema` to write and tests to hold to it.
 
-Made from the typed parameters; what a key means is the comment beside its field in params.py, else the comment beside
-it in the default study's params.yaml. `versus schema` writes it, and a test holds it to both.
+params.schema.json is what params.yaml may hold, for editors that complete and check it; what a key means is the comment
+beside its field in params.py, else the comment beside it in the default study's params.yaml. docs/params.md is the same
+for people. docs/data.md has its tables from the data sets, dvc.yaml its lists of code from the imports.
 """
 
 import copy
@@ -14,12 +15,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from pipeline import params
+from pipeline import dependencies, params, registry
 from pipeline.stage import run, whole, write_json
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "params.schema.json"
 PAGE = ROOT / "docs/params.md"
+DATA = ROOT / "docs/data.md"
 SECTIONS = {"dataset": params.Dataset, "split": params.Split, "augment": params.Augment, "train": params.Train}
 OVERRIDES = {"augment": "Augment", "train": "Train"}  # a model's keys that hold any of a section's
 
@@ -29,7 +31,11 @@ def main() -> None:
         write_json(partial, schema())
     with whole(PAGE) as partial:
         partial.write_text(reference(schema()), encoding="utf-8")
-    print(f"schema: {FILE.name} and docs/{PAGE.name}, from the root of the repository")
+    tables = with_tables(DATA.read_text(encoding="utf-8"))
+    with whole(DATA) as partial:
+        partial.write_text(tables, encoding="utf-8")
+    dependencies.write()
+    print(f"schema: {FILE.name}, docs/{PAGE.name}, docs/{DATA.name} and every dvc.yaml, from the root of the repository")
 
 
 class _Untitled(GenerateJsonSchema):
@@ -47,7 +53,7 @@ def schema() -> dict[str, Any]:
     for owner, definition in [("Params", content), *definitions.items()]:
         definition.pop("title")
         for key, field in definition["properties"].items():
-            if (text := texts.get((owner, key))) and "description" not in field:
+            if (text := texts.get((owner, key))) and "description" not in field and not only_choices(text, field):
                 field["description"] = text
     for key, section in OVERRIDES.items():
         definitions[f"{section}Overrides"] = partly(definitions[section])
@@ -61,6 +67,11 @@ def schema() -> dict[str, Any]:
         "title": "A study of Versus: params.yaml",
         **content,
     }
+
+
+def only_choices(text: str, field: dict[str, Any]) -> bool:
+    """Whether a comment tells no more than the names that may be chosen, which are there anyway."""
+    return set(text.split(", ")) <= set(field.get("enum", []))
 
 
 def reference(content: dict[str, Any]) -> str:
@@ -122,6 +133,26 @@ def _takes(field: dict[str, Any]) -> str:
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     text = words.get(field.get("type", ""), field.get("type", "any"))
     return ", ".join([text, *(f"{word} {field[key]}" for key, word in bounds.items() if key in field)])
+
+
+def with_tables(page: str) -> str:
+    """docs/data.md with its tables of the data sets, each between two comments of its name."""
+    known = {name: registry.load("datasets", name).ABOUT for name in registry.DATASETS}
+    images = [
+        "| `dataset.name` | images | where from |\n|---|---|---|",
+        *(f"| `{name}` | {about.images} | {about.origin} |" for name, about in known.items()),
+    ]
+    licences = [
+        "| data set | licence | pictures in reports |\n|---|---|---|",
+        *(
+            f"| {about.title or 'your own'} | {about.licence or 'yours to say'} | {'yes' if about.shareable else 'no'} |"
+            for about in known.values()
+        ),
+    ]
+    for key, rows in (("images", images), ("licences", licences)):
+        table = "\n".join([f"<!-- {key} -->", *rows, f"<!-- /{key} -->"])
+        page = re.sub(rf"<!-- {key} -->.*<!-- /{key} -->", lambda _, table=table: table, page, flags=re.DOTALL)
+    return page
 
 
 def partly(definition: dict[str, Any]) -> dict[str, Any]:

@@ -380,7 +380,18 @@ def fit_info(
     }
 
 
-TOLD = ("dataset", "title", "variant", "flip", "shareable", "licence", "homepage", "published", "caveats", "expressions")
+TOLD = (
+    "dataset",
+    "title",
+    "variant",
+    "flip",
+    "shareable",
+    "licence",
+    "homepage",
+    "published",
+    "caveats",
+    "expressions",
+)
 
 
 def summary(

@@ -6,9 +6,12 @@ Its centre lies anywhere in the image, so that the square may reach over the bor
 import torch
 from torch import Tensor
 
+DRAWS = 2
 
-def cutout(images: Tensor, side: int, draws: Tensor) -> Tensor:
+
+def cutout(images: Tensor, side: float, draws: Tensor) -> Tensor:
     """images (N, C, H, W) normalised; side in pixels; draws (N, 2) in [0, 1): the centre's row and column."""
+    side = round(side)
     rows, columns = (
         _inside(length, side, place) for length, place in zip(images.shape[-2:], draws.unbind(1), strict=True)
     )  # (N, H), (N, W)

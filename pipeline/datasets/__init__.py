@@ -1,4 +1,4 @@
-"""The data sets: one module each, with `ABOUT` (source, labels, licence, caveats) and `read` (what is at the source)."""
+"""The data sets: one module each, with `ABOUT`, what is known of it, and `read`, what is found at the source."""
 
 import contextlib
 from collections.abc import Iterator

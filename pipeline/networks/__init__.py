@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline import registry
 from pipeline.networks.angular import add_angular
-from pipeline.networks.blurpool import add_blurpool
 from pipeline.networks.pretrained import load_pretrained
-from pipeline.networks.squeeze_excite import add_squeeze_excite
 from pipeline.stage import StageError
+
+MODULES = {"timm": "timm_classifier", "torchvision": "torchvision_classifier"}  # of families called as libraries are
 
 
 def build(
@@ -21,8 +22,6 @@ def build(
     classes: int,
     image_size: int,
     seed: int,
-    blurpool: bool = False,
-    squeeze_excite: float = 0.0,
     angular: float | None = None,
     pretrained: bool | str | Mapping[str, str] = False,
     **settings: Any,
@@ -35,16 +34,16 @@ def build(
     that timm does not have, arguments that it does not take, weights that cannot be had or do not fit, and a technique
     that finds nothing to change.
     """
+    techniques = {key: amount for key in registry.TECHNIQUES if (amount := settings.pop(key, False))}
     cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(cuda):
         torch.manual_seed(seed)
         try:
             published = pretrained if isinstance(pretrained, bool | str) else False
             network = builder(family)(classes=classes, image_size=image_size, pretrained=published, **settings)
-            if blurpool:
-                add_blurpool(network)
-            if squeeze_excite:
-                add_squeeze_excite(network, squeeze_excite)
+            for technique, amount in techniques.items():
+                add = getattr(registry.load("networks", technique), f"add_{technique}")
+                add(network) if amount is True else add(network, amount)
             if angular is not None:
                 add_angular(network, classes, angular)
             with torch.no_grad():  # sizes the positional embedding, and refuses what does not fit together
@@ -63,29 +62,7 @@ def build(
 
 def builder(family: str) -> Callable[..., nn.Module]:
     """The family's `build`; imported late, for timm takes seconds and networks of our own do without it."""
-    if family == "tiny":
-        from pipeline.networks import tiny
-
-        return tiny.build
-    if family == "cbam_resnet":
-        from pipeline.networks import cbam_resnet
-
-        return cbam_resnet.build
-    if family == "hybrid":
-        from pipeline.networks import hybrid
-
-        return hybrid.build
-    if family == "alexnet":
-        from pipeline.networks import alexnet
-
-        return alexnet.build
-    if family == "torchvision":
-        from pipeline.networks import torchvision_classifier
-
-        return torchvision_classifier.build
-    from pipeline.networks import timm_classifier
-
-    return timm_classifier.build
+    return registry.load("networks", MODULES.get(family, family)).build
 
 
 def channels(network: nn.Module) -> int:

@@ -7,6 +7,7 @@ momentum stays.
 """
 
 import math
+from collections.abc import Callable
 
 START, END = 25, 25e4  # One Cycle begins at lr / START and ends at lr / END
 
@@ -56,7 +57,9 @@ def _between(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-SCHEDULES = {  # name -> (step, steps, lr, drop_every and gamma by name) -> rate, counted from the end of the warm-up
+SCHEDULES: dict[
+    str, Callable[..., float]
+] = {  # name -> (step, steps, lr, drop_every and gamma by name) -> rate, counted from the end of the warm-up
     "cosine": cosine,
     "constant": constant,
     "onecycle": one_cycle,
