@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--stop", action="store_true", help="end the launch that runs in another terminal")
 
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
-    command("schema", schema, "Write what is made from the code: params.schema.json, tables in docs, lists in dvc.yaml", "versus schema")
+    command("schema", schema, "Write what is made from the code: schema, tables, lists in dvc.yaml", "versus schema")
 
     added = command(
         "completion", completion, "Print what completes `versus` in a shell", 'eval "$(versus completion bash)"'

@@ -35,7 +35,7 @@ def main() -> None:
     with whole(DATA) as partial:
         partial.write_text(tables, encoding="utf-8")
     dependencies.write()
-    print(f"schema: {FILE.name}, docs/{PAGE.name}, docs/{DATA.name} and every dvc.yaml, from the root of the repository")
+    print(f"schema: {FILE.name}, docs/{PAGE.name}, docs/{DATA.name}, every dvc.yaml, from the root of the repository")
 
 
 class _Untitled(GenerateJsonSchema):
@@ -137,21 +137,17 @@ def _takes(field: dict[str, Any]) -> str:
 
 def with_tables(page: str) -> str:
     """docs/data.md with its tables of the data sets, each between two comments of its name."""
-    known = {name: registry.load("datasets", name).ABOUT for name in registry.DATASETS}
-    images = [
-        "| `dataset.name` | images | where from |\n|---|---|---|",
-        *(f"| `{name}` | {about.images} | {about.origin} |" for name, about in known.items()),
-    ]
-    licences = [
-        "| data set | licence | pictures in reports |\n|---|---|---|",
-        *(
-            f"| {about.title or 'your own'} | {about.licence or 'yours to say'} | {'yes' if about.shareable else 'no'} |"
-            for about in known.values()
-        ),
-    ]
+    images = ["| `dataset.name` | images | where from |", "|---|---|---|"]
+    licences = ["| data set | licence | pictures in reports |", "|---|---|---|"]
+    for name in registry.DATASETS:
+        about = registry.load("datasets", name).ABOUT
+        shown = "yes" if about.shareable else "no"
+        images.append(f"| `{name}` | {about.images} | {about.origin} |")
+        licences.append(f"| {about.title or 'your own'} | {about.licence or 'yours to say'} | {shown} |")
     for key, rows in (("images", images), ("licences", licences)):
-        table = "\n".join([f"<!-- {key} -->", *rows, f"<!-- /{key} -->"])
-        page = re.sub(rf"<!-- {key} -->.*<!-- /{key} -->", lambda _, table=table: table, page, flags=re.DOTALL)
+        before, _, rest = page.partition(f"<!-- {key} -->\n")
+        after = rest.partition(f"<!-- /{key} -->\n")[2]
+        page = "\n".join([f"{before}<!-- {key} -->", *rows, f"<!-- /{key} -->\n{after}"])
     return page
 
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import cli, params, schema
+from pipeline import cli, params, registry, schema
 from tests import repo, trees, walk
 
 ROOT = Path(__file__).parent.parent
@@ -92,11 +92,10 @@ def test_every_versus_command_runs_on_a_trained_study(
     from pipeline import estimate
 
     monkeypatch.setattr(estimate, "BUDGET", 0.0)
-    written = schema.FILE, schema.PAGE
-    for name, path in zip(("FILE", "PAGE"), written, strict=True):
-        copy = tmp_path / path.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
-        monkeypatch.setattr(schema, name, copy)
+    for name in ("FILE", "PAGE", "DATA"):
+        path = getattr(schema, name)
+        trees.put(tmp_path / path.relative_to(ROOT), path.read_bytes())
+        monkeypatch.setattr(schema, name, tmp_path / path.relative_to(ROOT))
     work = tmp_path / "work"
     work.mkdir()
     (work / "data").mkdir()  # `versus check` leaves its mark there
@@ -176,54 +175,19 @@ def test_python_that_pages_show_names_what_there_is(page: Path) -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names), block
 
 
-def test_the_data_set_of_the_pages_reads_a_folder(tmp_path: Path) -> None:
-    from pipeline.datasets.tree import FolderTree
-
-    (code,) = (block for block in walk.blocks(ROOT / "docs/extending.md", "python") if "class_folders" in block)
-    made: dict = {}
-    exec(code, made)
-    for split in ("train", "test"):
-        for name in ("daisy", "rose"):
-            trees.put(tmp_path / split / name / "1.png", trees.encoded(np.full((5, 4, 3), 9, np.uint8)))
-    found = made["read"](FolderTree(tmp_path))
-    assert [(image.split, image.label) for image in found.images] == [
-        ("train", "daisy"),
-        ("train", "rose"),
-        ("test", "daisy"),
-        ("test", "rose"),
-    ]
-    assert found.images[0].pixels().shape == (5, 4, 3)
-
-
-def test_the_loss_of_the_pages_is_cross_entropy_in_its_limiting_case() -> None:
-    import torch
-    import torch.nn.functional as F
-
-    (code,) = (block for block in walk.blocks(ROOT / "docs/extending.md", "python") if "poly_loss" in block)
-    made: dict = {}
-    exec(code, made)
-    logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1])
-    torch.testing.assert_close(made["poly_loss"](logits, labels, 0.0), F.cross_entropy(logits, labels))
-
-
 def test_the_reference_is_that_of_the_typed_parameters() -> None:
     assert schema.PAGE.read_text(encoding="utf-8") == schema.reference(schema.schema()), "run `versus schema`"
     for key in ("models.<name>`, family `hybrid", "`label_smoothing`", "`adamw`, `sgd`"):
         assert key in schema.PAGE.read_text(encoding="utf-8")
 
 
-def test_licences_on_the_page_are_those_that_the_data_sets_name() -> None:
-    from pipeline.datasets import REGISTRY
-
+def test_the_tables_of_data_sets_are_what_the_data_sets_say() -> None:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-    for name, module in REGISTRY.items():
-        about = importlib.import_module(module).ABOUT
-        assert f"| `{name}` |" in text
-        if about.licence:
-            shown = "yes" if about.shareable else "no"
-            row = re.search(rf"^\| {about.title} \| (.*) \| (.*) \|$", text, re.MULTILINE | re.IGNORECASE)
-            assert row, name
-            assert row.groups() == (about.licence, shown)
+    assert schema.with_tables(text) == text, "run `versus schema`"
+    for name in registry.DATASETS:
+        about = registry.load("datasets", name).ABOUT
+        assert f"| `{name}` | {about.images} |" in text
+        assert f" | {about.licence or 'yours to say'} | {'yes' if about.shareable else 'no'} |" in text
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not here: pip install -e '.[docs]'")

@@ -20,7 +20,8 @@ from torch.testing import assert_close
 
 from pipeline import engine, loader, networks
 from pipeline.evaluate import measure_cost
-from pipeline.losses.focal import focal_loss
+from pipeline.losses import focal
+from pipeline.losses.weights import weighted_mean
 from pipeline.networks.angular import add_angular
 from pipeline.stage import StageError
 
@@ -509,10 +510,10 @@ LOSSES: dict[str, tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = {
     "plain": ({}, F.cross_entropy),
     "weighted": ({"class_weights": "inverse"}, lambda logits, labels: F.cross_entropy(logits, labels, WEIGHTS)),
     "smoothed": ({"label_smoothing": 0.1}, lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=0.1)),
-    "focal": ({"loss": "focal"}, lambda logits, labels: focal_loss(logits, labels, 2.0)),
+    "focal": ({"loss": "focal"}, lambda logits, labels: weighted_mean(focal.losses(logits, 2.0), labels)),
     "focal and weighted": (
         {"loss": "focal", "focal_gamma": 3.0, "class_weights": "inverse"},
-        lambda logits, labels: focal_loss(logits, labels, 3.0, WEIGHTS),
+        lambda logits, labels: weighted_mean(focal.losses(logits, 3.0), labels, WEIGHTS),
     ),
 }
 

@@ -57,7 +57,7 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("train.lr", "1e-3x", "train.lr: got '1e-3x'; wanted a number"),
     ("train.batch_size", 1, "train.batch_size: got 1; wanted greater than or equal to 2"),
     ("train.device", "tpu", "train.device: got 'tpu'; choose from auto, cpu, cuda, mps"),
-    ("train.optimizer", "Adam", "train.optimizer: got 'Adam'; choose from adamw, sgd"),
+    ("train.optimizer", "Adam", "train.optimizer: got 'Adam'; choose from adamw"),
     ("train.label_smoothing", 1.0, "train.label_smoothing: got 1.0; wanted less than 1"),
     ("train.warmup_epochs", 45, "train.warmup_epochs: 45 leaves none of 45 epochs"),
     ("train", None, "train: got None; wanted keys and values"),

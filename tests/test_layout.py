@@ -1,6 +1,5 @@
 """What holds the repository together: stages name their code, studies share one pipeline, texts keep to the rules."""
 
-import ast
 import os
 import re
 import shutil
@@ -12,57 +11,44 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import dependencies
 from tests import repo
 
 ROOT = Path(__file__).parent.parent
 STUDIES = repo.studies()
 TABLE = "reports/tables/comparison.md"
-# Modules that change no result: params only refuses (values are DVC's params), resume gives back what a killed training
-# had, stage writes and fails, tracking logs.
-NEUTRAL = {"__init__", "params", "resume", "stage", "tracking"}
 
 
 def stages() -> dict[str, dict]:
     return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-def imported(module: str) -> set[str]:
-    """Project modules that a module imports, as dotted names below `pipeline`, its imports' imports included."""
-    seen: set[str] = set()
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        if name in seen or name in NEUTRAL:
-            continue
-        seen.add(name)
-        for node in ast.walk(ast.parse(source(name).read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
-                base = node.module.removeprefix("pipeline").lstrip(".")
-                names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
-                todo += [base] * bool(base) + [name for name in names if is_module(name)]
-    return seen
+def test_a_stage_depends_on_every_module_that_can_change_its_result() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert dependencies.listed(text) == text, "run `versus schema`"
 
 
-def source(name: str) -> Path:
-    path = ROOT / "pipeline" / name.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+@pytest.mark.parametrize(
+    ("stage", "some", "none"),
+    [
+        ("fetch", ["fetch", "datasets/__init__", "datasets/jaffe", "datasets/tree"], ["params", "registry", "split"]),
+        ("split", ["split", "subset"], ["datasets/jaffe", "stage", "tracking"]),
+        ("train", ["engine", "losses/focal", "optim/sgd", "networks/tiny", "augment/policy"], ["report", "evaluate"]),
+        ("evaluate", ["inference", "networks/hybrid"], ["engine", "losses/focal"]),
+    ],
+)
+def test_what_a_stage_needs_is_found_from_its_imports_and_from_what_it_loads_by_name(
+    stage: str, some: list[str], none: list[str]
+) -> None:
+    needed = dependencies.needed(stage)
+    assert {f"pipeline/{name}.py" for name in some} <= set(needed)
+    assert not {f"pipeline/{name}.py" for name in none} & set(needed)
 
 
-def is_module(name: str) -> bool:
-    path = ROOT / "pipeline" / name.replace(".", "/")
-    return path.is_dir() or path.with_suffix(".py").is_file()
-
-
-@pytest.mark.parametrize("stage", [name for name in stages() if name != "check"])
-def test_a_stage_depends_on_every_module_that_can_change_its_result(stage: str) -> None:
-    declared = {dep.removeprefix("${root}/") for dep in stages()[stage]["deps"] if "${root}/" in dep}
-    needed = {str(source(name).relative_to(ROOT)) for name in imported(stage)}
-    if stage == "report":  # made of templates, read by name
-        found = {path for path in ROOT.glob("pipeline/templates/**/*") if path.is_file()}
-        needed |= {str(path.relative_to(ROOT)) for path in found if path.name != "ablation.html"}  # that is a command's
-    if stage == "fetch":  # reads the data sets by name
-        needed |= {str(path.relative_to(ROOT)) for path in ROOT.glob("pipeline/datasets/*.py")}
-    assert declared == needed
+def test_the_report_needs_its_templates() -> None:
+    found = {path for path in dependencies.needed("report") if "templates/" in path}
+    assert {"pipeline/templates/report.html", "pipeline/templates/sections/cost.html"} <= found
+    assert "pipeline/templates/ablation.html" not in found
 
 
 def test_stages_name_files_of_code_not_folders() -> None:
@@ -94,27 +80,17 @@ def test_train_reads_no_test_images() -> None:
 
 @pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
 def test_a_study_has_the_pipeline_of_the_root(study: Path) -> None:
-    ours = (study / "dvc.yaml").read_text()
-    wanted = (ROOT / "dvc.yaml").read_text()
-    if YAML(typ="safe").load((study / "params.yaml").read_text())["split"].get("folds"):
-        wanted = with_folds(wanted)
-    assert ours.replace("- root: ../..\n", "- root: .\n") == wanted
+    wanted = dependencies.for_study((ROOT / "dvc.yaml").read_text(), study)
+    assert (study / "dvc.yaml").read_text() == wanted, "run `versus schema`"
 
 
-def with_folds(text: str) -> str:
-    """The root's dvc.yaml for cross-validation: a training depends on its own fold, what looks at one on the first."""
-    found = []
-    for stage in re.split(r"(?m)^(?=  \w+:$)", text):
-        name = stage.split(":")[0].strip()
-        fold = {
-            "train": "${item.replicate}",
-            "evaluate": "${item.replicate}",
-            "doctor": "0",
-            "preview": "0",
-            "latency": "0",
-        }.get(name)
-        found.append(re.sub(r"(?m)^      - (data/fit|data/test)\b", rf"      - \1/{fold}", stage) if fold else stage)
-    return "".join(found)
+def test_with_folds_a_training_reads_its_own_and_nothing_else_differs() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    folded = YAML(typ="safe").load(dependencies.with_folds(text))["stages"]
+    assert "data/fit/${item.replicate}" in folded["train"]["deps"]
+    assert "data/test/0" in folded["latency"]["deps"]
+    assert "data/fit" in folded["split"]["outs"]
+    assert dependencies.with_folds(text).replace("/${item.replicate}\n", "\n").replace("/0\n", "\n") != text
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)

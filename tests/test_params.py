@@ -9,7 +9,8 @@ import pydantic
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
+from pipeline import params, registry
+from pipeline.optim import schedule
 from pipeline.stage import StageError
 from tests import repo
 
@@ -42,20 +43,15 @@ class Gone(enum.Enum):
 GONE = Gone.GONE  # a name that is the same in every process of the tests
 
 
-TOP = "dataset, split, replicates, augment, train, models, published, evaluate, launch"
-AUGMENT = "strength, flip, minority, cutout, mixup, policy, pca, crop_size, crop_of, test_crops, light, strong"
-PIPELINE = "crop, aspect, shift, rotate, jitter, erase"
-TRAIN = (
-    "device, precision, epochs, batch_size, optimizer, lr, weight_decay, schedule, step_epochs, gamma,"
-    " warmup_epochs, clip_norm, sam,"
-    " sampler, loss, focal_gamma, class_weights, label_smoothing, margin, margin_m, margin_floor, margin_scale,"
-    " center_loss, select, include_validation, average, average_start, ema_decay, tune, head_epochs,"
-    " full_lr_factor, devices, targets, keep_epochs, deterministic, fast, compile"
-)
-MODEL = "pretrained, dropout, blurpool, squeeze_excite, train_fraction, augment, train"
-TIMM = MODEL + ", backbone, drop_path, args, family"
-HYBRID = TIMM + ", feature_level, token_grid, dim, depth, heads, mlp_ratio, pool"
-TINY = MODEL + ", family, layers, in_channels, bias"
+def keys(kind: type[pydantic.BaseModel]) -> str:
+    return ", ".join(kind.model_fields)
+
+
+TOP, PIPELINE = keys(params.Params), "crop, aspect, shift, rotate, jitter, erase"
+AUGMENT, TRAIN = keys(params.Augment), keys(params.Train)  # a new technique has a key here
+TIMM, HYBRID, TINY = keys(params.TimmModel), keys(params.HybridModel), keys(params.TinyModel)
+DATASETS, FAMILIES, LOSSES = (", ".join(names) for names in (registry.DATASETS, params.FAMILIES, registry.LOSSES))
+OPTIMIZERS, SCHEDULES = ", ".join(registry.OPTIMIZERS), ", ".join(schedule.SCHEDULES)
 LAYERS = "wanted layers such as conv 8, dw 12, conv 12 skip, transition 8, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
 ROW = (
@@ -140,28 +136,27 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     (
         "models.cnn.family",
         GONE,
-        "models.cnn.family: got None; choose from timm, hybrid, tiny, cbam_resnet, alexnet, torchvision",
+        f"models.cnn.family: got None; choose from {FAMILIES}",
     ),
     # not among the choices
     (
         "dataset.name",
         "cifar",
-        "dataset.name: got 'cifar'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, caltech256, folder",
+        f"dataset.name: got 'cifar'; choose from {DATASETS}",
     ),
     (
         "published",
         [TABLE | {"dataset": "minst"}],
-        "published.0.dataset: got 'minst'; choose from digits, mnist, cifar10, fer2013, rafdb, jaffe, caltech256,"
-        " folder",
+        f"published.0.dataset: got 'minst'; choose from {DATASETS}",
     ),
     ("dataset.resize", "stretch", "dataset.resize: got 'stretch'; choose from crop, squash"),
     ("augment.minority", "weak", "augment.minority: got 'weak'; choose from strong, light"),
     ("train.device", "gpu", "train.device: got 'gpu'; choose from auto, cpu, cuda, mps"),
     ("train.precision", "half", "train.precision: got 'half'; choose from auto, fp32, bf16, fp16"),
-    ("train.optimizer", "adam", "train.optimizer: got 'adam'; choose from adamw, sgd"),
-    ("train.schedule", "steps", "train.schedule: got 'steps'; choose from cosine, constant, onecycle, step"),
+    ("train.optimizer", "adam", f"train.optimizer: got 'adam'; choose from {OPTIMIZERS}"),
+    ("train.schedule", "steps", f"train.schedule: got 'steps'; choose from {SCHEDULES}"),
     ("train.sampler", "balanced", "train.sampler: got 'balanced'; choose from weighted, shuffle"),
-    ("train.loss", "ce", "train.loss: got 'ce'; choose from cross_entropy, focal"),
+    ("train.loss", "ce", f"train.loss: got 'ce'; choose from {LOSSES}"),
     ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
@@ -184,6 +179,12 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "models.cnn.train",
         {"include_validation": True, "select": "last", "targets": "votes"},
         "models.cnn: train.include_validation: true: validation images keep no votes; choose train.targets: labels",
+    ),
+    (
+        "models.cnn.train",
+        {"margin": "arcface", "margin_m": 0.5, "targets": "votes"},
+        "models.cnn: train.targets: votes name no class for a margin or a centre; choose train.margin: none and"
+        " train.center_loss: 0",
     ),
     ("train.margin", "cosface", "train.margin: got 'cosface'; choose from none, a_softmax, arcface"),
     (
@@ -208,14 +209,14 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     (
         "models.cnn.family",
         "cnn",
-        "models.cnn.family: got 'cnn'; choose from timm, hybrid, tiny, cbam_resnet, alexnet, torchvision",
+        f"models.cnn.family: got 'cnn'; choose from {FAMILIES}",
     ),
     (
         "models.hybrid.pool",
         "avg",
         "models.hybrid.pool: got 'avg'; choose from attention, mean, max, class_token",
     ),
-    ("models.cnn.train.loss", "ce", "models.cnn.train.loss: got 'ce'; choose from cross_entropy, focal"),
+    ("models.cnn.train.loss", "ce", f"models.cnn.train.loss: got 'ce'; choose from {LOSSES}"),
     # of the wrong type
     ("dataset.source", 5, "dataset.source: got 5; wanted text"),
     ("dataset.image_size", 32.5, "dataset.image_size: got 32.5; wanted a whole number"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params, schema
+from pipeline import params, registry, schema
 from pipeline.stage import StageError
 from tests import repo, small_study, trees
 
@@ -90,7 +90,10 @@ def test_the_committed_file_is_current(tmp_path: Path, monkeypatch: pytest.Monke
     """If not: `versus schema`."""
     monkeypatch.setattr(schema, "FILE", tmp_path / "params.schema.json")
     monkeypatch.setattr(schema, "PAGE", tmp_path / "docs/params.md")
+    monkeypatch.setattr(schema, "DATA", tmp_path / "docs/data.md")
+    trees.put(schema.DATA, (ROOT / "docs/data.md").read_bytes())
     schema.main()
+    assert schema.DATA.read_text() == (ROOT / "docs/data.md").read_text()
     assert (tmp_path / "params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
 
 
@@ -198,7 +201,9 @@ def test_comments_are_found_beside_and_above_their_keys() -> None:
 
 def test_choices_and_defaults_are_offered() -> None:
     train = SCHEMA["$defs"]["Train"]["properties"]
-    assert train["optimizer"]["enum"] == ["adamw", "sgd"]
+    assert train["optimizer"]["enum"] == list(registry.OPTIMIZERS)
+    assert train["loss"]["enum"] == list(registry.LOSSES)
+    assert "description" not in train["optimizer"]  # its comment names the same
     assert train["schedule"]["default"] == "cosine"
 
 

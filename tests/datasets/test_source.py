@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import datasets
+from pipeline import datasets, registry
 from pipeline.datasets import fer2013, folder, mnist, rafdb
 from pipeline.datasets.source import local, open_source
 from pipeline.stage import StageError
@@ -76,9 +76,15 @@ def test_source_with_another_data_set_says_what_was_expected(tmp_path: Path) -> 
         mnist.read(tree)
 
 
-def test_every_data_set_of_params_has_a_module() -> None:
-    from typing import get_args
+@pytest.mark.parametrize("name", registry.DATASETS)
+def test_every_data_set_says_what_is_to_be_known_of_it(name: str) -> None:
+    about = registry.load("datasets", name).ABOUT
+    assert about.images
+    assert about.origin
+    assert about.caveats.endswith(".")
+    assert about.embedded or about.official or (about.request and about.layouts)
 
-    from pipeline.params import Dataset
 
-    assert set(datasets.REGISTRY) == set(get_args(Dataset.model_fields["name"].annotation))
+def test_every_module_with_a_data_set_is_in_the_registry() -> None:
+    files = Path(datasets.__file__).parent.glob("*.py")
+    assert {path.stem for path in files if "\nABOUT = " in path.read_text(encoding="utf-8")} == set(registry.DATASETS)

@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.ops import sigmoid_focal_loss
 
-from pipeline.losses.focal import focal_loss
+from pipeline.losses.focal import losses
+from pipeline.losses.weights import weighted_mean
+
+
+def focal_loss(
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    return weighted_mean(losses(logits, gamma), labels, weight, label_smoothing)
 
 
 def batch(classes: int = 5, count: int = 40) -> tuple[Tensor, Tensor]:
