@@ -37,7 +37,7 @@ def cosine(step: int, steps: int, lr: float, **_: float) -> float:
     return _between(lr, 0.0, step / steps)
 
 
-def constant(_: int, __: int, lr: float, **___: float) -> float:
+def constant(_step: int, _steps: int, lr: float, **_: float) -> float:
     return lr
 
 
@@ -48,7 +48,7 @@ def one_cycle(step: int, steps: int, lr: float, **_: float) -> float:
     return _between(lr, lr / END, (step - peak) / (steps - 1 - peak))
 
 
-def stepped(step: int, _: int, lr: float, *, drop_every: int, gamma: float) -> float:
+def stepped(step: int, _steps: int, lr: float, *, drop_every: int, gamma: float) -> float:
     return lr * gamma ** (step // drop_every)
 
 

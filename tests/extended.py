@@ -1,0 +1,64 @@
+"""What docs/extending.md adds, in one study: run by name in the copy where tests/test_extending.py follows the page."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import params
+from pipeline.stage import StageError
+from tests import small_study, trees
+
+EVERYTHING = {
+    "dataset.name": "flowers",
+    "dataset.normalise": "dataset",
+    "dataset.imbalance": 1,
+    "replicates": [0],
+    "augment.gridmask": 6,
+    "augment.mixup": 0.4,
+    "train.epochs": 10,
+    "train.batch_size": 16,
+    "train.lr": 0.02,
+    "train.loss": "poly",
+    "train.poly_epsilon": 0.5,
+    "train.class_weights": "inverse",
+    "train.label_smoothing": 0.1,
+    "train.optimizer": "radam",
+    "train.schedule": "linear",
+}
+MODELS = {
+    "mixer": {"family": "mixer", "width": 16, "depth": 1, "patch": 4, "groupnorm": 4},
+    "margin": {"family": "mixer", "width": 16, "depth": 1, "patch": 4, "train": {"margin": "arcface", "margin_m": 0.1}},
+}
+
+
+def put_flowers(folder: Path) -> str:
+    """Bright daisies, dark roses, fewer of these."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name, count, light in (("daisy", 30, 120), ("rose", 20, 0)):
+            for row in range(count):
+                pixels = rng.integers(light, light + 120, (16, 16, 3), dtype=np.uint8)
+                trees.put(folder / split / name / f"{row}.png", trees.encoded(pixels))
+    return str(folder)
+
+
+def test_all_of_it_trains_and_is_evaluated(tmp_path: Path) -> None:
+    settings = {**EVERYTHING, "dataset.source": put_flowers(tmp_path / "flowers")}
+    (tmp_path / "study").mkdir()
+    study = small_study.run(tmp_path / "study", settings, MODELS, ["mixer-0", "margin-0"])
+    data = json.loads((study / "reports/data.json").read_text())
+    assert (data["dataset"], data["caveats"]) == ("flowers", "Photos of one garden in one summer.")
+    for name in ("mixer-0", "margin-0"):
+        evaluation = json.loads((study / f"reports/evaluations/{name}.json").read_text())
+        assert evaluation["scores"]["accuracy"] > 0.8
+    config = json.loads((study / "models/mixer-0/config.json").read_text())
+    assert config["network"]["groupnorm"] == 4
+    assert (config["train"]["poly_epsilon"], config["augment"]["gridmask"]) == (0.5, 6)
+
+
+def test_what_is_misspelt_is_told_the_choices() -> None:
+    for wrong, told in (("flower", "folder, flowers"), ("tulips", "digits, mnist")):
+        with pytest.raises(StageError, match=f"dataset.name: got '{wrong}'; choose from .*{told}"):
+            params._validate(params.Dataset, {"name": wrong, "image_size": 16}, "dataset")
