@@ -6,6 +6,7 @@ Leaves a constant, so that a valid change reruns this stage and only those that 
 from pathlib import Path
 
 from pipeline import params
+from pipeline.rehearse import rehearse
 from pipeline.stage import run, whole
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     study = params.load()
     if study.evaluate.onnx:
         params.require_onnx("params.yaml: evaluate.onnx: true")
+    rehearse(study)
     with whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(study.models) * len(study.replicates)

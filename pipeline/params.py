@@ -4,8 +4,11 @@ Unknown keys, wrong types and values out of range are refused here, with the cho
 functions take plain values.
 """
 
+import datetime
 import difflib
 import importlib.util
+import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks for some in every installed package
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 from ruamel.yaml import YAML, YAMLError
 
@@ -43,20 +47,27 @@ Cost = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+Epochs = Annotated[int, Field(gt=0, le=100_000)]
+Pixels = Annotated[int, Field(ge=0, le=1024)]  # of a side
+Size = Annotated[int, Field(gt=0, le=10_000)]  # of a part of a network
+Folds = Annotated[int, Field(ge=0, le=1000)]
+Switch = Annotated[bool, Field(examples=[False])]
+Processes = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_LAYER = r"(pool|transition [1-9]\d*|(conv|dw) [1-9]\d*( skip)?)"
-TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$")]
+_LAYER = r"(pool|transition [1-9]\d{0,3}|(conv|dw) [1-9]\d{0,3}( skip)?)"
+TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$", max_length=10_000)]
 
 
 class Dataset(Frozen):
+    """Every key must be there, for DVC runs no stage that depends on a key which params.yaml lacks."""
+
     name: DatasetName
-    source: str = ""
+    source: Annotated[str, Field(examples=[""])]
     image_size: Annotated[int, Field(ge=8, le=1024)]
-    resize: Literal["crop", "squash"] = "crop"
-    imbalance: Annotated[float, Field(ge=1)] = 1.0
-    train_fraction: Share = 1.0
-    normalise: Literal["imagenet", "dataset"] = "imagenet"
+    resize: Annotated[Literal["crop", "squash"], Field(examples=["crop"])]
+    imbalance: Annotated[float, Field(ge=1, examples=[1.0])]
+    train_fraction: Annotated[Share, Field(examples=[1.0])]
+    normalise: Annotated[Literal["imagenet", "dataset"], Field(examples=["imagenet"])]
 
 
 class Split(Frozen):
@@ -64,7 +75,7 @@ class Split(Frozen):
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     duplicates: Literal["keep", "drop", "error"] = "keep"
-    folds: Annotated[int, Field(ge=0)] = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
+    folds: Folds = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
     folds_by: Literal["image", "subject"] = "image"  # subject: nobody is in training and test
 
 
@@ -83,12 +94,12 @@ class Augment(Frozen):
     strength: Annotated[float, Field(ge=0, le=2)] = 1.0
     flip: bool = True
     minority: Literal["strong", "light"] = "strong"
-    cutout: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that is masked
+    cutout: Pixels = 0  # side in pixels of the square that is masked
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution of the share; 0 mixes nothing
     policy: Literal["none", "cifar10"] = "none"  # AutoAugment's, learnt on that data set
     pca: Rate = 0.0  # PCA colour jitter: deviation of the share of each principal axis
-    crop_size: Annotated[int, Field(ge=0)] = 0  # side in pixels of the square that a network sees; 0: the whole image
-    crop_of: Annotated[int, Field(ge=0, le=1024)] = 0  # side to which images are brought before; 0: dataset.image_size
+    crop_size: Pixels = 0  # side in pixels of the square that a network sees; 0: the whole image
+    crop_of: Pixels = 0  # side to which images are brought before; 0: dataset.image_size
     test_crops: Literal[1, 2, 5, 10] = 1  # 2: the centre, mirrored too; 5: and the corners; 10: all mirrored
     light: Pipeline
     strong: Pipeline
@@ -97,15 +108,15 @@ class Augment(Frozen):
 class Train(Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
     optimizer: Annotated[str, OneOf(registry.OPTIMIZERS)] = "adamw"
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
-    step_epochs: Positive = 1  # of schedule step: the rate is multiplied by gamma after as many epochs
+    step_epochs: Epochs = 1  # of schedule step: the rate is multiplied by gamma after as many epochs
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # of schedule step
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     sam: Annotated[float, Field(ge=0)] = 0.0
     sampler: Literal["weighted", "shuffle"] = "shuffle"
@@ -124,9 +135,9 @@ class Train(Frozen):
     average_start: Rate = 0.75
     ema_decay: Rate = 0.999
     tune: Literal["full", "head", "head_then_full"] = "full"  # what is trained; the rest is frozen, as in evaluation
-    head_epochs: Positive = 1  # of head_then_full: epochs with the backbone frozen
+    head_epochs: Epochs = 1  # of head_then_full: epochs with the backbone frozen
     full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
-    devices: Positive = 1  # processes that share each batch, a GPU each where there are GPUs
+    devices: Processes = 1  # processes that share each batch, a GPU each where there are GPUs
     targets: Literal["labels", "votes"] = "labels"  # votes: the shares of FER+'s annotators, where the source has them
     keep_epochs: bool = False  # keep the weights of every epoch, for evaluate.inflation
     deterministic: bool = False  # the same bits again on a GPU, at some cost; a CPU gives them anyway
@@ -163,7 +174,12 @@ class TinyModel(_Model):
     family: Literal["tiny"]
     layers: Annotated[
         tuple[TinyLayers, ...],
-        Field(min_length=1, strict=False, description="such as conv 8, dw 12, conv 12 skip, transition 8, pool"),
+        Field(
+            min_length=1,
+            max_length=1000,
+            strict=False,
+            description="such as conv 8, dw 12, conv 12 skip, transition 8, pool",
+        ),
     ]
     in_channels: Annotated[Literal[1, 3], Field(description="1: grey; 3: colour")] = 3
     bias: Annotated[bool, Field(description="of every convolution")] = False
@@ -176,8 +192,8 @@ class CbamResnetModel(_Model):
     attention: Annotated[
         Literal["none", "channel_first", "spatial_first", "parallel"], Field(description="CBAM in every block")
     ] = "channel_first"
-    width: Annotated[int, Field(ge=1, description="channels of the first blocks, doubled three times")] = 64
-    reduction: Annotated[int, Field(ge=1, description="of the channels within CBAM's channel gate")] = 16
+    width: Annotated[int, Field(ge=1, le=10_000, description="channels of the first blocks, doubled three times")] = 64
+    reduction: Annotated[int, Field(ge=1, le=10_000, description="of the channels within CBAM's channel gate")] = 16
     in_channels: Annotated[Literal[1, 3], Field(description="1: grey; 3: colour")] = 3
 
 
@@ -191,17 +207,45 @@ class HybridModel(_Backbone):
     """A timm backbone's feature map as tokens of a transformer encoder."""
 
     family: Literal["hybrid"]
-    feature_level: Annotated[int, Field(ge=0)] = 4
-    token_grid: Positive | None = None
-    dim: Positive = 256
-    depth: Positive = 4
-    heads: Positive = 8
+    feature_level: Annotated[int, Field(ge=0, le=100)] = 4
+    token_grid: Size | None = None
+    dim: Size = 256
+    depth: Annotated[int, Field(gt=0, le=1000)] = 4
+    heads: Size = 8
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     pool: Literal["attention", "mean", "max", "class_token"] = "attention"
 
 
+WEIGHTS = "what loads weights goes through `pretrained` alone, for the report names it: true, a path or {path, sha256}"
+OWN_PLACE = {  # keys of a backbone's `args` that are settled elsewhere, and where
+    "num_classes": "the data set's classes say how many; leave it out",
+    "pretrained": WEIGHTS,
+    "device": "choose train.device",
+    "dtype": "choose train.precision",
+}
+TIMM_ONLY = {
+    "cache_dir": "the environment's HF_HUB_CACHE says where weights are kept; leave it out",
+    "checkpoint_path": WEIGHTS,
+    "features_only": "choose family: hybrid, which takes a backbone's features; leave it out",
+    "img_size": "dataset.image_size and augment.crop_size say it; leave it out",
+    "model_name": "the backbone's name is `backbone`",
+    "out_indices": "choose family: hybrid and its feature_level; leave it out",
+    "pretrained_cfg": WEIGHTS,
+    "pretrained_cfg_overlay": WEIGHTS,
+    "pretrained_filter_fn": WEIGHTS,
+    "pretrained_model_args": WEIGHTS,
+    "pretrained_strict": WEIGHTS,
+}
+RESERVED: dict[str, dict[str, str]] = {
+    "timm": {**OWN_PLACE, **TIMM_ONLY, "drop_rate": "choose `dropout`", "drop_path_rate": "choose `drop_path`"},
+    "hybrid": {**OWN_PLACE, **TIMM_ONLY},
+    "torchvision": {**OWN_PLACE, "weights": WEIGHTS, "weights_backbone": WEIGHTS, "progress": "leave it out"},
+}
+OURS_OF_SLURM = {"array", "error", "job-name", "open-mode", "output", "wrap"}
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # packages
-LARGEST, MOST_VALUES = 1_000_000, 100_000  # bytes of a params.yaml, values in it
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # line feeds and tabs are in order
+LARGEST, MOST_VALUES = 1_000_000, 1_000_000  # bytes of a params.yaml, values in it: more than the bytes can spell out
+MOST_TRAININGS = 10_000  # of a study: each is a handful of stages, which DVC reads again and again
 
 
 class AlexNetModel(_Model):
@@ -261,27 +305,27 @@ class Published(Frozen):
 class Evaluate(Frozen):
     """What is measured beside the scores; nothing selects by it."""
 
-    onnx: bool = False  # time each model in ONNX Runtime too, and compare its classes with PyTorch's
+    onnx: Switch  # time each model in ONNX Runtime too, and compare its classes with PyTorch's
     inflation: bool = False  # by how much the score would be higher, had the epoch been chosen on the test images
 
 
 class Launch(Frozen):
     """What `versus launch` asks for; results do not depend on it."""
 
-    workers: Positive | None = None  # trainings at a time; null: one for each GPU, else cores / 2, two at least
-    retries: Annotated[int, Field(ge=0)] = 2  # of a training that died
+    workers: Processes | None = None  # trainings at a time; null: one for each GPU, else cores / 2, two at least
+    retries: Annotated[int, Field(ge=0, le=1000)] = 2  # of a training that died
     slurm: dict[str, str | int] = {}  # options of sbatch: partition, gres, cpus-per-task, mem, time
 
 
 class Params(Frozen):
     dataset: Dataset
     split: Split
-    replicates: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
+    replicates: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False)]
     augment: Augment
     train: Train
-    models: Annotated[dict[str, Model], Field(min_length=1)]
-    published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
-    evaluate: Evaluate = Evaluate()
+    models: Annotated[dict[str, Model], Field(min_length=1, max_length=1000)]
+    published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
+    evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
     launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:
@@ -311,17 +355,27 @@ def require_onnx(what: str) -> None:
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml; raises StageError with one line per fault."""
     try:
+        if not path.is_dir() and not path.is_file() and path.exists():
+            raise StageError(f"{path}: neither a file nor a link to one; put the study's settings there")
         if path.stat().st_size > LARGEST:
             raise StageError(f"{path}: larger than {LARGEST:,} bytes, which no params.yaml is")
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_long_numbers(text, path)
+        content = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; run from a study's folder, where dvc.yaml and params.yaml lie") from None
     except OSError as error:
         raise StageError(f"{path}: cannot be read: {error.strerror}") from None
+    except StageError:
+        raise
     except (YAMLError, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise StageError(f"{path}: not readable as YAML: {reason}") from None
     except RecursionError:
         raise StageError(f"{path}: nested too deeply; no key of it is") from None
+    except Exception as error:  # a date that is none, a tag on what is not of its kind: whatever the parser trips over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StageError(f"{path}: not readable as YAML: {reason}") from None
     _refuse_bomb(content, path)
     return parse(content)
 
@@ -337,10 +391,13 @@ def parse(content: object) -> Params:
             faults.append(f"params.yaml: models.{name}: use letters, digits and underscores, a letter first")
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
+        faults += _argument_faults(name, model)
         try:
             faults += _crop_faults(params, name)
             train = params.model_train(name)
             faults += _tuning(name, model, train)
+            if train.precision == "fp16" and train.device == "cpu":
+                faults.append(f"params.yaml: models.{name}: train.precision: fp16 needs a GPU; choose bf16 or fp32")
             if train.warmup_epochs >= train.epochs:
                 own = f"models.{name}." if {"warmup_epochs", "epochs"} & model.train.keys() else ""
                 faults.append(
@@ -383,6 +440,13 @@ def parse(content: object) -> Params:
             ]
         except StageError as error:
             faults.append(str(error))
+    trainings = len(params.models) * len(params.replicates)
+    if trainings > MOST_TRAININGS:
+        faults.append(
+            f"params.yaml: replicates: {len(params.models):,} models x {len(params.replicates):,} replicates are"
+            f" {trainings:,} trainings, more than the {MOST_TRAININGS:,} that one study can have"
+        )
+    faults += [f"params.yaml: launch.{line}" for line in slurm_faults(params.launch.slurm)]
     folds = params.split.folds
     if folds == 1:
         faults.append("params.yaml: split.folds: 1 leaves nothing to train on; choose 0 or at least 2")
@@ -402,6 +466,42 @@ def parse(content: object) -> Params:
     if faults:
         raise StageError("\n".join(dict.fromkeys(faults)))
     return params
+
+
+def _argument_faults(name: str, model: Any) -> list[str]:
+    """What is wrong with a backbone's `args`: keys that have a place of their own, values that no report can hold."""
+    faults = []
+    for key, value in getattr(model, "args", {}).items():
+        where = f"params.yaml: models.{name}.args.{key}"
+        if key in RESERVED[model.family]:
+            faults.append(f"{where}: {RESERVED[model.family][key]}")
+        elif not _plain(value):
+            faults.append(f"{where}: got {_shown(value)}; wanted numbers, text, true, false, null, or lists of them")
+    return faults
+
+
+def _plain(value: object, depth: int = 0) -> bool:
+    """Whether a value is the same in JSON, which is where a trained network's settings are kept."""
+    if isinstance(value, dict):
+        return depth < 10 and all(isinstance(key, str) and _plain(each, depth + 1) for key, each in value.items())
+    if isinstance(value, list):
+        return depth < 10 and all(_plain(each, depth + 1) for each in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | str) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+def slurm_faults(options: Mapping[str, str | int]) -> list[str]:
+    """What is wrong with options of sbatch: each becomes a line of the batch script, `#SBATCH --key=value`."""
+    faults = []
+    for key, value in options.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", key):
+            faults.append(f"slurm: got {_shown(key)}; wanted an option of sbatch without its dashes")
+        elif key.replace("_", "-") in OURS_OF_SLURM:
+            faults.append(f"slurm.{key}: `versus launch` sets it itself; leave it out")
+        elif re.search(r"[\x00-\x1f\x7f]", str(value)[:10_000]) or len(str(value)) > 1000:
+            faults.append(f"slurm.{key}: got {_shown(value)}; wanted one line of text or a number")
+    return faults
 
 
 def _crop_faults(params: Params, name: str) -> list[str]:
@@ -445,17 +545,32 @@ def _tuning(name: str, model: Any, train: Train) -> list[str]:
 
 
 def _refuse_bomb(content: object, path: Path) -> None:
-    """Raise StageError for aliases that name each other into more values than memory has, or themselves."""
+    """Raise StageError for aliases that name each other into more values than memory has, or themselves, and for text
+    that would steer a terminal or that no file can hold."""
     todo, seen = [content], 0
     while todo:
         value = todo.pop()
-        todo += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        todo += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | set) else ()
+        if isinstance(value, str) and UNPRINTABLE.search(value):
+            raise StageError(f"{path}: got {_shown(value)}, with a character that cannot be printed; leave it out")
         seen += 1
         if seen > MOST_VALUES:
             raise StageError(f"{path}: its aliases (&, *) stand for more than {MOST_VALUES:,} values; write them out")
 
 
+def _refuse_long_numbers(text: str, path: Path) -> None:
+    """Raise StageError for a number that Python itself refuses to read, with the line that it stands in."""
+    if found := re.search(r"\d{1000,}|0x[0-9a-fA-F]{1000,}", text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise StageError(f"{path}: line {line} has a number of {len(found[0]):,} digits; no setting has as many")
+
+
 def _shown(value: object) -> str:
+    """A value as Python writes it, in a line's length."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a whole number of about {value.bit_length() * 3 // 10} digits"
+    if isinstance(value, datetime.date):
+        return f"the date {value}"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -486,6 +601,7 @@ def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
 WANTED = {
     "bool_type": "true or false",
     "dict_type": "keys and values",
+    "invalid_key": "a key that is text",
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "keys and values",
@@ -498,7 +614,7 @@ WANTED = {
 
 def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tuple[str, str]:
     """The place of a fault, and one line: where, what was found, what is wanted."""
-    path, fields = _walk(kind, fault["loc"])
+    path, fields, field = _walk(kind, fault["loc"])
     where = ".".join([prefix] * bool(prefix) + path)
     got, context = fault["input"], fault.get("ctx", {})
     if fault["type"] == "extra_forbidden":
@@ -506,7 +622,8 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
         hint = f"did you mean '{close[0]}'? " if close else ""
         return where, f"{where}: unknown key; {hint}choose from {', '.join(fields)}"
     if fault["type"] == "missing":
-        return where, f"{where}: missing; it is needed"
+        plain = f", such as {path[-1]}: {json.dumps(field.examples[0])}" if field and field.examples else ""
+        return where, f"{where}: missing; it is needed{plain}"
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = got.get("family") if isinstance(got, Mapping) else got
         return where, f"{where}.family: got {_shown(found)}; choose from {', '.join(FAMILIES)}"
@@ -515,14 +632,17 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
         return where, f"{where}: got {_shown(got)}; choose from {', '.join(choices)}"
     if path[-1:] == ["sha256"]:
         return where, f"{where}: got {_shown(got)}; wanted 64 hexadecimal digits, as sha256sum prints them"
+    if fault["type"] == "too_long":
+        return where, f"{where}: got {len(got):,} of them; wanted {context['max_length']:,} or fewer"
     wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return where, f"{where or 'top level'}: got {_shown(got)}; wanted {wanted}"
 
 
-def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str]]:
-    """The keys of a fault as a user wrote them (tags of unions left out), and the choices at its last key."""
+def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str], FieldInfo | None]:
+    """The keys of a fault as a user wrote them (tags of unions left out), the choices at its last key, its field."""
     path: list[str] = []
     fields: list[str] = []
+    field: FieldInfo | None = None
     for key in location:
         if kind is not None and get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
             fields = list(kind.model_fields)
@@ -541,4 +661,4 @@ def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[s
             path.append(str(key))
             kind = next(iter(get_args(kind)), None)
         # other keys name a member of a union such as `bool | str`: nothing that a user wrote
-    return path, fields
+    return path, fields, field

@@ -79,7 +79,9 @@ def reference(content: dict[str, Any]) -> str:
     definitions = content["$defs"]
     parts = [
         "# params.yaml, key by key",
-        "Written by `versus schema` from the typed parameters. A key without a default must be there.",
+        "Written by `versus schema` from the typed parameters. A key without a default must be there: DVC runs no stage"
+        " that depends on a key which params.yaml lacks. A key with a default may be left out; an experiment sets one"
+        " that is left out with two plus signs, `dvc exp run -S ++train.compile=default`.",
         "## The file",
         _keys(content),
     ]

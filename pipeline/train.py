@@ -27,7 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import distributed, engine, inference, loader, params, resume, tracking
-from pipeline.stage import StageError, commit, packed, run, whole, write_json
+from pipeline.stage import StageError, commit, find, packed, run, whole, write_json
 from pipeline.stage import study as study_name
 from pipeline.subset import subset
 
@@ -195,7 +195,7 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
 def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:
     """Everything that determines a training, as plain values."""
     model, network = study.models[name], study.network(name)
-    fraction = model.train_fraction
+    fraction, given = model.train_fraction, network["pretrained"]
     overrides = model.train | model.augment | ({"train_fraction": fraction} if fraction < 1 else {})
     return {
         "model": name,
@@ -208,7 +208,7 @@ def resolve(study: params.Params, name: str, replicate: int, info: dict[str, Any
         "train": study.model_train(name).model_dump(),
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
-        "weights_sha256": file_digest(network["pretrained"]) if isinstance(network["pretrained"], str) else None,
+        "weights_sha256": file_digest(find(given) or given) if isinstance(given, str) else None,
     }
 
 

@@ -60,10 +60,13 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     given = params.load()
     asked = given.launch
+    slurm = {**asked.slurm, **(resources or {})}
+    if faults := params.slurm_faults(slurm):
+        raise StageError("\n".join(f"launch: {fault}" for fault in faults))
     settings = {
         "name": f"versus-{study()}",
         "workers": workers or asked.workers,
-        "slurm": {**asked.slurm, **(resources or {})},
+        "slurm": slurm,
         "devices": max(given.model_train(name).devices for name in given.models),
     }
     ref = reference(study())

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline import registry
 from pipeline.networks.angular import add_angular
 from pipeline.networks.pretrained import load_pretrained
-from pipeline.stage import StageError
+from pipeline.stage import StageError, disk_full
 
 MODULES = {"timm": "timm_classifier", "torchvision": "torchvision_classifier"}  # of families called as libraries are
 
@@ -46,18 +46,54 @@ def build(
                 add(network) if amount is True else add(network, amount)
             if angular is not None:
                 add_angular(network, classes, angular)
-            with torch.no_grad():  # sizes the positional embedding, and refuses what does not fit together
-                network.eval()(torch.zeros(1, channels(network), image_size, image_size))
+            try_out(network.eval(), 1, image_size, classes)  # sizes the positional embedding, too
             if isinstance(pretrained, Mapping):
                 load_pretrained(network, pretrained["path"], pretrained["sha256"], classes)
         except StageError as error:
             raise StageError(f"params.yaml: models.{name}.{error}") from None
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever a network of other people raises on settings that it does not take
+            if disk_full(error):
+                raise
             reason = " ".join(str(error).split())[:300]
+            if isinstance(error, KeyError) and (key := _argument(settings.get("args"), error.args)):
+                raise StageError(f"params.yaml: models.{name}.args.{key}: {family} knows no {reason}") from None
+            if not isinstance(error, RuntimeError | AssertionError | ValueError | TypeError):
+                reason = f"{type(error).__name__}: {reason}"  # alone, as of a missing key, it says too little
             raise StageError(
                 f"params.yaml: models.{name}: cannot be built for images of {image_size} pixels: {reason}"
             ) from None
     return network
+
+
+def try_out(network: nn.Module, images: int, image_size: int, classes: int) -> None:
+    """Raise StageError where a network makes anything but logits (images, classes) of so many images."""
+    with torch.no_grad():
+        found = network(torch.zeros(images, channels(network), image_size, image_size))
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+    if shape != (images, classes):
+        when = " in training" if network.training else ""
+        raise StageError(
+            f"args: the network gives {shape}{when} where logits {(images, classes)} are wanted, a number for each of"
+            f" {images} images and {classes} classes"
+        )
+
+
+def _argument(args: Mapping[str, Any] | None, missing: tuple[Any, ...]) -> str:
+    """The key of `args` whose value a library looked up in vain; empty if it is none of them."""
+    return next((key for key, value in (args or {}).items() if (value,) == missing), "")
+
+
+def require_published(family: str, backbone: str) -> None:
+    """Raise StageError where a backbone's published weights are neither on this machine nor to be had, in seconds."""
+    if family == "torchvision":
+        from pipeline.networks import torchvision_classifier
+
+        torchvision_classifier.require_published(backbone)
+    else:
+        from pipeline.networks.backbone import published
+
+        with published(backbone):
+            pass
 
 
 def builder(family: str) -> Callable[..., nn.Module]:
@@ -74,7 +110,10 @@ def head(network: nn.Module) -> nn.Module:
     """The layer that gives the logits: what a frozen backbone leaves to train."""
     if callable(classifier := getattr(network, "get_classifier", None)):  # timm's
         return classifier()
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise StageError("train.tune: only a network whose last layer is linear has a head to train; choose full")
+    return layers[-1]
 
 
 def weights_name(config: dict[str, Any]) -> bool | str:

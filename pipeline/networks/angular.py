@@ -42,5 +42,5 @@ def classifier_name(network: nn.Module, classes: int) -> str:
     """The last layer's name."""
     heads = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | Angular)]
     if not heads or len(network.get_submodule(heads[-1]).weight) != classes:  # type: ignore[arg-type]
-        raise StageError("train.margin: only a network whose last layer is linear can have one; nor centre loss")
+        raise StageError("train.margin: only a network whose last layer is linear can have a margin or a centre loss")
     return heads[-1]

@@ -6,61 +6,101 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import timm
 from torch import nn
 
-from pipeline.stage import StageError
+from pipeline.networks import hub
+from pipeline.networks.pretrained import tensors
+from pipeline.stage import StageError, find
 
 
 def create(backbone: str, *, image_size: int, pretrained: bool | str, **arguments: Any) -> nn.Module:
     """timm.create_model with errors that say what to do; networks of a fixed input size are made for `image_size`."""
-    architecture = backbone.split(".")[0]
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise StageError(f"backbone: timm has no {backbone!r}; {hint}timm.list_models() names them all")
-    config = timm.get_pretrained_cfg(backbone)
+    config = described(backbone)
     if config is not None and config.fixed_input_size:
         arguments = {"img_size": image_size, **arguments}
+    reach: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if isinstance(pretrained, str):
-        read_weights(pretrained)
-        arguments["pretrained_cfg_overlay"] = {"file": str(Path(pretrained).expanduser())}
+        arguments["pretrained_cfg_overlay"] = {"state_dict": read_weights(pretrained)}
+    elif pretrained:
+        reach = published(backbone)
     try:
-        with warnings.catch_warnings(), _loading_log() as log:
+        with warnings.catch_warnings(), _loading_log() as log, reach:
             warnings.simplefilter("ignore")
             network = timm.create_model(backbone, pretrained=bool(pretrained), **arguments)
+    except StageError:
+        raise
     except Exception as error:
-        if pretrained is True and "No pretrained weights exist" in str(error):
-            raise StageError(f"pretrained: timm has no weights of {backbone}; give a file's path or false") from None
         if pretrained is True and _unreachable(error):
-            source = f"https://huggingface.co/{config.hf_hub_id or 'timm'}" if config is not None else "timm's pages"
-            raise StageError(
-                f"pretrained: the ImageNet weights of {backbone} cannot be downloaded ({_reason(error)}); download"
-                f" model.safetensors from {source} on another machine and set `pretrained` to that file's path"
-            ) from None
+            raise _out_of_reach(backbone, error) from None
         if isinstance(pretrained, str) and isinstance(error, (RuntimeError, KeyError, OSError, ValueError)):
             raise StageError(f"pretrained: {pretrained} does not fit {backbone}: {_reason(error)}") from None
         raise
     if isinstance(pretrained, str):
         _check_loaded(log, f"pretrained: {pretrained} does not fit {backbone}", arguments, config)
+        for module in network.modules():  # timm notes where the weights came from: here, in the weights themselves
+            getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
     return network
 
 
-def read_weights(pretrained: str) -> dict[str, Any]:
-    """The tensors of a local file by name."""
-    path = Path(pretrained).expanduser()
-    if not path.is_file():
-        raise StageError(f"pretrained: no file {pretrained!r}; give a path from the study's folder, true or false")
-    try:
-        return timm.models.load_state_dict(str(path))
-    except Exception as error:  # whatever safetensors and pickle raise on bytes that are not theirs
+def described(backbone: str) -> Any:
+    """What timm knows of a backbone's weights (None: nothing); raises StageError where it has no such network."""
+    architecture, _, tag = backbone.partition(".")
+    if ":" in backbone or "/" in backbone:
         raise StageError(
-            f"pretrained: {path} cannot be read as weights ({type(error).__name__}: {_reason(error)}); give a"
-            " .safetensors file or a state dict saved by torch.save"
+            f"backbone: got {backbone!r}; wanted a name of timm's own list, such as resnet18: weights from elsewhere"
+            " come as a file, through `pretrained`"
+        )
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise StageError(f"backbone: timm has no {backbone!r}; {hint}timm.list_models() names them all")
+    try:
+        return timm.get_pretrained_cfg(backbone)
+    except RuntimeError:
+        known = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+        close = [f"{architecture}.{found}" for found in difflib.get_close_matches(tag, known, n=3)]
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise StageError(
+            f"backbone: timm has no weights {tag!r} of {architecture}; {hint}its weights are called"
+            f" {', '.join(known) or 'nothing'}"
         ) from None
+
+
+@contextlib.contextmanager
+def published(backbone: str) -> Iterator[None]:
+    """A block in which timm finds a backbone's published weights; raises StageError at once where they are not to be
+    had."""
+    config = described(backbone)
+    if config is None or not config.has_weights:
+        raise StageError(f"pretrained: timm has no weights of {backbone}; give a file's path or false")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hub.within_reach(config))
+        except OSError as error:
+            raise _out_of_reach(backbone, error) from None
+        yield
+
+
+def _out_of_reach(backbone: str, error: Exception) -> StageError:
+    hub_id = described(backbone).hf_hub_id
+    file, source = "model.safetensors", f"https://huggingface.co/{hub_id}"
+    if not hub_id:
+        file, source = "the file", described(backbone).url
+    return StageError(
+        f"pretrained: the ImageNet weights of {backbone} cannot be downloaded ({_reason(error)}); download"
+        f" {file} from {source} on another machine and set `pretrained` to that file's path, or choose false"
+    )
+
+
+def read_weights(pretrained: str) -> dict[str, Any]:
+    """The tensors of a local file by name; a relative path starts at the study's folder."""
+    path = find(pretrained)
+    if path is None or not path.is_file():
+        raise StageError(f"pretrained: no file {pretrained!r}; give a path from the study's folder, true or false")
+    return tensors(path, path.read_bytes())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Weights of a whole network from a file that is known by its SHA-256; its classifier may be of other classes."""
 
 import hashlib
+import io
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,19 +43,43 @@ def load_pretrained(network: nn.Module, path: str, sha256: str, classes: int) ->
     network.load_state_dict(weights)
 
 
+AVERAGED = ("state_dict_ema", "model_ema")  # where training scripts keep weights averaged over steps: they are better
+PLACES = (*AVERAGED, "state_dict", "model")
+
+
 def tensors(path: Path, content: bytes) -> dict[str, Tensor]:
-    """The state dict in a safetensors file, or in one of torch.save, where it may lie below `state_dict` or `model`."""
+    """The state dict in a safetensors file, or in one of torch.save, where it may lie in one of PLACES.
+
+    Names are those of the network itself, whatever it was wrapped in when it was saved.
+    """
     try:
         if path.suffix == ".safetensors":
-            return load(content)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+            return unwrapped(load(content))
+        with torch.serialization.safe_globals([Namespace]):  # timm's script keeps its options beside the weights
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and pickle raise whatever comes along
         raise unreadable(path, str(error)) from None
-    for key in ("state_dict", "model"):
-        saved = saved.get(key, saved) if isinstance(saved, Mapping) else saved
+    while isinstance(saved, Mapping) and (place := next((key for key in PLACES if is_place(saved, key)), None)):
+        saved = saved[place]
     if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
         raise unreadable(path, "no tensors by name")
-    return dict(saved)
+    return unwrapped(saved)
+
+
+def is_place(saved: Mapping[str, object], key: str) -> bool:
+    return isinstance(saved.get(key), Mapping)
+
+
+def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without the prefixes of wrappers, and without an average's count of steps.
+
+    `module.` is of DataParallel, DistributedDataParallel and AveragedModel, `_orig_mod.` of torch.compile.
+    """
+    names = {name: name.replace("_orig_mod.", "") for name in weights}
+    kept = {name: short for name, short in names.items() if short != "n_averaged"}
+    while kept and all(short.startswith("module.") for short in kept.values()):
+        kept = {name: short.removeprefix("module.") for name, short in kept.items()}
+    return {short: weights[name] for name, short in kept.items()}
 
 
 def unreadable(path: Path, reason: str) -> StageError:

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from pipeline.networks import hub
 from pipeline.networks.backbone import read_weights
 from pipeline.stage import StageError
 
@@ -21,8 +22,7 @@ def build(
     args: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Images (N, 3, S, S) -> logits (N, classes); `dropout` 0 leaves the network's own."""
-    known = torchvision.models.list_models(module=torchvision.models)
-    if backbone not in known:
+    if backbone not in (known := torchvision.models.list_models(module=torchvision.models)):
         close = difflib.get_close_matches(backbone, known, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise StageError(f"backbone: torchvision has no {backbone!r}; {hint}torchvision.models.list_models() names all")
@@ -57,11 +57,27 @@ def _weights(backbone: str, pretrained: bool | str) -> dict[str, Tensor]:
     if isinstance(pretrained, str):
         return read_weights(pretrained)
     weights = torchvision.models.get_model_weights(backbone).DEFAULT
+    require_published(backbone)
     try:
         return weights.get_state_dict(check_hash=True, map_location=torch.device("cpu"))
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise StageError(
-            f"pretrained: the ImageNet weights of {backbone} cannot be downloaded ({reason}); download {weights.url} on"
-            " another machine and set `pretrained` to that file's path"
-        ) from None
+        raise _out_of_reach(backbone, error) from None
+
+
+def require_published(backbone: str) -> None:
+    """Raise StageError where a backbone's ImageNet weights are neither on this machine nor to be had."""
+    url = torchvision.models.get_model_weights(backbone).DEFAULT.url
+    try:
+        if not hub.downloaded(url).exists():
+            hub.ask(url)
+    except OSError as error:
+        raise _out_of_reach(backbone, error) from None
+
+
+def _out_of_reach(backbone: str, error: Exception) -> StageError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    url = torchvision.models.get_model_weights(backbone).DEFAULT.url
+    return StageError(
+        f"pretrained: the ImageNet weights of {backbone} cannot be downloaded ({reason}); download {url} on another"
+        " machine and set `pretrained` to that file's path, or choose false"
+    )
