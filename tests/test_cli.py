@@ -214,6 +214,10 @@ def test_check_refuses_what_the_stage_refuses(
     monkeypatch.chdir(small_study.write(tmp_path, {"train.epoch": 3}))
     assert versus("check") == 1
     assert "versus: params.yaml: train.epoch: unknown key; did you mean 'epochs'?" in capsys.readouterr().err
+    small_study.write(tmp_path, {}, {"m": {"family": "timm", "backbone": "resnet19"}})
+    assert versus("check") == 1
+    assert "versus: params.yaml: models.m.backbone: timm has no 'resnet19'; did you mean" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")

@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import lzma
+import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -122,12 +124,28 @@ FILES: tuple[tuple[bytes, str], ...] = (
     (b"a: 1\na: 2\n", "not readable as YAML"),
     (b"- 1\n", "top level: got [1]; wanted keys and values"),
     (b"!!python/object/apply:os.system ['false']\n", "params.yaml"),
-    (LAUGHS.encode(), "its aliases (&, *) stand for more than 100,000 values"),
+    (LAUGHS.encode(), "its aliases (&, *) stand for more than 1,000,000 values"),
     (b"a: &a\n  b: *a\n", "its aliases (&, *) stand for more than"),
     (b"[" * 20_000, "nested too deeply"),
     (b"a: " + b"x" * 1_000_001, "larger than 1,000,000 bytes"),
     (b"\t\n", "params.yaml"),
     (b"a: \x00\n", "not readable as YAML"),
+    (b"a: " + b"9" * 5000, "line 1 has a number of 5,000 digits; no setting has as many"),
+    (b"\n\na: 0x" + b"f" * 5000, "line 3 has a number of 5,002 digits"),
+    (b"a: 2026-13-41", "not readable as YAML: ValueError: month must be in 1..12"),
+    (b"a: !!int b", "not readable as YAML: ValueError"),
+    (b"a: !!bool b", "not readable as YAML: KeyError"),
+    (b'a: "\\UFFFFFFFF"', "not readable as YAML: OverflowError"),
+    (b'a: "\\ud800"', "got '\\ud800', with a character that cannot be printed; leave it out"),
+    (b'"\\e[31m": 1', "got '\\x1b[31m', with a character that cannot be printed; leave it out"),
+    (b"? [a]\n: 1\n", "('a',): got ('a',); wanted a key that is text"),
+    (b"? {a: 1}\n: 1\n", "not readable as YAML"),
+    (b"1: 1\n", "1: got 1; wanted a key that is text"),
+    (b"a: *b\n", "not readable as YAML"),
+    (b"%YAML 9.1\n---\na: 1\n", "not readable as YAML"),
+    (b"a: 1\n---\na: 2\n", "not readable as YAML"),
+    ("a: 1\n".encode("utf-16"), "not readable as YAML"),
+    (b"\xef\xbb\xbfa: 1\n", "a: unknown key; choose from dataset"),
 )
 
 
@@ -137,6 +155,14 @@ def test_a_params_yaml_that_is_none_is_refused(tmp_path: Path, text: bytes, told
     with pytest.raises(StageError) as error:
         params.load(path)
     assert told in one_line_each(error)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "params.yaml")
+    with pytest.raises(StageError) as error:
+        params.load(tmp_path / "params.yaml")
+    assert re.search("cannot be read: Is a directory|neither a file nor a link to one", one_line_each(error))
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -39,6 +39,19 @@ def checkout(folder: Path, epochs: int = 1, replicates: tuple[int, ...] = (0, 1)
     return folder
 
 
+def test_an_option_of_sbatch_stays_one_line_of_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    small_study.write(tmp_path, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError) as fault:
+        launcher.launch("slurm", resources={"partition": "gpu\nrm -r x", "output": "y", "--wrap": "z"})
+    assert str(fault.value).splitlines() == [
+        "launch: slurm.partition: got 'gpu\\nrm -r x'; wanted one line of text or a number",
+        "launch: slurm.output: `versus launch` sets it itself; leave it out",
+        "launch: slurm: got '--wrap'; wanted an option of sbatch without its dashes",
+    ]
+
+
 def versus(folder: Path, *arguments: str, fails: bool = False, **environment: str) -> str:
     command = [sys.executable, "-m", "pipeline.cli", "launch", *arguments]
     return repo.call(folder, *command, fails=fails, PYTHONPATH=str(folder), OMP_NUM_THREADS="1", **environment)

@@ -130,10 +130,10 @@ def test_stages_without_networks_import_no_torch(stage: str) -> None:
 
 
 def test_running_them_imports_no_torch_either(tmp_path: Path) -> None:
-    """What their work and their logging import late counts too."""
+    """What their work and their logging import late counts too; of check, tests/test_rehearse.py."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     code = (
-        "import sys\nfrom pipeline import check, fetch, split\nfor stage in (check, fetch, split): stage.main()\n"
+        "import sys\nfrom pipeline import fetch, split\nfor stage in (fetch, split): stage.main()\n"
         "sys.exit(str({'torch', 'timm'} & set(sys.modules)) if {'torch', 'timm'} & set(sys.modules) else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}

@@ -1,7 +1,9 @@
 """A params.yaml that is wrong is refused with the key, what it holds, and what it may hold."""
 
 import copy
+import datetime
 import enum
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from tests import repo
 
 ROOT = Path(__file__).parents[1]
 GOOD = """
-dataset: {name: digits, source: "", image_size: 32, resize: crop, imbalance: 10}
+dataset:
+  {name: digits, source: "", image_size: 32, resize: crop, imbalance: 10, train_fraction: 1, normalise: imagenet}
 split: {seed: 0, val_fraction: 0.2, test_fraction: 0.2}
 replicates: [0, 1, 2]
 augment:
@@ -30,6 +33,8 @@ models:
   cnn: {family: timm, backbone: resnet18, dropout: 0.2, train: {lr: 0.001, warmup_epochs: 0}}
   hybrid: {family: hybrid, backbone: resnet18, dim: 96, heads: 3}
   tiny: {family: tiny, layers: [conv 8, dw 12, transition 8, pool, conv 8 skip], augment: {cutout: 10}}
+published: []
+evaluate: {onnx: false}
 """
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
 
@@ -52,6 +57,7 @@ AUGMENT, TRAIN = keys(params.Augment), keys(params.Train)  # a new technique has
 TIMM, HYBRID, TINY = keys(params.TimmModel), keys(params.HybridModel), keys(params.TinyModel)
 DATASETS, FAMILIES, LOSSES = (", ".join(names) for names in (registry.DATASETS, params.FAMILIES, registry.LOSSES))
 OPTIMIZERS, SCHEDULES = ", ".join(registry.OPTIMIZERS), ", ".join(schedule.SCHEDULES)
+PLAIN = "wanted numbers, text, true, false, null, or lists of them"
 LAYERS = "wanted layers such as conv 8, dw 12, conv 12 skip, transition 8, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
 ROW = (
@@ -126,6 +132,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ),
     ("published", [{**TABLE, "rows": {}}], "published.0.rows: got {}; wanted one or more"),
     ("dataset", GONE, "dataset: missing; it is needed"),
+    ("dataset.source", GONE, 'dataset.source: missing; it is needed, such as source: ""'),
+    ("dataset.train_fraction", GONE, "dataset.train_fraction: missing; it is needed, such as train_fraction: 1.0"),
+    ("published", GONE, "published: missing; it is needed, such as published: []"),
+    ("evaluate", GONE, 'evaluate: missing; it is needed, such as evaluate: {"onnx": false}'),
+    ("evaluate.onnx", GONE, "evaluate.onnx: missing; it is needed, such as onnx: false"),
     ("dataset.image_size", GONE, "dataset.image_size: missing; it is needed"),
     ("replicates", GONE, "replicates: missing; it is needed"),
     ("augment.light", GONE, "augment.light: missing; it is needed"),
@@ -271,6 +282,27 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.cnn.dropout", 1, "models.cnn.dropout: got 1; wanted less than 1"),
     ("models.hybrid.depth", 0, "models.hybrid.depth: got 0; wanted greater than 0"),
     ("models.hybrid.token_grid", 0, "models.hybrid.token_grid: got 0; wanted greater than 0"),
+    ("train.epochs", 10**30, f"train.epochs: got {10**30}; wanted less than or equal to 100000"),
+    (
+        "split.folds",
+        1 << 10_000,
+        "split.folds: got a whole number of about 3000 digits; wanted less than or equal to 1000",
+    ),
+    ("train.lr", 10**400, "train.lr: got a whole number of about 398 digits; wanted a number"),
+    ("train.step_epochs", 100_001, "train.step_epochs: got 100001; wanted less than or equal to 100000"),
+    ("train.batch_size", 10**7, "train.batch_size: got 10000000; wanted less than or equal to 1000000"),
+    ("train.devices", 10**5, "train.devices: got 100000; wanted less than or equal to 10000"),
+    ("split.folds", 10**4, "split.folds: got 10000; wanted less than or equal to 1000"),
+    ("augment.cutout", 1025, "augment.cutout: got 1025; wanted less than or equal to 1024"),
+    ("models.hybrid.depth", 10**6, "models.hybrid.depth: got 1000000; wanted less than or equal to 1000"),
+    ("models.tiny.layers", ["conv 10000"], f"models.tiny.layers.0: got 'conv 10000'; {LAYERS}"),
+    ("replicates", list(range(100_000)), "replicates: got 100,000 of them; wanted 1,000 or fewer"),
+    (
+        "models",
+        {f"m{number}": CNN for number in range(1001)},
+        "models: got 1,001 of them; wanted 1,000 or fewer",
+    ),
+    ("launch", {"retries": 10**6}, "launch.retries: got 1000000; wanted less than or equal to 1000"),
     ("models.cnn.train.lr", -1, "models.cnn.train.lr: got -1; wanted greater than 0"),
     (
         "published",
@@ -289,6 +321,47 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("dataset.name", "folder", "dataset.source: the data set 'folder' needs a folder, an archive or a URL"),
     ("train.epochs", 2, "train.warmup_epochs: 2 leaves none of 2 epochs"),
     ("models.cnn.train.warmup_epochs", 25, "models.cnn.train.warmup_epochs: 25 leaves none of 25 epochs"),
+    (
+        "models.cnn.train",
+        {"device": "cpu", "precision": "fp16", "warmup_epochs": 0},
+        "models.cnn: train.precision: fp16 needs a GPU; choose bf16 or fp32",
+    ),
+    # arguments that are settled elsewhere, or that a report cannot hold
+    ("models.cnn.args", {"checkpoint_path": "w.pth"}, f"models.cnn.args.checkpoint_path: {params.WEIGHTS}"),
+    (
+        "models.cnn.args",
+        {"num_classes": 3},
+        "models.cnn.args.num_classes: the data set's classes say how many; leave it out",
+    ),
+    ("models.cnn.args", {"drop_rate": 0.1}, "models.cnn.args.drop_rate: choose `dropout`"),
+    ("models.cnn.args", {"device": "cuda"}, "models.cnn.args.device: choose train.device"),
+    *(
+        ("models.cnn.args", {"block_args": value}, f"models.cnn.args.block_args: got {shown}; {PLAIN}")
+        for value, shown in (
+            (float("nan"), "nan"),
+            (datetime.date(2026, 1, 2), "the date 2026-01-02"),
+            ({1: 2}, "{1: 2}"),
+            ([b"x"], "[b'x']"),
+            (
+                {
+                    "a",
+                },
+                "{'a'}",
+            ),
+        )
+    ),
+    # options that become lines of a batch script
+    (
+        "launch",
+        {"slurm": {"partition": "gpu\nrm -r ~"}},
+        "launch.slurm.partition: got 'gpu\\nrm -r ~'; wanted one line of text or a number",
+    ),
+    (
+        "launch",
+        {"slurm": {"mem\nrm": 3}},
+        "launch.slurm: got 'mem\\nrm'; wanted an option of sbatch without its dashes",
+    ),
+    ("launch", {"slurm": {"output": "x"}}, "launch.slurm.output: `versus launch` sets it itself; leave it out"),
     # names that DVC, a path or an MLflow key would stumble over
     ("models.my-model", CNN, "models.my-model: use letters, digits and underscores, a letter first"),
     ("models.2cnn", CNN, "models.2cnn: use letters, digits and underscores, a letter first"),
@@ -469,6 +542,41 @@ def test_pretrained_takes_a_switch_or_a_path(pretrained: bool | str) -> None:
     model = params.parse(edited("models.cnn.pretrained", pretrained)).models["cnn"]
     assert model.pretrained == pretrained
     assert type(model.pretrained) is type(pretrained)
+
+
+# What loads weights
+
+
+def test_every_way_in_which_timm_loads_weights_is_refused_in_args() -> None:
+    """Its factory's own arguments, and its builder's: a new one in a later version must be placed here."""
+    import timm
+    from timm.models import build_model_with_cfg
+
+    harmless = {"scriptable", "exportable", "no_jit", "model_cls", "variant", "model_cfg", "feature_cfg"}
+    named = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
+    left = named - harmless - {"kwargs", "kwargs_filter"}
+    assert left == {key for key in left if key in params.RESERVED["timm"] and key in params.RESERVED["hybrid"]}
+
+
+@pytest.mark.parametrize("key", ["weights", "pretrained", "weights_backbone"])
+def test_torchvisions_ways_are_refused_too(key: str) -> None:
+    model = {"family": "torchvision", "backbone": "resnet18", "args": {key: "DEFAULT"}}
+    with pytest.raises(StageError, match=rf"models\.cnn\.args\.{key}: what loads weights goes through `pretrained`"):
+        params.parse(edited("models.cnn", model))
+
+
+# What DVC needs
+
+
+def test_a_key_that_dvc_needs_is_needed_here() -> None:
+    """DVC runs no stage that depends on a key which params.yaml lacks: check says so first."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    needed = {key.partition(".${")[0] for stage in stages.values() for key in stage.get("params", ())}
+    assert {"dataset.train_fraction", "evaluate.onnx", "published"} <= needed
+    for key in needed:
+        with pytest.raises(StageError) as fault:
+            params.parse(edited(key, GONE))
+        assert f"params.yaml: {key}: missing; it is needed" in str(fault.value)
 
 
 def test_a_crop_is_no_larger_than_what_it_is_cut_from() -> None:

@@ -28,7 +28,7 @@ def faults(value: Any, rule: dict[str, Any], place: str = "") -> list[str]:
     """Where a value breaks a rule: the keywords of JSON schema that ours uses, and an AssertionError for others."""
     if "$ref" in rule:
         rule = SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")]
-    notes = {"description", "default", "title", "discriminator", "$schema", "$defs", "$ref"}
+    notes = {"description", "default", "examples", "title", "discriminator", "$schema", "$defs", "$ref"}
     known = notes | {
         "type",
         "enum",
@@ -41,6 +41,7 @@ def faults(value: Any, rule: dict[str, Any], place: str = "") -> list[str]:
         "additionalProperties",
     }
     known |= {"required", "minItems", "minProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    known |= {"maxItems", "maxProperties", "maxLength"}
     assert set(rule) <= known, set(rule) - known
     found = []
     if "anyOf" in rule or "oneOf" in rule:
@@ -60,6 +61,8 @@ def faults(value: Any, rule: dict[str, Any], place: str = "") -> list[str]:
         found.append(f"{place}: no choice")
     if "pattern" in rule and not re.search(rule["pattern"], value):
         found.append(f"{place}: pattern")
+    if isinstance(value, str) and len(value) > rule.get("maxLength", len(value)):
+        found.append(f"{place}: too long")
     if number and not (
         rule.get("minimum", value) <= value <= rule.get("maximum", value)
         and rule.get("exclusiveMinimum", value - 1) < value < rule.get("exclusiveMaximum", value + 1)
@@ -67,10 +70,12 @@ def faults(value: Any, rule: dict[str, Any], place: str = "") -> list[str]:
         found.append(f"{place}: range")
     if isinstance(value, list):
         found += [f"{place}: too few"] * (len(value) < rule.get("minItems", 0))
+        found += [f"{place}: too many"] * (len(value) > rule.get("maxItems", len(value)))
         for index, entry in enumerate(value):
             found += faults(entry, rule.get("items", {}), f"{place}.{index}")
     if isinstance(value, dict):
         found += [f"{place}: too few"] * (len(value) < rule.get("minProperties", 0))
+        found += [f"{place}: too many"] * (len(value) > rule.get("maxProperties", len(value)))
         found += [f"{place}.{key}: missing" for key in rule.get("required", []) if key not in value]
         for key, entry in value.items():
             others = rule.get("additionalProperties", True)
@@ -121,6 +126,9 @@ BROKEN: list[tuple[str, Any]] = [
     ("split.val_fraction", 0),
     ("replicates", []),
     ("replicates", [-1]),
+    ("replicates", list(range(1001))),
+    ("dataset.train_fraction", None),
+    ("train.epochs", 10**30),
     ("replicates", [2**32]),
     ("augment.flip", "yes"),
     ("augment.light.rotate", 181),

@@ -1,6 +1,10 @@
 """Weights from a file or the hub go into the backbone whole, or the error says what to put where."""
 
+import argparse
+import hashlib
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline import networks
+from pipeline.networks import hub
+from pipeline.networks.backbone import published
 from pipeline.stage import StageError
 
 VIT = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -52,6 +58,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As with HF_HUB_OFFLINE=1 and nothing downloaded before."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the hub answers."""
+    monkeypatch.setattr(hub, "ask_hub", lambda _: None)
 
 
 def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
@@ -162,9 +174,60 @@ def test_timms_log_is_left_as_it_was(path: Path, caplog: pytest.LogCaptureFixtur
     assert not caplog.records
 
 
+WRAPPED = {
+    "DataParallel": lambda weights: {f"module.{key}": value for key, value in weights.items()},
+    "torch.compile": lambda weights: {f"_orig_mod.{key}": value for key, value in weights.items()},
+    "both": lambda weights: {f"module._orig_mod.{key}": value for key, value in weights.items()},
+    "a part compiled": lambda weights: {
+        key.replace("layer1.", "layer1._orig_mod."): value for key, value in weights.items()
+    },
+    "AveragedModel": lambda weights: {
+        "n_averaged": torch.tensor(3),
+        **{f"module.{key}": value for key, value in weights.items()},
+    },
+    "timm's script": lambda weights: {
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1),
+        "state_dict": {key: torch.zeros_like(value) for key, value in weights.items()},
+        "state_dict_ema": {f"module.{key}": value for key, value in weights.items()},
+    },
+    "DeiT's script": lambda weights: {
+        "model": {key: torch.zeros_like(value) for key, value in weights.items()},
+        "model_ema": weights,
+    },
+    "nested": lambda weights: {"model": {"state_dict": weights}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("whole", [False, True], ids=["path", "path and sha256"])
+def test_a_file_is_taken_however_the_network_was_wrapped_when_it_was_saved(
+    whole: bool, wrap: Callable[[dict[str, Tensor]], Any], resnet: dict[str, Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "w.pth"
+    torch.save(wrap(resnet), file)
+    given = {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if whole else str(file)
+    found = build(pretrained=given)
+    assert len(same({key: value for key, value in found.state_dict().items() if "fc." not in key}, resnet)) == 120
+    assert "state_dict" not in found.pretrained_cfg
+
+
+def test_a_prefix_of_somebodys_own_is_named(resnet: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({f"net.{key}": value for key, value in resnet.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(StageError, match=r"it lacks .* of the network's tensors, conv1.weight first"):
+        build(pretrained=str(tmp_path / "w.safetensors"))
+
+
+def test_a_tag_alone_loads_nothing() -> None:
+    tagged, plain = build("resnet18.a1_in1k"), build("resnet18")
+    assert len(same(tagged.state_dict(), plain.state_dict())) == len(plain.state_dict())
+    assert networks.initialisation(tagged, {"network": {"pretrained": False}}) == "from scratch"
+
+
 # ImageNet weights from the hub
 
 
+@pytest.mark.usefixtures("answering")
 @pytest.mark.parametrize("family", ["timm", "hybrid"])
 def test_the_hubs_weights_are_taken_and_named(
     monkeypatch: pytest.MonkeyPatch, resnet: dict[str, Tensor], family: str
@@ -190,10 +253,11 @@ def test_the_hubs_weights_are_taken_and_named(
 REMEDY = (
     r"^params\.yaml: models\.m\.pretrained: the ImageNet weights of {0} cannot be downloaded \(.+\); download"
     r" model\.safetensors from https://huggingface\.co/timm/{1} on another machine and set `pretrained` to that"
-    r" file's path$"
+    r" file's path, or choose false$"
 )
 
 
+@pytest.mark.usefixtures("answering")
 @pytest.mark.parametrize("family", ["timm", "hybrid"])
 @pytest.mark.parametrize(
     "error",
@@ -228,6 +292,42 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
 def test_what_the_hub_really_raises_offline_ends_in_the_same_error(backbone: str, source: str) -> None:
     with pytest.raises(StageError, match=REMEDY.format(backbone, source)):
         build(backbone, pretrained=True)
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where no host answers and nothing was downloaded before; port 9 of this machine refuses."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_absent_host_is_asked_once_and_not_for_a_minute() -> None:
+    begun = time.perf_counter()
+    with pytest.raises(StageError, match=REMEDY.format("resnet18", "resnet18.a1_in1k")):
+        build(pretrained=True)
+    assert time.perf_counter() - begun < 2 * hub.WAIT
+
+
+@pytest.mark.usefixtures("unreachable")
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_what_the_cache_holds_is_taken_without_asking_the_hub(
+    file: str, resnet: dict[str, Tensor], tmp_path: Path
+) -> None:
+    repository = tmp_path / "hub/models--timm--resnet18.a1_in1k"
+    (repository / "snapshots/abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    if file.endswith("bin"):
+        torch.save(resnet, repository / "snapshots/abc" / file)
+    else:
+        save_file(resnet, repository / "snapshots/abc" / file)
+    assert build(pretrained=True).conv1.weight.equal(resnet["conv1.weight"])
+    with published("resnet18"):
+        pass
+    with pytest.raises(StageError, match="cannot be downloaded"), published("resnet18.tv_in1k"):
+        pass
 
 
 @pytest.mark.usefixtures("offline")

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import networks
+from pipeline.networks import hub
 from pipeline.networks.torchvision_classifier import last_linear
 from pipeline.stage import StageError
 
@@ -53,6 +54,18 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, weights: dict[str,
         build(pretrained=saved(tmp_path / "odd.safetensors", {**weights, "conv1.0.weight": torch.zeros(1, 1)}))
     with pytest.raises(StageError, match="no file"):
         build(pretrained=str(tmp_path / "none"))
+
+
+def test_without_a_network_the_error_says_in_seconds_which_file_to_put_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ask = hub.ask
+    monkeypatch.setattr(hub, "ask", lambda _: ask("http://127.0.0.1:9/w.pth"))  # nobody listens there
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    told = rf"the ImageNet weights of {BACKBONE} cannot be downloaded \(.*refused.*\); download .* or choose false"
+    for call in (lambda: build(pretrained=True), lambda: networks.require_published("torchvision", BACKBONE)):
+        with pytest.raises(StageError, match=told):
+            call()
 
 
 def test_alexnet_is_torchvisions_and_its_last_layer_is_the_head() -> None:
