@@ -110,8 +110,8 @@ def _licences(initialisation: str, data: Mapping[str, Any]) -> str:
         return text + "Weights: trained from scratch; what the images' licence says of derived works holds for them."
     return (
         text
-        + f"Weights: begun from {markdown(initialisation)}; its licence is on that model's page, and holds for what was trained"
-        " from it. ImageNet's images, where it saw them, are for non-commercial research and education."
+        + f"Weights: begun from {markdown(initialisation)}; its licence is on that model's page, and holds for what was"
+        " trained from it. ImageNet's images, where it saw them, are for non-commercial research and education."
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.results import SPLITS, Trained, caption_name, enumerated, override
 from pipeline.stage import checkout, study
 
 UNWRITABLE = "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"  # characters that XML has no place for
+SILENT = ("#comment", "metadata", "style")  # of a figure: a style of its own would be the whole page's
 TEMPLATES = Path(__file__).parent / "templates"
 MISTAKE = 144  # pixels a side at most, twice as many as the page shows
 
@@ -463,7 +464,7 @@ def inline_svg(path: Path, name: str) -> Markup:
     """
     svg = path.read_text(encoding="utf-8")
     document = minidom.parseString(re.sub(UNWRITABLE, "\ufffd", svg[svg.index("<svg") :]).encode())
-    root = document.documentElement
+    root: Any = document.documentElement
     points = float(root.getAttribute("width").removesuffix("pt"))
     for each in ("width", "height"):
         root.removeAttribute(each)
@@ -481,23 +482,19 @@ def inline_svg(path: Path, name: str) -> Markup:
     return Markup(root.toxml())
 
 
-def _elements(root: minidom.Element) -> Iterator[minidom.Element]:
+def _elements(root: Any) -> Iterator[Any]:
     yield root
     yield from root.getElementsByTagName("*")
 
 
-def _prune(element: minidom.Element) -> None:
-    """Take off what says nothing in the page, and a style of the figure's own, which would be the whole page's."""
+def _prune(element: Any) -> None:
+    """Take off what says nothing in the page."""
     blank = False  # whether what stands before is
     for child in [*element.childNodes]:
         after, blank = blank, child.nodeType == child.TEXT_NODE and not child.data.strip()
         if blank and not after:
             child.data = "\n"
-        elif (
-            blank
-            or child.nodeName in ("#comment", "metadata", "style")
-            or (child.nodeName == "g" and not child.childNodes)
-        ):
+        elif blank or child.nodeName in SILENT or (child.nodeName == "g" and not child.childNodes):
             element.removeChild(child)
             blank = after
     if element.nodeName == "g" and not element.getAttribute("id").startswith("figure_") and element.hasAttribute("id"):
@@ -520,7 +517,7 @@ def _of_the_page(key: str, value: str, name: str) -> str:
     return re.sub(r"font-family: [^;]*", "font-family: var(--sans)", value)
 
 
-def classed(root: minidom.Element, name: str) -> dict[str, str]:
+def classed(root: Any, name: str) -> dict[str, str]:
     """Have elements name what they look like instead of each spelling it out: a third of the bytes.
 
     Returns the name of each look.

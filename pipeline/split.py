@@ -65,9 +65,8 @@ def main() -> None:
     thinned = f" (thinned from {kept:,})" if len(rows["train"]) < (kept := parts[0][2]) else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
     folds = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
-    print(
-        f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {', '.join(map(shown, first['minority'])) or 'none'}"
-    )
+    minority = ", ".join(map(shown, first["minority"])) or "none"
+    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {minority}")
 
 
 def leave(

@@ -365,8 +365,8 @@ def _fault(error: Exception) -> StageError:
     if isinstance(error, away) or getattr(error, "error_code", "") in AWAY:
         return _away(reason)
     return StageError(
-        f"the MLflow store {store_uri()} refuses what it is sent ({reason}): mend what it names, or choose another store"
-        " by MLFLOW_TRACKING_URI, and run `dvc repro` again: nothing that was finished is lost"
+        f"the MLflow store {store_uri()} refuses what it is sent ({reason}): mend what it names, or choose another"
+        " store by MLFLOW_TRACKING_URI, and run `dvc repro` again: nothing that was finished is lost"
     )
 
 
