@@ -7,6 +7,7 @@ images give the same bytes, wherever they come from.
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 from pipeline import datasets, params
 from pipeline.datasets.collection import About, Collection, variant
 from pipeline.datasets.decode import decoded
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, run, shown, whole, write_json
 
 RAW = Path("data/raw")
+NOT_UTF8 = "\ud800-\udfff"  # as Python reads them in names of files
+UNFIT = {"class": f"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069{NOT_UTF8}]", "image": f"[{NOT_UTF8}]"}
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
@@ -34,7 +37,14 @@ def main() -> None:
 
 
 def check(collection: Collection, name: str) -> None:
-    """Raise StageError if a class has no training images, or two images share a name."""
+    """Raise StageError if a class has no training images, two images share a name, or a name is not for text."""
+    names = {"class": collection.classes, "image": [image.name for image in collection.images]}
+    for kind, given in names.items():
+        if unfit := next((each for each in given if re.search(UNFIT[kind], each)), None):
+            raise StageError(
+                f"{name}: the {kind} {shown(unfit)} has characters in its name that cannot be written or shown (bytes that"
+                " are not UTF-8, control characters, line ends, reversed direction); rename it"
+            )
     trained = {image.label for image in collection.images if image.split in ("", "train")}
     present = Counter((image.label, image.split) for image in collection.images)
     for label in collection.classes:
@@ -44,8 +54,7 @@ def check(collection: Collection, name: str) -> None:
                 f"{name}: class {label!r} has no training images ({', '.join(elsewhere) or 'none anywhere'});"
                 " every class needs some"
             )
-    names = Counter(image.name for image in collection.images)
-    twice = next((image for image, n in names.items() if n > 1), None)
+    twice = next((image for image, n in Counter(names["image"]).items() if n > 1), None)
     if twice:
         raise StageError(f"{name}: two images are called {twice}; remove one of them")
 
@@ -64,7 +73,7 @@ def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:
         "licence": about.licence,
         "homepage": about.homepage,
         "published": dict(about.published),
-        "caveats": about.caveats,
+        "caveats": " ".join(filter(None, (about.caveats, about.copies.get(collection.copy)))),
         "expressions": about.expressions,
     }
 

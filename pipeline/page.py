@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def render(
         titles=SECTIONS,
         study=study(),
         at_root=Path.cwd() == checkout(),
+        place=shlex.quote(f"studies/{study()}"),
         data=data,
         name=caption_name(data),
         colours=figures.colours([model.name for model in models]),
@@ -114,7 +116,7 @@ def render(
         held=held,
         card=card,
         verdicts=list(zip(lines, card.cells, strict=True)) if card else [],
-        summary=scorecard.sentence(lines) if lines else "",
+        summary=f"{scorecard.sentence(lines)} {scorecard.other_images(data['variant'])}".strip() if lines else "",
         # cost, confusion, classes, training
         latency=latency_caption(models, data) if "latency" in drawn else "",
         confusion=embedded(confusion(models, data)),
@@ -405,6 +407,8 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")
+    if data.get("caveats"):
+        notes.append(data["caveats"])
     starts: dict[str, list[str]] = {}
     for model in models:
         starts.setdefault(model.evaluations[0]["initialisation"], []).append(model.name)

@@ -61,8 +61,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         if not disk_full(error):
             raise
         print(
-            f"versus: the disk is full ({shown(' '.join(str(error).split()), 200)}); nothing was left half-written: free"
-            " some space (`versus prune` lists what may go) and run `dvc repro` again",
+            f"versus: the disk is full ({shown(' '.join(str(error).split()), 200)}); nothing was left half-written:"
+            " free some space (`versus prune` lists what may go) and run `dvc repro` again",
             file=sys.stderr,
         )
         sys.exit(1)
@@ -217,8 +217,8 @@ def study() -> str:
         return "digits"
     if not here.name.isprintable() or re.search(r"[:?]|^\.\.", here.name):
         raise StageError(
-            f"studies/{shown(here.name)}: a study's name may have no : and no ?, no characters that cannot be printed, no"
-            " two dots at its start; rename the folder"
+            f"studies/{shown(here.name)}: a study's name may have no : and no ?, no characters that cannot be printed,"
+            " no two dots at its start; rename the folder"
         )
     return here.name
 

@@ -312,9 +312,8 @@ def duration(seconds: float) -> str:
 
 def write(table: Table, folder: Path) -> None:
     """Write `name`.csv, .md and .tex into `folder`."""
-    texts = {name: values.map(escape.cell) for name, values in table.frame.items() if not is_numeric_dtype(values)}
-    frame = table.frame.assign(**texts).rename(columns=escape.cell)
-    frame.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+    safe = table.frame.apply(lambda values: values if is_numeric_dtype(values) else values.map(escape.cell))
+    safe.rename(columns=escape.cell).to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
     (folder / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
     (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
