@@ -18,8 +18,7 @@ from pipeline.datasets.decode import decoded
 from pipeline.stage import StageError, run, shown, whole, write_json
 
 RAW = Path("data/raw")
-NOT_UTF8 = "\ud800-\udfff"  # as Python reads them in names of files
-UNFIT = {"class": f"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069{NOT_UTF8}]", "image": f"[{NOT_UTF8}]"}
+UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
@@ -37,14 +36,12 @@ def main() -> None:
 
 
 def check(collection: Collection, name: str) -> None:
-    """Raise StageError if a class has no training images, two images share a name, or a name is not for text."""
-    names = {"class": collection.classes, "image": [image.name for image in collection.images]}
-    for kind, given in names.items():
-        if unfit := next((each for each in given if re.search(UNFIT[kind], each)), None):
-            raise StageError(
-                f"{name}: the {kind} {shown(unfit)} has characters in its name that cannot be written or shown (bytes that"
-                " are not UTF-8, control characters, line ends, reversed direction); rename it"
-            )
+    """Raise StageError if a class has no training images, two images share a name, or a class's is not for text."""
+    if unfit := next((label for label in collection.classes if re.search(UNFIT, label)), None):
+        raise StageError(
+            f"{name}: the class {shown(unfit)} has characters in its name that cannot be shown as they are (control"
+            " characters, line ends, reversed direction); rename it"
+        )
     trained = {image.label for image in collection.images if image.split in ("", "train")}
     present = Counter((image.label, image.split) for image in collection.images)
     for label in collection.classes:
@@ -54,7 +51,7 @@ def check(collection: Collection, name: str) -> None:
                 f"{name}: class {label!r} has no training images ({', '.join(elsewhere) or 'none anywhere'});"
                 " every class needs some"
             )
-    twice = next((image for image, n in Counter(names["image"]).items() if n > 1), None)
+    twice = next((image for image, n in Counter(image.name for image in collection.images).items() if n > 1), None)
     if twice:
         raise StageError(f"{name}: two images are called {twice}; remove one of them")
 

@@ -215,10 +215,10 @@ def study() -> str:
     here = Path.cwd()
     if here.parent.name != "studies" or here == checkout():
         return "digits"
-    if not here.name.isprintable() or re.search(r"[:?]|^\.\.", here.name):
+    if not here.name.isprintable() or re.search(r"[:?]|%[0-9A-Fa-f]{2}|^\.\.", here.name):
         raise StageError(
-            f"studies/{shown(here.name)}: a study's name may have no : and no ?, no characters that cannot be printed,"
-            " no two dots at its start; rename the folder"
+            f"studies/{shown(here.name)}: a study's name may have no : and no ?, no % before two digits of an address,"
+            " no characters that cannot be printed and no two dots at its start; rename the folder"
         )
     return here.name
 

@@ -56,6 +56,7 @@ VIEWS = {  # saved views of the table of runs: title -> stage, columns, the firs
     "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "flops"]),
 }
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes where a server or a data base does not answer
+PATIENCE = 20  # seconds that a data base may be locked, as MLflow waits
 UNUSABLE = (
     "not a database|malformed|unable to open database|readonly database|unsupported file format"  # SQLite's words
 )
@@ -403,7 +404,9 @@ def _refuse_unusable() -> None:
     if database is None or not database.exists():
         return
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", 20, uri=True)) as opened:
+        with contextlib.closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", PATIENCE, uri=True)
+        ) as opened:
             opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         raise (_unusable if re.search(UNUSABLE, str(error)) else _away)(str(error)) from None
