@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.escape import markdown
 from pipeline.stats import Interval
 
 EXPRESSIONS = """\
@@ -22,17 +23,21 @@ education with such systems, but for medical or safety reasons."""
 
 
 def card(evaluations: Sequence[Mapping[str, Any]], scores: Mapping[str, Interval], data: Mapping[str, Any]) -> str:
-    """Markdown; `evaluations` are one model's, one per replicate, `scores` the intervals that the report gives."""
+    """Markdown; `evaluations` are one model's, one per replicate, `scores` the intervals that the report gives.
+
+    What is said in names from elsewhere is escaped.
+    """
     first = evaluations[0]
     network, images = first["config"]["model"], first["images"]
-    name = data["title"] + (f" ({data['variant']})" if data["variant"] else "")
+    name = markdown(data["title"] + (f" ({data['variant']})" if data["variant"] else ""))
     seconds = [each["cost"]["train_seconds"] for each in evaluations]
     lines = [
-        f"# {first['model']}",
-        f"An image classifier of study {data['study']}: {network.get('backbone') or 'small convolutional network'}"
+        f"# {markdown(first['model'])}",
+        f"An image classifier of study {markdown(data['study'])}:"
+        f" {markdown(network.get('backbone') or 'small convolutional network')}"
         f" ({network['family']}), {first['cost']['parameters']:,} parameters, images of"
         f" {first['config']['dataset']['image_size']} x {first['config']['dataset']['image_size']} pixels,"
-        f" {len(data['classes'])} classes: {', '.join(row['class'] for row in data['classes'])}.",
+        f" {len(data['classes'])} classes: {', '.join(markdown(row['class']) for row in data['classes'])}.",
         "## Use",
         "To compare families of networks under one protocol, and to repeat that comparison. It was not made for"
         " decisions about people or things, and was tested on nothing but the images named here: on others, measure it."
@@ -77,7 +82,7 @@ def _per_class(evaluations: Sequence[Mapping[str, Any]]) -> str:
         if recalls:
             found[rows[0]["class"]] = float(np.mean(recalls)), rows[0]["support"]
     weakest = sorted(found.items(), key=lambda entry: entry[1][0])[:3]
-    texts = [f"{name} {recall:.1%} (of {support:,})" for name, (recall, support) in weakest]
+    texts = [f"{markdown(name)} {recall:.1%} (of {support:,})" for name, (recall, support) in weakest]
     return f"Share of a class's test images that it finds, lowest first: {', '.join(texts)}."
 
 
@@ -90,7 +95,7 @@ def _training(evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any],
         told = "trained on too"
     text = (
         f"{sum(counts):,} training images of {name}, {min(counts):,} to {max(counts):,} per class, and"
-        f" {validating:,} validation images, {told}; {train['epochs']} epochs, {first['initialisation']}."
+        f" {validating:,} validation images, {told}; {train['epochs']} epochs, {markdown(first['initialisation'])}."
     )
     if data["imbalance"] != 1:
         text += f" The training images were thinned on purpose, to {data['imbalance']:g} : 1 from class to class"
@@ -105,14 +110,14 @@ def _licences(initialisation: str, data: Mapping[str, Any]) -> str:
         return text + "Weights: trained from scratch; what the images' licence says of derived works holds for them."
     return (
         text
-        + f"Weights: begun from {initialisation}; its licence is on that model's page, and holds for what was trained"
-        " from it. ImageNet's images, where it saw them, are for non-commercial research and education."
+        + f"Weights: begun from {markdown(initialisation)}; its licence is on that model's page, and holds for what was"
+        " trained from it. ImageNet's images, where it saw them, are for non-commercial research and education."
     )
 
 
 def _places(evaluations: Sequence[Mapping[str, Any]]) -> str:
     machines = [each["machine"] for each in evaluations]
-    return " and ".join(dict.fromkeys(f"{each['device']} ({each['processor']})" for each in machines))
+    return " and ".join(dict.fromkeys(markdown(f"{each['device']} ({each['processor']})") for each in machines))
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.overrides import TorchFunctionMode
 
-from pipeline.stage import StageError, cores
+from pipeline.stage import StageError, cores, legible
 
 Value = TypeVar("Value")
 
@@ -172,7 +172,7 @@ def run(main: Callable[[], None]) -> None:
             main()
     except StageError as error:
         if os.environ["RANK"] == "0" or os.environ.get("LOCAL_RANK") == "0":
-            print(f"versus: {error}", file=sys.stderr)
+            print(f"versus: {legible(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -115,7 +115,7 @@ def evaluate(name: str) -> None:
     with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})
-        tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"] if row["f1"] is not None})
+        tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"]})
         tracked.metrics({f"test_one_view_{key}": value for key, value in (one_view or {}).items()})
         tracked.metrics(result["cost"])
         tracked.metrics({f"test_{name}": value for name, value in result["calibration"].items() if value is not None})

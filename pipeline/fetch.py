@@ -8,6 +8,7 @@ images give the same bytes, wherever they come from.
 import csv
 import hashlib
 import sys
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 from pipeline import datasets, params
 from pipeline.datasets.collection import About, Collection, variant
 from pipeline.datasets.decode import decoded
-from pipeline.stage import StageError, run, whole, write_json
+from pipeline.stage import StageError, run, shown, whole, write_json
 
 RAW = Path("data/raw")
 QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
+UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
@@ -36,7 +38,12 @@ def main() -> None:
 
 
 def check(collection: Collection, name: str) -> None:
-    """Raise StageError if a class has no training images, or two images share a name."""
+    """Raise StageError if a class has no training images, two images share a name, or a class's is not for text."""
+    if unfit := next((label for label in collection.classes if re.search(UNFIT, label)), None):
+        raise StageError(
+            f"{name}: the class {shown(unfit)} has characters in its name that cannot be shown as they are (control"
+            " characters, line ends, reversed direction); rename it"
+        )
     trained = {image.label for image in collection.images if image.split in ("", "train")}
     present = Counter((image.label, image.split) for image in collection.images)
     for label in collection.classes:
@@ -46,8 +53,7 @@ def check(collection: Collection, name: str) -> None:
                 f"{name}: class {label!r} has no training images ({', '.join(elsewhere) or 'none anywhere'});"
                 " every class needs some"
             )
-    names = Counter(image.name for image in collection.images)
-    twice = next((image for image, n in names.items() if n > 1), None)
+    twice = next((image for image, n in Counter(image.name for image in collection.images).items() if n > 1), None)
     if twice:
         raise StageError(f"{name}: two images are called {twice}; remove one of them")
 
@@ -66,7 +72,7 @@ def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:
         "licence": about.licence,
         "homepage": about.homepage,
         "published": dict(about.published),
-        "caveats": about.caveats,
+        "caveats": " ".join(filter(None, (about.caveats, about.copies.get(collection.copy)))),
         "expressions": about.expressions,
     }
 

@@ -1,13 +1,16 @@
 """The report page: one self-contained HTML file, its sections from templates/sections/."""
 
 import base64
+import contextlib
 import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.dom import NotFoundErr, minidom
 
 import jinja2
 import numpy as np
@@ -18,6 +21,8 @@ from pipeline.picture import opened
 from pipeline.results import SPLITS, Trained, caption_name, enumerated, overrides, places, ranking, setting, timed_on
 from pipeline.stage import checkout, study
 
+UNWRITABLE = "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"  # characters that XML has no place for
+SILENT = ("#comment", "metadata", "style")  # of a figure: a style of its own would be the whole page's
 TEMPLATES = Path(__file__).parent / "templates"
 MISTAKE = 144  # pixels a side at most, twice as many as the page shows
 
@@ -84,6 +89,7 @@ def render(
         titles=SECTIONS,
         study=study(),
         at_root=Path.cwd() == checkout(),
+        place=shlex.quote(f"studies/{study()}"),
         data=data,
         name=caption_name(data),
         colours=figures.colours([model.name for model in models]),
@@ -110,7 +116,7 @@ def render(
         held=held,
         card=card,
         verdicts=list(zip(lines, card.cells, strict=True)) if card else [],
-        summary=scorecard.sentence(lines) if lines else "",
+        summary=f"{scorecard.sentence(lines)} {scorecard.other_images(data['variant'])}".strip() if lines else "",
         # cost, confusion, classes, training
         latency=latency_caption(models, data) if "latency" in drawn else "",
         confusion=embedded(confusion(models, data)),
@@ -401,6 +407,8 @@ def caveats(data: Mapping[str, Any], models: Sequence[Trained]) -> list[str]:
         )
     if data["variant"]:
         notes.append(f"The images are not the official data set but a variant of it: {data['variant']}.")
+    if data.get("caveats"):
+        notes.append(data["caveats"])
     starts: dict[str, list[str]] = {}
     for model in models:
         starts.setdefault(model.evaluations[0]["initialisation"], []).append(model.name)
@@ -453,36 +461,82 @@ def effort(models: Sequence[Trained]) -> list[tuple[str, str]]:
 
 
 def inline_svg(path: Path, name: str) -> Markup:
-    """A figure to stand in the page: ids of its own, colours and font those of the page, width as the page has room."""
+    """A figure to stand in the page: ids of its own, colours and font those of the page, width as the page has room.
+
+    Only attributes are changed, which matplotlib wrote; text, which has the names of classes, stays as it is. Without
+    its DOCTYPE a file has no entities to expand.
+    """
     svg = path.read_text(encoding="utf-8")
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)  # its style would be the whole page's
-    svg = re.sub(r'<g id="[^"]*"/>| transform="rotate\(-0 [^"]*"|(?<=<g) id="(?!figure_)[^"]*"', "", svg)  # say nothing
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    document = minidom.parseString(re.sub(UNWRITABLE, "\ufffd", svg[svg.index("<svg") :]).encode())
+    root: Any = document.documentElement
+    points = float(root.getAttribute("width").removesuffix("pt"))
+    for each in ("width", "height"):
+        root.removeAttribute(each)
+    for element in [*_elements(root)]:
+        _prune(element)
+        for key, value in element.attributes.items():
+            element.setAttribute(key, _of_the_page(key, value, name))
+    looks = classed(root, name)
+    style = document.createElement("style")
+    style.appendChild(document.createTextNode("\n" + "".join(f".{each}{{{look}}}\n" for look, each in looks.items())))
+    root.insertBefore(style, root.firstChild)
+    opening = {"aria-hidden": "true", "style": f"min-width:{0.85 * points:.0f}px;max-width:{1.5 * points:.0f}px"}
+    for key, value in opening.items():  # the figure has the text; a point is 4/3 px
+        root.setAttribute(key, value)
+    return Markup(root.toxml())
+
+
+def _elements(root: Any) -> Iterator[Any]:
+    yield root
+    yield from root.getElementsByTagName("*")
+
+
+def _prune(element: Any) -> None:
+    """Take off what says nothing in the page."""
+    blank = False  # whether what stands before is
+    for child in [*element.childNodes]:
+        after, blank = blank, child.nodeType == child.TEXT_NODE and not child.data.strip()
+        if blank and not after:
+            child.data = "\n"
+        elif blank or child.nodeName in SILENT or (child.nodeName == "g" and not child.childNodes):
+            element.removeChild(child)
+            blank = after
+    if element.nodeName == "g" and not element.getAttribute("id").startswith("figure_") and element.hasAttribute("id"):
+        element.removeAttribute("id")
+    if element.getAttribute("transform").startswith("rotate(-0 "):
+        element.removeAttribute("transform")
+
+
+def _of_the_page(key: str, value: str, name: str) -> str:
+    """An attribute's value with ids, colours, font and precision of the page."""
+    if key in ("d", "points", "x", "y"):
+        return shortened(value)
+    if key == "id":
+        return f"{name}-{value}"
+    if key.endswith("href"):
+        return re.sub("^#", f"#{name}-", value)
+    value = value.replace("url(#", f"url(#{name}-")
     for tone in ("INK", "SOFT", "GHOST", "FAINT", "PAPER"):
-        svg = svg.replace(getattr(figures, tone), f"var(--{tone.lower()})")
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
-    points = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
-    style = f"min-width:{0.85 * points:.0f}px;max-width:{1.5 * points:.0f}px"  # a point is 4/3 px
-    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r'\b(d|points|x|y)="([^"]*)"', lambda found: f'{found[1]}="{shortened(found[2])}"', svg)
-    svg = re.sub(r"\s*\n\s*", "\n", classed(svg, name))
-    return Markup(
-        svg.replace("<svg ", f'<svg aria-hidden="true" style="{style}" ', 1).strip()
-    )  # the figure has the text
+        value = value.replace(getattr(figures, tone), f"var(--{tone.lower()})")
+    return re.sub(r"font-family: [^;]*", "font-family: var(--sans)", value)
 
 
-def classed(svg: str, name: str) -> str:
-    """A figure whose elements name what they look like instead of each spelling it out: a third of the bytes."""
+def classed(root: Any, name: str) -> dict[str, str]:
+    """Have elements name what they look like instead of each spelling it out: a third of the bytes.
+
+    Returns the name of each look.
+    """
     looks: dict[str, str] = {}
-
-    def named(found: re.Match[str]) -> str:
-        clip = f"clip-path: {found[1]}; " if found[1] else ""
-        return f'class="{looks.setdefault(clip + found[2], f"{name}-{len(looks)}")}"'
-
-    svg = re.sub(r'(?:clip-path="([^"]*)" )?style="([^"]*)"', named, svg)
-    rules = "".join(f".{each}{{{look}}}\n" for look, each in looks.items())
-    return svg.replace(">", f"><style>\n{rules}</style>", 1)
+    for element in _elements(root):
+        if not element.hasAttribute("style"):
+            continue
+        clip = f"clip-path: {element.getAttribute('clip-path')}; " if element.hasAttribute("clip-path") else ""
+        look = clip + element.getAttribute("style")
+        for key in ("clip-path", "style"):
+            with contextlib.suppress(NotFoundErr):
+                element.removeAttribute(key)
+        element.setAttribute("class", looks.setdefault(look, f"{name}-{len(looks)}"))
+    return looks
 
 
 def shortened(numbers: str) -> str:

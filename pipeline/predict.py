@@ -26,7 +26,7 @@ from pipeline.datasets.tree import FolderTree, reason, regular
 from pipeline.picture import MOST_BYTES, SUFFIXES
 from pipeline.resize import fitted
 from pipeline.split import FIT
-from pipeline.stage import StageError, shown, study
+from pipeline.stage import StageError, legible, shown, study
 from pipeline.stage import packed as place
 
 
@@ -61,7 +61,7 @@ def predict(
             answers.append({"image": path, **answer[0], "top": answer})
             if not as_json:
                 text = ", ".join(f"{choice['class']} {choice['probability']:.1%}" for choice in answer)
-                print(f"{path}: {text}", flush=True)
+                print(shown(f"{path}: {text}", sys.maxsize), flush=True)
     if as_json:
         chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1}
         print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2, ensure_ascii=False))
@@ -89,7 +89,7 @@ def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]])
 
     def fault(name: str, error: StageError) -> None:
         faults.append({"image": name, "error": str(error)})
-        print(f"versus: {error}", file=sys.stderr)
+        print(f"versus: {legible(str(error))}", file=sys.stderr)
 
     for source in sources:
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import resume
-from pipeline.stage import home, remove, run, running, state_folder
+from pipeline.stage import home, legible, remove, run, running, state_folder
 
 DAY = 86_400
 MAKING = 5.0  # seconds that DVC takes at most between an entry's folder and the entry
@@ -55,7 +55,7 @@ def prune(days: float = 7, yes: bool = False) -> None:
         print(f"prune: nothing that is older than {days:g} days")
         return
     for left in leftovers:
-        print(f"{size(left.bytes):>9}  {left.age / DAY:6.1f} days  {left.what}")
+        print(f"{size(left.bytes):>9}  {left.age / DAY:6.1f} days  {legible(left.what)}")
     total = size(sum(left.bytes for left in leftovers))
     if not yes:
         print(f"prune: {len(leftovers)} of these, {total}; `versus prune --days {days:g} --yes` removes them")

@@ -146,7 +146,7 @@ def main() -> None:
     if held:
         print(held)
     if lines:
-        print(scorecard.sentence(lines))
+        print(f"{scorecard.sentence(lines)} {scorecard.other_images(data['variant'])}".strip())
     print(f"report: {REPORTS / 'report.html'}")
 
 
@@ -242,6 +242,7 @@ def scorecard_caption(lines: Sequence[scorecard.Line], models: Sequence[Trained]
     timed = any(line.metric == "cpu_seconds" and line.ours for line in lines)
     return (
         f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
+        + (f" {scorecard.other_images(data['variant'])}" if data["variant"] else "")
         + (f" CPU times are over {models[0].timed_over}, on {timed_on(models)}." if timed and models[0].rounds else "")
         + (
             f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."

@@ -217,6 +217,16 @@ def _counted(lines: Sequence[Line], noun: str) -> str:
     )
 
 
+def other_images(variant: str) -> str:
+    """What stands beside published numbers where ours are of a variant of their data set; empty where they are not."""
+    if not variant:
+        return ""
+    return (
+        f"The published numbers are of the original data set, ours of a variant of it ({variant}): part of every"
+        " difference may be due to that."
+    )
+
+
 def table(lines: Sequence[Line], caption: str) -> Table:
     """The scorecard as a table of the report; `caption` says what ours are of, the rule stands behind it."""
     rows = [

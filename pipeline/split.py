@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline import params
 from pipeline.resize import fitted
-from pipeline.stage import StageError, cores, run, study, whole, write_json
+from pipeline.stage import StageError, cores, run, shown, study, whole, write_json
 from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
@@ -65,7 +65,8 @@ def main() -> None:
     thinned = f" (thinned from {kept:,})" if len(rows["train"]) < (kept := parts[0][2]) else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
     folds = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
-    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {', '.join(first['minority']) or 'none'}")
+    minority = ", ".join(map(shown, first["minority"])) or "none"
+    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {minority}")
 
 
 def leave(

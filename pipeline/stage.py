@@ -48,7 +48,7 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
     except StageError as error:
         if os.environ.get("VERSUS_DEBUG"):
             raise
-        print(f"versus: {error}", file=sys.stderr)
+        print(f"versus: {legible(str(error))}", file=sys.stderr)
         sys.exit(PASSING if isinstance(error, PassingError) else 1)
     except KeyboardInterrupt as interrupt:
         word, status = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
@@ -61,8 +61,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         if not disk_full(error):
             raise
         print(
-            f"versus: the disk is full ({' '.join(str(error).split())[:200]}); nothing was left half-written: free some"
-            " space (`versus prune` lists what may go) and run `dvc repro` again",
+            f"versus: the disk is full ({shown(' '.join(str(error).split()), 200)}); nothing was left half-written:"
+            " free some space (`versus prune` lists what may go) and run `dvc repro` again",
             file=sys.stderr,
         )
         sys.exit(1)
@@ -167,6 +167,11 @@ def shown(name: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+def legible(text: str) -> str:
+    """A message as a terminal may show it, its lines as they are: what is not printable escaped, nothing cut."""
+    return "\n".join(shown(line, sys.maxsize) for line in text.split("\n"))
+
+
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -203,9 +208,19 @@ def _git(*arguments: str, check: bool = True) -> str:
 
 
 def study() -> str:
-    """The study's name: its folder's below `studies/`; the root is the default study, digits."""
+    """The study's name: its folder's below `studies/`; the root is the default study, digits.
+
+    Raises StageError for a name that no model of MLflow's registry can have, or no address of one.
+    """
     here = Path.cwd()
-    return "digits" if here.parent.name != "studies" or here == checkout() else here.name
+    if here.parent.name != "studies" or here == checkout():
+        return "digits"
+    if not here.name.isprintable() or re.search(r"[:?]|%[0-9A-Fa-f]{2}|^\.\.", here.name):
+        raise StageError(
+            f"studies/{shown(here.name)}: a study's name may have no : and no ?, no % before two digits of an address,"
+            " no characters that cannot be printed and no two dots at its start; rename the folder"
+        )
+    return here.name
 
 
 def checkout() -> Path | None:

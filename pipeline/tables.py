@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from pipeline import escape
 from pipeline.metrics import SCORES, averages, per_class, score_arrays
+from pipeline.stage import shown
 from pipeline.stats import Interval
 
 DASH = "–"
@@ -309,13 +312,14 @@ def duration(seconds: float) -> str:
 
 def write(table: Table, folder: Path) -> None:
     """Write `name`.csv, .md and .tex into `folder`."""
-    table.frame.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+    safe = table.frame.apply(lambda values: values if is_numeric_dtype(values) else values.map(escape.cell))
+    safe.rename(columns=escape.cell).to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
     (folder / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
     (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
 
 def markdown(table: Table) -> str:
-    rows = [[_markdown(cell) for cell in row] for row in (table.header, *table.cells)]
+    rows = [[escape.markdown(cell) for cell in row] for row in (table.header, *table.cells)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(_pad(row, widths)) + " |" for row in rows]
     rule = [
@@ -323,12 +327,12 @@ def markdown(table: Table) -> str:
         for place, width in enumerate(widths)
     ]
     lines.insert(1, "| " + " | ".join(rule) + " |")
-    return f"{_markdown(table.caption)}\n\n" + "\n".join(lines) + "\n"
+    return f"{escape.markdown(table.caption)}\n\n" + "\n".join(lines) + "\n"
 
 
 def latex(table: Table) -> str:
     """A floating table; wants the package booktabs."""
-    lines = [" & ".join(map(_latex, row)) + r" \\" for row in table.cells]
+    lines = [" & ".join(map(escape.latex, row)) + r" \\" for row in table.cells]
     for place in reversed(table.rules):
         lines.insert(place, r"\midrule")
     columns = "l" + "r" * (len(table.header) - 1)
@@ -337,11 +341,11 @@ def latex(table: Table) -> str:
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\caption{{{escape.latex(table.caption)}}}",
         rf"\label{{tab:{label}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(map(_latex, table.header)) + r" \\",
+        " & ".join(map(escape.latex, table.header)) + r" \\",
         r"\midrule",
     ]
     return "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
@@ -349,8 +353,9 @@ def latex(table: Table) -> str:
 
 def text(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Aligned columns for a terminal."""
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    lines = [_pad(header, widths), ["─" * width for width in widths], *(_pad(row, widths) for row in cells)]
+    head, *rows = [[shown(cell) for cell in row] for row in (header, *cells)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [_pad(head, widths), ["─" * width for width in widths], *(_pad(row, widths) for row in rows)]
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
@@ -360,26 +365,3 @@ def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
         cell.rjust(width) if place else cell.ljust(width)
         for place, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
-
-
-def _markdown(cell: str) -> str:
-    return re.sub(r"([\\`*_<|])", r"\\\1", " ".join(cell.split()))
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{symbol: "\\" + symbol for symbol in "&%$#_{}"},
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "–": "--",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def _latex(cell: str) -> str:
-    escaped = "".join(LATEX.get(symbol, symbol) for symbol in " ".join(cell.split()))
-    return f"{{{escaped}}}" if escaped.startswith("[") else escaped  # a bracket after \\ would be its argument

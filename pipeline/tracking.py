@@ -12,9 +12,13 @@ import getpass
 import hashlib
 import json
 import os
+import re
+import shlex
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +31,8 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 
-from pipeline.stage import PassingError, StageError, commit, home, study, uncommitted, whole
+from pipeline import escape
+from pipeline.stage import PassingError, StageError, commit, home, shown, study, uncommitted, whole
 
 CHAMPION = "champion"
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
@@ -50,6 +55,11 @@ VIEWS = {  # saved views of the table of runs: title -> stage, columns, the firs
     ),
     "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "flops"]),
 }
+AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes where a server or a data base does not answer
+PATIENCE = 20  # seconds that a data base may be locked, as MLflow waits
+UNUSABLE = (
+    "not a database|malformed|unable to open database|readonly database|unsupported file format"  # SQLite's words
+)
 SERVING = ("numpy", "pandas", "pillow", "safetensors", "timm", "torch")  # of a logged model
 
 
@@ -82,14 +92,17 @@ class Run:
             self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log what is finite of one step in one call; a metric that has a value there keeps it."""
+        """Log what is finite of one step in one call; a metric that has a value there keeps it.
+
+        What belongs together comes together, what is None too: names that read alike are told apart among them.
+        """
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now, names = int(time.time() * 1000), escape.metrics(values)
         points = [
-            Metric(metric_name(key), float(value), now, step, model_id=self.model_id)
+            Metric(names[key], float(value), now, step, model_id=self.model_id)
             for key, value in values.items()
-            if value is not None and np.isfinite(value) and (metric_name(key), step) not in self._metrics
+            if value is not None and np.isfinite(value) and (names[key], step) not in self._metrics
         ]
         for chunk in _chunks(points, 1000):
             self.client.log_batch(self.id, metrics=chunk)
@@ -146,8 +159,9 @@ class Run:
         """Log a confusion matrix (K, K), rows actual, as a figure."""
         from pipeline import figures
 
-        figure = figures.confusion_matrices({"": counts}, classes)
-        self.client.log_figure(self.id, figure, "confusion_matrix.png")
+        with tempfile.TemporaryDirectory() as folder:
+            figures.save(figures.confusion_matrices({"": counts}, classes), Path(folder), "confusion_matrix")
+            self.artifact(Path(folder) / "confusion_matrix.png")
 
     def model(self, folder: Path, example: np.ndarray, resize: str) -> None:
         """Log the trained model in `folder`: pipeline/serving.py says what it takes; no pickle.
@@ -206,7 +220,8 @@ class Run:
             with contextlib.suppress(MlflowException):  # it is there
                 self.client.create_registered_model(name)
             self.client.update_registered_model(name, _about_champion(name, evaluation))
-            versions: list[ModelVersion] = list(self.client.search_model_versions(f"name = '{name}'"))
+            found: list[ModelVersion] = list(self.client.search_model_versions(_is("name", name)))
+            versions = [each for each in found if each.name == name]
             holder = self.client.get_registered_model(name).aliases.get(CHAMPION)  # a search tells no aliases
             present = next((each for each in versions if str(each.version) == str(holder)), None)  # a server's: text
             if present is not None and not _takes_over(tags, present.tags):
@@ -265,8 +280,9 @@ def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Ca
     from mlflow.entities import LoggedModelInput
 
     tags = {"versus.model": config["model"], "versus.replicate": str(config["replicate"])}
-    client, experiment = _connect()
-    parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
+    with reachable():
+        client, experiment = _connect()
+        parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
     if parent is None:
         with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
             run.params(config)
@@ -335,12 +351,65 @@ def reachable() -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        reason = " ".join(str(error).split())
-        short = f"{reason[:200]}..." if len(reason) > 200 else reason
-        raise PassingError(
-            f"the MLflow store {store_uri()} does not answer ({short}); see that it is up, has space and is not locked"
-            " (MLFLOW_TRACKING_URI names another), and run `dvc repro` again: nothing that was finished is lost"
-        ) from error
+        raise _fault(error) from error
+
+
+def _fault(error: Exception) -> StageError:
+    """What the user is told of an error of mlflow: a PassingError where the store may answer later."""
+    import requests
+    import sqlalchemy.exc
+
+    reason = shown(" ".join(str(error).split()), 200)
+    if re.search(UNUSABLE, str(error)):
+        return _unusable(reason)
+    away = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, requests.RequestException)
+    if isinstance(error, away) or getattr(error, "error_code", "") in AWAY:
+        return _away(reason)
+    return StageError(
+        f"the MLflow store {store_uri()} refuses what it is sent ({reason}): mend what it names, or choose another"
+        " store by MLFLOW_TRACKING_URI, and run `dvc repro` again: nothing that was finished is lost"
+    )
+
+
+def _away(reason: str) -> PassingError:
+    return PassingError(
+        f"the MLflow store {store_uri()} does not answer ({reason}); see that it is up, has space and is not locked"
+        " (MLFLOW_TRACKING_URI names another), and run `dvc repro` again: nothing that was finished is lost"
+    )
+
+
+def _unusable(reason: str) -> StageError:
+    """Of a store whose data base is damaged, or no file that may be read and written."""
+    place, remedy = _database(), "choose another by MLFLOW_TRACKING_URI"
+    if place is not None:
+        move = shlex.join(["mv", str(place), f"{place}.aside"])
+        remedy = f"let this user read and write it, or move it away (`{move}`), and a new one is made"
+    return StageError(
+        f"the MLflow store {store_uri()} is no data base that can be used ({reason}); {remedy}. Then run `dvc repro`"
+        " again: nothing that was finished is lost, results are in reports/ and in DVC's cache"
+    )
+
+
+def _database() -> Path | None:
+    """The file of a store that is an SQLite data base on this machine."""
+    if not GIVEN:
+        return home() / "mlflow.db"
+    kind, _, place = GIVEN.partition(":///")
+    return Path(place.partition("?")[0]) if kind.startswith("sqlite") and place else None
+
+
+def _refuse_unusable() -> None:
+    """Raise StageError where the data base cannot be opened: MLflow would try for minutes."""
+    database = _database()
+    if database is None or not database.exists():
+        return
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", PATIENCE, uri=True)
+        ) as opened:
+            opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise (_unusable if re.search(UNUSABLE, str(error)) else _away)(str(error)) from None
 
 
 def store_uri() -> str:
@@ -360,6 +429,7 @@ def _connect() -> tuple[Any, str]:
     uri, database = store_uri(), home() / "mlflow.db"
     mlflow.set_tracking_uri(uri)
     with _alone():
+        _refuse_unusable()
         if not GIVEN and not database.exists():
             with whole(database) as partial:  # a kill while the tables are made must not leave some of them
                 mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments()
@@ -418,7 +488,7 @@ def broken_runs() -> list[Broken]:
         return []
     with reachable():
         client, _ = _connect()
-        mine = f" and {_of_this_host()} and tags.`mlflow.user` = '{getpass.getuser()}'" if GIVEN else ""
+        mine = f" and {_of_this_host()} and {_is('tags.`mlflow.user`', getpass.getuser())}" if GIVEN else ""
         found = []
         for experiment in client.search_experiments():
             _close_orphans(client, experiment.experiment_id)
@@ -468,7 +538,16 @@ def _logged_model(client: Any, experiment: str, key: str) -> str | None:
 
 def _of_this_host() -> str:
     """A part of a query: runs that stages on this machine opened last."""
-    return f"tags.`versus.host` = '{socket.gethostname()}'"
+    return _is("tags.`versus.host`", socket.gethostname())
+
+
+def _is(key: str, value: str) -> str:
+    """A part of a query: `key` has a value, or one that differs from it where it has a quotation mark or backslash.
+
+    MLflow's queries know no way to write those, but a pattern in which `_` is any character.
+    """
+    pattern = re.sub(r"""['"\\]""", "_", value)
+    return f"{key} = '{value}'" if pattern == value else f"{key} LIKE '{pattern}'"
 
 
 def _close_orphans(client: Any, experiment: str) -> None:
@@ -520,22 +599,23 @@ def _change_note() -> str:
     """A paragraph on the DVC experiment; empty outside one."""
     if not experiment_name():
         return ""
-    changed = "".join(f"\n- `{key}`: {values}" for key, values in changes().items()) or " nothing in params.yaml"
-    return f"\n\nDVC experiment `{experiment_name()}` changes:{changed}"
+    lines = [f"\n- {escape.code(key)}: {escape.markdown(values)}" for key, values in changes().items()]
+    return f"\n\nDVC experiment {escape.code(experiment_name())} changes:{''.join(lines) or ' nothing in params.yaml'}"
 
 
 def _described(config: Mapping[str, Any]) -> str:
     """resnet18 (timm), seed 0, on Digits"""
     network = config["network"]
     what = network.get("backbone") or "layers of params.yaml"
-    return f"{what} ({network['family']}), seed {config['replicate']}, on {config['data']['title']}"
+    return escape.markdown(f"{what} ({network['family']}), seed {config['replicate']}, on {config['data']['title']}")
 
 
 def _about_champion(name: str, evaluation: Mapping[str, Any]) -> str:
-    classes = ", ".join(row["class"] for row in evaluation["classes"])
+    classes = ", ".join(escape.markdown(row["class"]) for row in evaluation["classes"])
+    load = escape.code(f"mlflow.pyfunc.load_model({json.dumps(f'models:/{name}@{CHAMPION}')}).predict(images)")
     return (
-        f"The trained models of study {name} that had its highest validation macro-F1; `{CHAMPION}` is the present one."
-        f' Test images chose nothing.\n\n`mlflow.pyfunc.load_model("models:/{name}@{CHAMPION}").predict(images)`'
+        f"The trained models of study {escape.markdown(name)} that had its highest validation macro-F1; `{CHAMPION}` is"
+        f" the present one. Test images chose nothing.\n\n{load}"
         f" takes uint8 (N, H, W, C) of any size, or a list of image files as bytes or base64, and gives a row for each"
         f" image: its class and a probability for each of {classes}."
     )
@@ -569,11 +649,6 @@ def provenance() -> dict[str, str]:
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def metric_name(key: str) -> str:
-    """MLflow allows letters, digits and `_-. :/` in a metric's name, 250 of them; the rest becomes `_`."""
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)[:250]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import params
-from pipeline.stage import StageError
+from pipeline.stage import StageError, legible
 from pipeline.tracking import flatten
 
 BEFORE = {  # what a run of an earlier version did, which had not yet the setting
@@ -36,9 +36,9 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
     rounding += differing_weights(committed, rerun)
     scores, worst = differing_scores(committed, rerun)
     for line in (*faults, *rounding, *scores):
-        print(line)
+        print(legible(line))
     for line in differing_machines(committed, rerun):
-        print(f"(made on another machine: {line})")
+        print(f"(made on another machine: {legible(line)})")
     if not (faults or rounding or scores):
         print("verify: the same to the last bit that git keeps")
         return True

@@ -54,5 +54,11 @@ def test_a_network_for_expressions_says_what_cannot_be_read_from_a_face(
 
 def test_pretrained_weights_have_a_licence_of_their_own(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = card(made, monkeypatch, initialisation="timm resnet18.a1_in1k")
-    assert "begun from timm resnet18.a1_in1k; its licence" in text
+    assert "begun from timm resnet18.a1\\_in1k; its licence" in text
     assert "ImageNet's images" in text
+
+
+def test_names_in_a_card_are_text(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = card(made, monkeypatch, study="<b>a_b", title="[x](http://y)", variant="JPEG copy")
+    assert r"of study \<b\>a\_b" in text
+    assert r"[x\](http\://y) (JPEG copy)" in text

@@ -255,3 +255,23 @@ def test_mlflow_serves_the_champion_with_class_names_and_probabilities(home: Pat
         os.killpg(server.pid, 15)
         server.wait(timeout=30)
         output.close()
+
+
+@pytest.mark.parametrize("name", ["don't 100% #1 [x]", "a\"b'c`d\\e", "-größe 猫 @2; <b>"])
+def test_a_study_may_be_called_anything_that_its_folder_and_an_address_can_be(
+    home: Path, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its name is an experiment's, a folder's of artifacts and a model's, and stands in queries and addresses."""
+    place = home / "studies" / name
+    place.mkdir(parents=True)
+    (place / "models").symlink_to(home / "models")
+    monkeypatch.chdir(place)
+    for replicate in ("tiny-0", "tiny-1", "tiny-0"):
+        log(home, replicate)
+        report(home, replicate)
+    found = [each for each in store.search_model_versions() if each.name == name]
+    assert len(found) == 2
+    champion = store.get_model_version_by_alias(name, "champion")
+    assert champion.tags["versus.replicate"] == "0"
+    images = np.load(home / "data/test/images.npy")[:2]
+    assert len(mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(images)) == 2

@@ -447,6 +447,20 @@ def test_a_class_may_be_called_anything_that_a_folder_can_be(tmp_path: Path, mon
     assert all(name in info for name in ("größe", "猫", "-rf", "$(reboot)"))
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "\u202egnp", "a\x7f"])
+def test_a_class_whose_name_cannot_be_shown_as_it_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = trees.class_tree(tmp_path / "images", {"": {"a": 2, name: 2}})
+    trees.study(tmp_path, {"dataset.name": "folder", "dataset.source": str(root)})
+    trees.recorded(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=r"the class .* cannot be shown as they are .*; rename it") as error:
+        fetch.main()
+    assert str(error.value).isprintable()
+    assert not (tmp_path / "data/raw").exists()
+
+
 HEAD = "emotion,pixels,Usage\n"
 PIXELS = " ".join(["7"] * 48 * 48)
 TABLES: tuple[tuple[str, str], ...] = (

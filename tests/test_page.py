@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pytest
@@ -282,3 +284,76 @@ def test_one_model_has_nobody_to_disagree_with_and_no_pair_to_pick(
     assert "There is one model, so none to disagree with." in html
     assert "Where the models disagree" not in html
     assert 'id="picker"' not in html
+
+
+# Names that would be more than text
+
+HOSTILE = (
+    '"}body{background:url(x)}"',
+    ' style="}body{background:url(x)}" ',
+    ' d="1x"',
+    ' x="1,2"',
+    ' points="a1"',
+    ' clip-path="url(#p)" style="fill: red"',
+    "<script>document.title = 'owned'</script>",
+    "</style><img src=x onerror=\"document.title='owned'\">",
+    "</svg><b>",
+    "&lt;i&gt;&amp;",
+    "]]>",
+    "<!--",
+    "{{ figures }}{% raw %}%s",
+    "$x^2$",
+    "$\\frac",
+    "a_b^",
+    "#1f2933",
+    "url(#x)",
+    "<5mm",
+    ">5mm",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = fake_study.write(
+        tmp_path_factory.mktemp("hostile"), ("cnn", "vit"), replicates=(0,), epochs=2, classes=HOSTILE, images=200
+    )
+    fake_study.write_explanations(folder / "reports", ("cnn", "vit"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(figures, "DPI", 30)
+        patch.setattr(tracking, "report_run", lambda: contextlib.nullcontext(Untracked()))
+        report.main()
+    return folder / "reports"
+
+
+def test_names_of_classes_are_text_in_a_browser_whatever_they_are(hostile: Path, tab: browser.Browser) -> None:
+    tab.look(1280)
+    tab.open(hostile / "report.html")
+    assert tab.messages == []
+    assert [each for each in tab.requests if not each.startswith("data:")] == [(hostile / "report.html").as_uri()]
+    assert tab.evaluate("document.title").startswith("digits: ")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundImage") == "none"
+    assert tab.evaluate("document.querySelectorAll('svg script, svg img, svg b, img[src=x]').length") == 0
+    assert tab.evaluate("document.querySelectorAll('section').length") == len(pages.SECTIONS) - 3
+    for figure in ("confusion_matrices", "class_scores"):
+        found = f"[...document.querySelectorAll('svg text[class^={figure}]')].map(each => each.textContent)"
+        assert set(HOSTILE) <= set(tab.evaluate(found))
+
+
+def test_a_figure_in_the_page_has_the_texts_of_its_file(hostile: Path) -> None:
+    for path in sorted((hostile / "figures").glob("*.svg")):
+        drawn = minidom.parse(str(path)).getElementsByTagName("text")
+        shown = minidom.parseString(pages.inline_svg(path, path.stem)).getElementsByTagName("text")
+        texts = [[child.data for each in found for child in each.childNodes] for found in (drawn, shown)]
+        assert texts[0] == texts[1]
+
+
+def test_a_character_that_xml_has_no_place_for_and_an_entity_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    laughs = '<!DOCTYPE svg [<!ENTITY a "aaaa">]>'
+    path.write_text(f'{laughs}<svg width="90pt" height="9pt"><text x="1.26" style="fill: #1f2933">\x01</text></svg>')
+    assert ">\ufffd</text>" in pages.inline_svg(path, "x")
+    assert 'x="1.3"' in pages.inline_svg(path, "x")
+    path.write_text(f'{laughs}<svg width="90pt" height="9pt"><text>&a;</text></svg>')
+    with pytest.raises(ExpatError, match="undefined entity"):
+        pages.inline_svg(path, "x")

@@ -233,6 +233,20 @@ def test_latex_and_markdown_escape_names(tmp_path: Path) -> None:
     assert len({len(re.split(r"(?<!\\)\|", line)) for line in md.splitlines()[2:]}) == 1  # as many cells in each line
 
 
+def test_a_table_for_people_holds_no_formula_and_its_numbers_stay_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"class": ['=cmd|"/c calc"!A1', "-rf", "cat"], "gap": [-0.5, np.nan, 1.0]})
+    frame["n"] = pd.array([1, None, 3], dtype="Int64")
+    tables.write(tables.Table("t", "", frame, ("Class",), (("=1",), ("-rf",), ("cat",))), tmp_path)
+    text = (tmp_path / "t.csv").read_text()
+    assert text == 'class,gap,n\n"\'=cmd|""/c calc""!A1",-0.5,1\n\'-rf,,\ncat,1.0,3\n'
+
+
+def test_a_table_in_a_terminal_moves_no_cursor() -> None:
+    text = tables.text(("", "n"), [("a\x1b[2J", "1"), ("\u202eb", "2")])
+    assert text.isprintable() is False  # but for the ends of its lines
+    assert all(line.isprintable() for line in text.splitlines())
+
+
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [

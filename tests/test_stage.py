@@ -218,6 +218,24 @@ def test_a_study_is_named_by_its_folder_and_the_root_is_digits(tmp_path: Path, m
     assert stage.study() == "digits"
 
 
+@pytest.mark.parametrize("name", ["a:b", "a?b", "a%20b", "..a", "a\nb", "a\x1b[31mb", "\u202ea", "a\tb"])
+def test_a_study_that_no_registry_takes_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "studies" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "studies" / name)
+    with pytest.raises(StageError, match=r"a study's name may have no : .* rename the folder") as error:
+        stage.study()
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["don't", 'a"b', "a b", "100%", "a#b", "[x]", "größe", "-rf", "a;b", "猫"])
+def test_a_study_may_be_called_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "studies" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "studies" / name)
+    assert stage.study() == name
+
+
 def test_the_checkout_is_the_nearest_folder_with_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tmp_path / "studies" / "rafdb"
     study.mkdir(parents=True)

@@ -1,17 +1,21 @@
 """The MLflow store: one for all stages from its very first use, tidy after a kill."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from pipeline import tracking
-from pipeline.stage import StageError
+from pipeline.stage import PassingError, StageError
 from tests import trees
 
 
@@ -198,11 +202,100 @@ def test_a_tracking_uri_of_the_users_own_is_honoured(home: Path, monkeypatch: py
     assert not (home / "mlflow.db").exists()
 
 
-def test_names_and_settings_become_what_mlflow_takes() -> None:
-    assert tracking.metric_name("test_f1/Größe [m]") == "test_f1/Größe _m_"
-    assert tracking.metric_name("猫") != tracking.metric_name("狗")
+def test_settings_become_what_mlflow_takes() -> None:
     assert tracking.flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
         "train.lr": 0.1,
         "train.deep.x": [1],
         "seed": 0,
     }
+
+
+def test_classes_that_sanitise_alike_have_metrics_of_their_own_in_the_store(home: Path) -> None:
+    """As evaluate logs them: `<5mm` and `>5mm` once had one name, and the data base refused the second value."""
+    classes = ["<5mm", ">5mm", "_5mm", "Cat", "cat", "a", "a ", "a.", "e\u0301", "a/../b", "..", "x" * 300, "x" * 299]
+    values = {f"test_f1/{name}": place / 100 for place, name in enumerate(classes)}
+    with tracking.report_run() as run:
+        run.metrics(values)
+        run.metrics(dict.fromkeys(values))  # what is undefined has a name, and no value
+    logged = store(home).get_run(run.id).data.metrics
+    assert sorted(logged.values()) == sorted(values.values())
+    assert all(name.startswith("test_f1") for name in logged)
+    assert len({name.casefold().rstrip(" .") for name in logged}) == len(classes)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the font has no such letter
+def test_the_matrix_of_classes_that_look_like_mathematics_is_drawn_as_they_are_called(home: Path) -> None:
+    with tracking.report_run() as run:
+        run.confusion(np.eye(4, dtype=int), ["$x^2$", r"$\frac$", "a_b^", "$"])
+    assert "confusion_matrix.png" in [each.path for each in store(home).list_artifacts(run.id)]
+
+
+def make_store(home: Path) -> Path:
+    with tracking.report_run():
+        pass
+    return home / "mlflow.db"
+
+
+def spoil_bytes(home: Path) -> None:
+    (home / "mlflow.db").write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def cut_short(home: Path) -> None:
+    path = make_store(home)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_folder(home: Path) -> None:
+    (home / "mlflow.db").mkdir()
+
+
+def forbid_writing(home: Path) -> None:
+    make_store(home).chmod(0o400)
+    if os.access(home / "mlflow.db", os.W_OK):
+        pytest.skip("root may write what is forbidden")
+
+
+@pytest.mark.parametrize("spoil", [spoil_bytes, cut_short, make_folder, forbid_writing])
+def test_a_store_that_is_broken_is_told_from_one_that_is_away_and_not_tried_again(
+    home: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(home)
+    begun = time.monotonic()
+    with pytest.raises(StageError, match=r"is no data base that can be used .*`mv \S*mlflow.db \S*`") as error:
+        make_store(home)
+    assert not isinstance(error.value, PassingError)
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - begun < 15  # MLflow itself tries for 100 s
+    (home / "mlflow.db").rename(home / "mlflow.db.aside")
+    if spoil is not cut_short:  # of which MLflow has a connection open in this process
+        make_store(home)  # the remedy
+
+
+def test_a_store_that_another_holds_may_answer_later(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    path = make_store(home)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(PassingError, match=r"does not answer \(database is locked\)"):
+            make_store(home)
+    make_store(home)
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_store_refuses_is_not_taken_for_its_absence() -> None:
+    with pytest.raises(StageError, match=r"refuses what it is sent .*IntegrityError") as error, tracking.report_run():
+        raise mlflow.MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed", error_code=BAD_REQUEST)
+    assert not isinstance(error.value, PassingError)
+
+
+def test_a_checkout_may_lie_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "don't 100% #1 [x] größe"
+    (place / ".dvc").mkdir(parents=True)
+    trees.study(place, {})
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(tracking, "GIVEN", "")
+    with tracking.report_run() as run:
+        run.artifact(Path("params.yaml"))
+    assert (place / "mlflow.db").exists()
+    assert list((place / "mlartifacts").rglob("params.yaml"))
+    mlflow.set_tracking_uri(None)

@@ -40,6 +40,7 @@ class About:
     images: str = ""  # how many of which kind and size, for docs/data.md
     origin: str = ""  # where they come from, for docs/data.md
     caveats: str = ""  # what one has to know before using a model that was trained on it
+    copies: Mapping[str, str] = field(default_factory=dict)  # further caveats of a copy, by `Collection.copy`
     expressions: bool = False  # whether its labels are the expressions that people saw in faces
 
 

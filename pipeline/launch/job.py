@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.launch import copies
-from pipeline.stage import PASSING, StageError, cores, whole, write_json
+from pipeline.stage import PASSING, StageError, cores, legible, whole, write_json
 
 RESULT, LOG, STARTED = "result.json", "log", "started.json"
 
@@ -32,7 +32,7 @@ def main() -> None:
     try:
         status = execute(folder, job)
     except StageError as error:
-        print(f"versus: {error}", file=sys.stderr, flush=True)
+        print(f"versus: {legible(str(error))}", file=sys.stderr, flush=True)
         status = 1
     text = (folder / LOG).read_bytes()[begin:].decode(errors="replace")
     outcome, reason = ("done", "") if status == 0 else judge(text)

@@ -30,7 +30,7 @@ def open(folder: Path, settings: Mapping[str, Any]) -> "Slurm":  # noqa: A001
     executor = submitit.SlurmExecutor(folder)
     options = {key.replace("_", "-"): value for key, value in settings["slurm"].items()}
     executor.update_parameters(
-        job_name=re.sub(r"\s+", "-", settings["name"]),
+        job_name=re.sub(r"[^\w.-]+", "-", settings["name"]),
         time=None,  # the partition's own limit, unless an option says more
         use_srun=False,
         stderr_to_stdout=True,

@@ -1,11 +1,13 @@
 """CIFAR-10 is the same from the binary version, the Python version and a folder of PNGs; a JPEG copy is a variant."""
 
+import dataclasses
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline import fetch
 from pipeline.datasets import opened
 from pipeline.datasets.cifar10 import ABOUT
 from pipeline.stage import StageError
@@ -44,10 +46,12 @@ def test_lossless_sources_give_the_same(tmp_path: Path) -> None:
     assert read(archived(tmp_path / "bin", "gztar")) == binary
 
 
-def test_jpeg_copy_is_a_variant_that_keeps_file_names(tmp_path: Path) -> None:
+def test_jpeg_copy_is_a_variant_that_says_what_it_costs_and_keeps_file_names(tmp_path: Path) -> None:
     write_all(tmp_path)
-    with opened("cifar10", str(tmp_path / "jpg")) as (_, collection):
+    with opened("cifar10", str(tmp_path / "jpg")) as (about, collection):
         assert collection.copy == "JPEG copy"
+        assert "four to five points of accuracy" in fetch.describe("cifar10", about, collection)["caveats"]
+        assert "JPEG" not in fetch.describe("cifar10", about, dataclasses.replace(collection, copy=""))["caveats"]
         assert [image.name for image in collection.images] == sorted(image.name for image in collection.images)[10:] + [
             image.name for image in collection.images if image.split == "test"
         ]
