@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline import params
 from pipeline.resize import fitted
-from pipeline.stage import StageError, cores, run, shown, study, whole, write_json
+from pipeline.stage import StageError, cores, run, shown, whole, write_json
 from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
@@ -78,9 +78,10 @@ def leave(
     digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
-    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed))
-    shareable = raw.info["shareable"]
-    write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"], "shareable": shareable})
+    form = {"resize": config.dataset.resize}  # how other images are brought into the form of these
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed) | form)
+    about = {"classes": list(raw.classes), "digest": digests["test"], "shareable": raw.info["shareable"]}
+    write_json(test / "info.json", about | form)
     return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
 
 
@@ -403,9 +404,11 @@ def summary(
     per_class: dict[str, dict[str, int]],
     digests: dict[str, str],
 ) -> dict[str, Any]:
-    """reports/data.json; `found` counts images before thinning, `classes` after."""
+    """reports/data.json; `found` counts images before thinning, `classes` after.
+
+    It does not name the study: another one of the same images takes it from DVC's cache.
+    """
     return {
-        "study": study(),
         **{key: raw.info[key] for key in TOLD},
         "found": {split: len(rows) for split, rows in found.items()},
         "imbalance": imbalance,
