@@ -46,7 +46,7 @@ def export(model: str, path: Path) -> None:
         size = unfinished.stat().st_size
     opset = next(item.version for item in content.opset_import if not item.domain)
     shape = f"(N, {form.channels}, {form.size}, {form.size})"
-    print(f"export: {why} -> {path}: {size / 1e6:.2f} MB, opset {opset}, images {shape}, N any number")
+    print(f"export: {why}\n{path}: {size / 1e6:.2f} MB, opset {opset}, images {shape}, N any number")
     print(
         f"verified on {agreement.images:,} test images with ONNX Runtime {version('onnxruntime')}: the same class for"
         f" all, logits differ by {agreement.difference:.1e} at most (the largest is {agreement.largest:.1f})"

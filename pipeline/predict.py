@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def predict(
     With `explain` that folder gets a picture of each image with what the answer rests on.
     """
     entry, why = trained.choose(model)
+    if explain is not None:
+        pictures_go_into(explain)
     network, config = trained.load(entry)
     form = packed(config, entry.name)
     if not as_json:
@@ -62,9 +65,21 @@ def predict(
                 text = ", ".join(f"{choice['class']} {choice['probability']:.1%}" for choice in answer)
                 print(f"{path}: {text}", flush=True)
     if as_json:
-        chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1}
+        chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1, "chosen": why}
         print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2, ensure_ascii=False))
     return not faults
+
+
+def pictures_go_into(folder: Path) -> None:
+    """Make the folder of --explain; raises StageError where that cannot be one, before an image is looked at."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StageError(
+            f"--explain: {folder}: pictures cannot be written there ({error.strerror}); give a folder, new or old"
+        ) from None
 
 
 def packed(config: dict[str, Any], name: str) -> Packed:
@@ -183,7 +198,6 @@ def overlays(
             found = saliency.explain(network, prepared, classes.to(device))
         except ValueError as error:
             raise StageError(f"--explain: {config['model']}: {error}") from None
-    folder.mkdir(parents=True, exist_ok=True)
     images, side = loader.Images(pixels, classes), max(224, pixels.shape[1])
     for row, (path, heat) in enumerate(zip(paths, found.maps.double().cpu().numpy(), strict=True)):
         content = explain.overlay(heat, explain.picture(images, row, side), side)

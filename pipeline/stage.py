@@ -33,12 +33,18 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a stage as Ctrl-C does."""
 
 
-def run(main: Callable[[], None], alone: bool = True) -> None:
+def run(
+    main: Callable[[], None],
+    alone: bool = True,
+    interrupted: str = "nothing was left half-written, `dvc repro` goes on from what was finished",
+    again: str = "dvc repro",
+) -> None:
     """Call a stage's `main`; a fault that the user can mend becomes one line on stderr and exit status 1.
 
     `alone`: where DVC was killed and a stage goes on without it, the same stage started anew waits for it, so that
-    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too. With VERSUS_DEBUG=1 a fault
-    shows where in the code it comes from.
+    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too, which says `interrupted`; where
+    the disk is the fault, the line ends with the command to give `again`. With VERSUS_DEBUG=1 a fault shows where in
+    the code it comes from.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
@@ -52,19 +58,12 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         sys.exit(PASSING if isinstance(error, PassingError) else 1)
     except KeyboardInterrupt as interrupt:
         word, status = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
-        print(
-            f"versus: {word}; nothing was left half-written, `dvc repro` goes on from what was finished",
-            file=sys.stderr,
-        )
+        print(f"versus: {word}; {interrupted}", file=sys.stderr)
         sys.exit(status)
     except Exception as error:
-        if not disk_full(error):
+        if not (said := disk_fault(error)):
             raise
-        print(
-            f"versus: the disk is full ({' '.join(str(error).split())[:200]}); nothing was left half-written: free some"
-            " space (`versus prune` lists what may go) and run `dvc repro` again",
-            file=sys.stderr,
-        )
+        print(f"versus: {said} and run `{again}` again", file=sys.stderr)
         sys.exit(1)
 
 
@@ -76,6 +75,18 @@ def _name() -> str:
     """A stage's command line and folder, as a lock's name."""
     text = json.dumps([str(Path.cwd()), Path(sys.argv[0]).stem, *sys.argv[1:]])
     return f"stage-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def disk_fault(error: BaseException) -> str:
+    """What to do where an error says that a disk is full or may not be written; empty where it says neither."""
+    if disk_full(error):
+        said = " ".join(str(error).split())[:200]
+        return (
+            f"the disk is full ({said}); nothing was left half-written: free some space (`versus prune` lists what may go)"
+        )
+    if isinstance(error, OSError) and error.filename and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{error.filename}: {error.strerror}; give this user the right to it, or work in a copy of the checkout,"
+    return ""
 
 
 def disk_full(error: BaseException) -> bool:
