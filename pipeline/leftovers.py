@@ -1,6 +1,6 @@
 """What a study keeps of trainings that its params.yaml does not name: of models and replicates removed or renamed.
 
-They lie in models/ and reports/ until `versus prune --yes` removes them; nothing that reads a study's results reads them.
+They lie in models/ and reports/ until `versus prune --yes` removes them, and whoever reads results passes them over.
 """
 
 import re

@@ -61,7 +61,7 @@ def main() -> None:
     rounds = read_latency(list(settings.models))
     models = [read_model(name, settings.replicates, data, rounds[name]) for name in settings.models]
     for model in models:
-        refuse_other_settings(settings, model, data)
+        refuse_other_settings(settings, model.name, model.evaluations, data)
     checkup = read_json(REPORTS / "doctor.json", "doctor")
     tested_pairs = compare_pairs(models, data)
     summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}

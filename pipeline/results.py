@@ -181,26 +181,28 @@ def read_model(
     )
 
 
-def refuse_other_settings(settings: params.Params, model: Trained, data: Mapping[str, Any]) -> None:
+def refuse_other_settings(
+    settings: params.Params, name: str, evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any]
+) -> None:
     """Raise StageError if a model was trained by other settings or images than params.yaml and split have now."""
     now = decided_by(
         {
-            "train": settings.model_train(model.name).model_dump(mode="json"),
-            "augment": settings.model_augment(model.name).model_dump(mode="json"),
-            "model": settings.network(model.name) | {"train_fraction": settings.models[model.name].train_fraction},
+            "train": settings.model_train(name).model_dump(mode="json"),
+            "augment": settings.model_augment(name).model_dump(mode="json"),
+            "model": settings.network(name) | {"train_fraction": settings.models[name].train_fraction},
             "dataset": {"image_size": settings.dataset.image_size},
         }
     )
-    if not model.folds:
+    if "cross_validation" not in data:
         now["dataset.digest"] = data["digests"]["fit"]
-    for evaluation in model.evaluations:
+    for evaluation in evaluations:
         then = BEFORE | decided_by(evaluation["config"])
         for key in (key for key in now if key in then and then[key] != now[key]):
             has = f"with {key} {setting(then[key])}, and params.yaml has {setting(now[key])}"
             if key == "dataset.digest":
                 has = f"from other images than those of {REPORTS / 'data.json'}"
-            name = f"{model.name}-{evaluation['replicate']}"
-            raise StageError(f"{REPORTS}/evaluations/{name}.json: made {has}; run `dvc repro` in the study's folder")
+            path = REPORTS / f"evaluations/{name}-{evaluation['replicate']}.json"
+            raise StageError(f"{path}: made {has}; run `dvc repro` in the study's folder")
 
 
 def decided_by(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,9 +80,9 @@ def _name() -> str:
 def disk_fault(error: BaseException) -> str:
     """What to do where an error says that a disk is full or may not be written; empty where it says neither."""
     if disk_full(error):
-        said = " ".join(str(error).split())[:200]
         return (
-            f"the disk is full ({said}); nothing was left half-written: free some space (`versus prune` lists what may go)"
+            f"the disk is full ({' '.join(str(error).split())[:200]}); nothing was left half-written: free some space"
+            " (`versus prune` lists what may go)"
         )
     if isinstance(error, OSError) and error.filename and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{error.filename}: {error.strerror}; give this user the right to it, or work in a copy of the checkout,"
