@@ -5,6 +5,7 @@ A command's module is imported when the command runs: torch takes seconds to imp
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +35,8 @@ def in_one_line(call: Callable[[], None]) -> None:
     """Call; an error that nobody foresaw becomes a StageError, and a reader who has gone away (`| head`) no error."""
     try:
         call()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a shell's `>&-`
+            sys.stdout.flush()
     except StageError:
         raise
     except BrokenPipeError:
@@ -113,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
         "versus prune --days 1 --yes",
         "what was removed stays removed, the same command goes on with the rest",
     )
-    added.add_argument("--days", type=float, default=7, metavar="N", help="only what is older than N days (7)")
+    added.add_argument("--days", type=amount, default=7, metavar="N", help="only what is older than N days (7)")
     added.add_argument("--yes", action="store_true", help="remove it; without, it is listed only")
 
     added = command(
@@ -134,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         help="the same study's folder in another checkout; without, COMMITTED is run again in a fresh clone",
     )
     added.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
+        "--tolerance", type=amount, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
     )
 
     command(
@@ -205,6 +207,14 @@ def natural(text: str) -> int:
     """A whole number, zero or more."""
     number = int(text)
     if number < 0:
+        raise ValueError
+    return number
+
+
+def amount(text: str) -> float:
+    """A number, zero or more."""
+    number = float(text)
+    if not 0 <= number < math.inf:
         raise ValueError
     return number
 

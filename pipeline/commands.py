@@ -14,9 +14,17 @@ from pipeline.stage import StageError
 
 def git(who: str, folder: Path, *arguments: str, **environment: str) -> str:
     """What git prints; a StageError, which `who` begins, with the end of what it complains of."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise StageError(f"{who}: needs git, which is not installed or not on PATH") from None
     if done.returncode:
         raise StageError(f"{who}: git {arguments[0]} in {folder}: {' '.join(done.stderr.split())[-300:]}")
     return done.stdout

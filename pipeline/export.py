@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pipeline import cli, inference, loader, onnx_model, params, trained
-from pipeline.stage import StageError, commit, packed, study, whole
+from pipeline.stage import StageError, commit, packed, study, whole, writable
 
 TEST = Path("data/test")
 TOLERANCE = 1e-4  # of the largest logit, and never less than of one
@@ -31,6 +31,9 @@ def export(model: str, path: Path) -> None:
     params.require_onnx("export")
     if path.is_dir():
         raise StageError(f"{path}: a folder; give the file to write, such as {path / 'model.onnx'}")
+    if path.exists() and not path.is_file():
+        raise StageError(f"{path}: neither a file nor a free name; give the file to write, such as model.onnx")
+    writable(path.parent, "--onnx")
     entry, why = trained.choose(model)
     network, config = trained.load(entry)
     form = inference.image_format(config)

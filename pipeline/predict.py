@@ -9,7 +9,6 @@ import io
 import itertools
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pipeline.datasets.decode import SUFFIXES, decode
 from pipeline.datasets.tree import FolderTree
 from pipeline.resize import fitted
 from pipeline.split import FIT
-from pipeline.stage import StageError, study
+from pipeline.stage import StageError, study, writable
 from pipeline.stage import packed as place
 
 
@@ -48,7 +47,7 @@ def predict(
     """
     entry, why = trained.choose(model)
     if explain is not None:
-        pictures_go_into(explain)
+        writable(explain, "--explain")
     network, config = trained.load(entry)
     form = packed(config, entry.name)
     if not as_json:
@@ -66,20 +65,8 @@ def predict(
                 print(f"{path}: {text}", flush=True)
     if as_json:
         chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1, "chosen": why}
-        print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2, ensure_ascii=False))
+        print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2))
     return not faults
-
-
-def pictures_go_into(folder: Path) -> None:
-    """Make the folder of --explain; raises StageError where that cannot be one, before an image is looked at."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StageError(
-            f"--explain: {folder}: pictures cannot be written there ({error.strerror}); give a folder, new or old"
-        ) from None
 
 
 def packed(config: dict[str, Any], name: str) -> Packed:
@@ -87,7 +74,9 @@ def packed(config: dict[str, Any], name: str) -> Packed:
     try:
         fit = place(FIT, config["replicate"])
         digest = json.loads((fit / "info.json").read_text(encoding="utf-8"))["digest"]
-        shape = np.load(fit / "val_images.npy", mmap_mode="r").shape  # (N, S, S, C)
+        _, side, _, channels = np.load(fit / "val_images.npy", mmap_mode="r").shape
+    except (ValueError, KeyError, TypeError, EOFError):
+        raise StageError(f"{FIT}: damaged; run `dvc checkout --force {FIT}` or `dvc repro -f split`") from None
     except FileNotFoundError:
         raise StageError(
             f"{FIT}: not found, and it says in what form {name} saw its images; run `dvc repro split`, or"
@@ -95,7 +84,7 @@ def packed(config: dict[str, Any], name: str) -> Packed:
         ) from None
     if digest != config["data"]["digest"]:
         raise StageError(f"{name} was trained on other images than {FIT} holds; run `dvc repro` or `dvc checkout`")
-    return Packed(shape[1], shape[3], params.load().dataset.resize)
+    return Packed(side, channels, params.load().dataset.resize)
 
 
 def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]]) -> Iterator[tuple[str, np.ndarray]]:

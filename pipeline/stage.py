@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -48,6 +50,10 @@ def run(
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr does it: a name that the locale has no letters for
     try:
         with locked(_name(), "the same stage runs in another process; waiting") if alone else contextlib.nullcontext():
             main()
@@ -136,6 +142,17 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         remove(partial)
+
+
+def writable(folder: Path, what: str) -> None:
+    """Make a folder; raises StageError, which `what` begins, where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise StageError(f"{what}: {folder}: cannot be written into ({reason}); give a folder, old or new") from None
 
 
 def _escape(name: str) -> str:

@@ -81,7 +81,7 @@ def _account(path: Path) -> _Account | None:
         return _Account((run["commit"], run["started"]), content["selected"]["val_macro_f1"], content.get("scores"))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise StageError(f"{path}: damaged; {REMEDY}") from None
 
 
@@ -156,7 +156,7 @@ def show(as_json: bool = False) -> None:
             for entry in entries
         ]
         listed = {"study": study(), "models": rows, "leftovers": list(leftovers.leftovers(settings))}
-        print(json.dumps(listed, indent=2, ensure_ascii=False))
+        print(json.dumps(listed, indent=2))
         return
     from tabulate import tabulate
 

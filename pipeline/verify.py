@@ -27,6 +27,9 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
 
     With a tolerance above 0, histories, probabilities and weights may differ: other processors round otherwise.
     """
+    for folder in (committed, rerun):
+        if not folder.is_dir():
+            raise StageError(f"{folder}: not a folder; give those of two runs of a study")
     faults = [*differing_data(committed, rerun), *differing_settings(committed, rerun)]
     rounding = [*differing_histories(committed, rerun), *differing_predictions(committed, rerun)]
     rounding += differing_weights(committed, rerun)

@@ -57,9 +57,10 @@ def launch(
     finish: bool = True,
 ) -> None:
     """Train what DVC would train, `on` an executor; raises StageError if any job failed, naming the logs."""
-    folder, home = place(), root()
+    folder, home, given = place(), root(), params.load()
+    if not Path("dvc.yaml").exists():
+        raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
     folder.mkdir(parents=True, exist_ok=True)
-    given = params.load()
     asked = given.launch
     slurm = {**asked.slurm, **(resources or {})}
     if faults := params.slurm_faults(slurm):
@@ -168,6 +169,8 @@ def _prepare(
 
     inside = Path.cwd().relative_to(home)
     _phase(folder, f"preparing {study()}: noting the checkout's files")
+    if not copies.git(home, "rev-list", "--max-count=1", "--all"):
+        raise StageError("launch: nothing is committed here yet; jobs run in clones of a commit: git add, git commit")
     head = copies.git(home, "rev-parse", "HEAD").strip()
     commit = copies.snapshot(home, ref, folder / "index")
     seconds = plan.expected(Path.cwd())
