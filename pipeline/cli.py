@@ -5,6 +5,7 @@ A command's module is imported when the command runs: torch takes seconds to imp
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,20 +23,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.debug:
         arguments.call(arguments)
     else:
-        stage.run(lambda: in_one_line(lambda: arguments.call(arguments)), alone=False)
+        stage.run(
+            lambda: in_one_line(lambda: arguments.call(arguments)),
+            alone=False,
+            interrupted=arguments.interrupted,
+            again=f"versus {arguments.command}",
+        )
 
 
 def in_one_line(call: Callable[[], None]) -> None:
     """Call; an error that nobody foresaw becomes a StageError, and a reader who has gone away (`| head`) no error."""
     try:
         call()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a shell's `>&-`
+            sys.stdout.flush()
     except StageError:
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
+        if stage.disk_fault(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise StageError(f"unexpected {type(error).__name__}: {reason}; --debug shows where") from error
 
@@ -52,7 +61,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, call: Callable[[argparse.Namespace], None], text: str, example: str
+        name: str,
+        call: Callable[[argparse.Namespace], None],
+        text: str,
+        example: str,
+        interrupted: str = "nothing was changed",  # what is true after Ctrl-C and SIGTERM
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
@@ -62,11 +75,15 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
-        added.set_defaults(call=call)
+        added.set_defaults(call=call, command=name, interrupted=interrupted)
         return added
 
     added = command(
-        "predict", predict, "Class and probability for images", "versus predict photo.jpg photos/ --model cnn"
+        "predict",
+        predict,
+        "Class and probability for images",
+        "versus predict photo.jpg photos/ --model cnn",
+        "the images above have their answers, the others none",
     )
     added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or globs in quotes")
     added.add_argument(
@@ -79,7 +96,11 @@ def parser() -> argparse.ArgumentParser:
     )
 
     added = command(
-        "export", export, "Write a trained model as ONNX and verify it", "versus export cnn-2 --onnx cnn.onnx"
+        "export",
+        export,
+        "Write a trained model as ONNX and verify it",
+        "versus export cnn-2 --onnx cnn.onnx",
+        "a file that is not verified is not kept, an older one stays",
     )
     added.add_argument("model", help="cnn-2: that replicate; cnn: its best one, by validation")
     added.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="where to write it")
@@ -90,10 +111,11 @@ def parser() -> argparse.ArgumentParser:
     added = command(
         "prune",
         prune,
-        "List what killed and failed stages left, and remove it with --yes",
+        "List what killed and failed stages and removed models left, and remove it with --yes",
         "versus prune --days 1 --yes",
+        "what was removed stays removed, the same command goes on with the rest",
     )
-    added.add_argument("--days", type=float, default=7, metavar="N", help="only what is older than N days (7)")
+    added.add_argument("--days", type=amount, default=7, metavar="N", help="only what is older than N days (7)")
     added.add_argument("--yes", action="store_true", help="remove it; without, it is listed only")
 
     added = command(
@@ -101,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
         verify,
         "Rerun a study as it is committed, or compare two runs of it, and say what differs",
         "versus verify . ../rerun --tolerance 0.01",
+        "nothing is said of the results, which stay as they were; the same command starts anew",
     )
     added.add_argument(
         "committed", type=Path, nargs="?", default=Path(), metavar="COMMITTED", help="a study's folder (this one)"
@@ -113,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         help="the same study's folder in another checkout; without, COMMITTED is run again in a fresh clone",
     )
     added.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
+        "--tolerance", type=amount, default=0.0, metavar="X", help="by how much a mean score may differ (0: not a bit)"
     )
 
     command(
@@ -121,9 +144,16 @@ def parser() -> argparse.ArgumentParser:
         ablation,
         "Compare the study's experiments with the last commit, setting by setting",
         "versus ablation",
+        "reports/ablation is as it was",
     )
 
-    added = command("estimate", estimate, "Estimate how long the study's trainings will take", "versus estimate")
+    added = command(
+        "estimate",
+        estimate,
+        "Estimate how long the study's trainings will take",
+        "versus estimate",
+        "nothing was trained or written, `versus estimate` measures anew",
+    )
     added.add_argument("--json", action="store_true", help="print one JSON document")
     added.add_argument("--compile", action="store_true", help="say from how many epochs on train.compile pays")
 
@@ -132,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
         launch,
         "Train what DVC would train, several models at a time, here or on a Slurm cluster",
         "versus launch --on slurm --slurm partition=gpu --slurm gres=gpu:1 -S augment.strength=0.5,1.0",
+        "what was finished stays, `versus launch` goes on from there",
     )
     added.add_argument("--on", choices=EXECUTORS, default="local", help="where; local is this machine")
     added.add_argument(
@@ -176,6 +207,14 @@ def natural(text: str) -> int:
     """A whole number, zero or more."""
     number = int(text)
     if number < 0:
+        raise ValueError
+    return number
+
+
+def amount(text: str) -> float:
+    """A number, zero or more."""
+    number = float(text)
+    if not 0 <= number < math.inf:
         raise ValueError
     return number
 

@@ -58,12 +58,9 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
     inference.keep_freed_memory()
     settings = params.load()
     found = []
-    for name in settings.models:
-        if not as_json and sys.stderr.isatty():
-            print(f"\rmeasuring {name} ...\033[K", end="", file=sys.stderr)
+    for number, name in enumerate(settings.models, 1):
+        print(f"measuring {name}, {number} of {len(settings.models)}", file=sys.stderr, flush=True)
         found.append(measure(settings, name, compiled))
-    if not as_json and sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
     total = sum(each.total for each in found)
     if as_json:
         plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]

@@ -5,6 +5,7 @@ one picture, reports/explanations.jpg: each image and, over it, what speaks for 
 that may not be passed on are left out, and what a network looks at is drawn without them.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from PIL import Image
 from pipeline import inference, loader, params, saliency, tracking
 from pipeline.stage import StageError, packed, run, whole, write_json
 
-TEST, DATA = Path("data/test"), Path("reports/data.json")
+TEST, DATA, EVALUATIONS = Path("data/test"), Path("reports/data.json"), Path("reports/evaluations")
 FACTS, PICTURE = Path("reports/explanations.json"), Path("reports/explanations.jpg")
 DISAGREE, MISTAKES, RIGHT = 6, 4, 3  # images on which models disagree; mistakes of each model; images all get right
 TILE = 96  # pixels a side
@@ -181,7 +182,7 @@ def look(name: str, images: loader.Images, rows: list[int], classes: Labels) -> 
     """
     if not rows:
         return None, "nothing to look at", 0
-    network, config = inference.load(Path("models") / name)
+    network, config = inference.load(evaluated(name))
     prepared = loader.prepare(images.pixels[torch.tensor(rows)], inference.image_format(config))
     with inference.memory_remedy("free memory"):
         try:
@@ -189,6 +190,25 @@ def look(name: str, images: loader.Images, rows: list[int], classes: Labels) -> 
         except ValueError:
             return None, "nothing to look at", 0
     return found.maps.double().numpy(), found.method, found.side
+
+
+def evaluated(name: str) -> Path:
+    """The folder of a trained model whose weights are those that evaluate scored; raises StageError if others are.
+
+    DVC compares reports/evaluations alone, which name the weights: models/ also holds what params.yaml names no more.
+    """
+    folder, path = Path("models") / name, EVALUATIONS / f"{name}.json"
+    remedy = f"run `dvc checkout {folder}` or `dvc repro evaluate@{name}` in the study's folder"
+    try:
+        scored = json.loads(path.read_text(encoding="utf-8"))["run"].get("weights_sha256")
+        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename}: not found; {remedy}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StageError(f"{path}: not readable as an evaluation; {remedy}") from None
+    if scored not in (None, digest):  # earlier versions do not say
+        raise StageError(f"{folder}: not the weights that {path} is of; {remedy}")
+    return folder
 
 
 # tiles

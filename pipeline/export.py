@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pipeline import cli, inference, loader, onnx_model, params, trained
-from pipeline.stage import StageError, commit, packed, study, whole
+from pipeline.stage import StageError, commit, packed, study, whole, writable
 
 TEST = Path("data/test")
 TOLERANCE = 1e-4  # of the largest logit, and never less than of one
@@ -31,6 +31,9 @@ def export(model: str, path: Path) -> None:
     params.require_onnx("export")
     if path.is_dir():
         raise StageError(f"{path}: a folder; give the file to write, such as {path / 'model.onnx'}")
+    if path.exists() and not path.is_file():
+        raise StageError(f"{path}: neither a file nor a free name; give the file to write, such as model.onnx")
+    writable(path.parent, "--onnx")
     entry, why = trained.choose(model)
     network, config = trained.load(entry)
     form = inference.image_format(config)
@@ -46,7 +49,7 @@ def export(model: str, path: Path) -> None:
         size = unfinished.stat().st_size
     opset = next(item.version for item in content.opset_import if not item.domain)
     shape = f"(N, {form.channels}, {form.size}, {form.size})"
-    print(f"export: {why} -> {path}: {size / 1e6:.2f} MB, opset {opset}, images {shape}, N any number")
+    print(f"export: {why}\n{path}: {size / 1e6:.2f} MB, opset {opset}, images {shape}, N any number")
     print(
         f"verified on {agreement.images:,} test images with ONNX Runtime {version('onnxruntime')}: the same class for"
         f" all, logits differ by {agreement.difference:.1e} at most (the largest is {agreement.largest:.1f})"

@@ -4,6 +4,7 @@ Every image draws its own augmentation parameters from a generator keyed by (see
 epoch's order: the batch size changes nothing, and an image that is sampled twice looks different twice.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -122,11 +123,9 @@ class Recipe:
 
 def read(folder: Path, prefix: str = "") -> Images:
     """Open a packed split, `folder/[prefix]images.npy` and its labels."""
-    try:
+    with _as_packed(folder):
         pixels = np.load(folder / f"{prefix}images.npy", mmap_mode="c")  # private pages: torch wants them writable
         labels = np.load(folder / f"{prefix}labels.npy")
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
@@ -164,10 +163,19 @@ def rows(images: Images, chosen: slice | Tensor) -> Images:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """What split says of the images in `folder`."""
+    with _as_packed(folder):
+        return dict(json.loads((folder / "info.json").read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def _as_packed(folder: Path) -> Iterator[None]:
+    """Turn what files raise that are missing, or not as split packed them, into a StageError."""
     try:
-        return json.loads((folder / "info.json").read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError as error:
         raise StageError(f"{error.filename}: not found; run `dvc repro` or `python -m pipeline.split` first") from None
+    except (ValueError, TypeError, EOFError):
+        raise StageError(f"{folder}: damaged; run `dvc checkout --force {folder}` or `dvc repro -f split`") from None
 
 
 def sides(image_size: int, augment: Mapping[str, Any]) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from pipeline.datasets.tree import FolderTree, reason, regular
 from pipeline.picture import MOST_BYTES, SUFFIXES
 from pipeline.resize import fitted
 from pipeline.split import FIT
-from pipeline.stage import StageError, legible, shown, study
+from pipeline.stage import StageError, legible, shown, study, writable
 from pipeline.stage import packed as place
 
 
@@ -47,6 +47,8 @@ def predict(
     With `explain` that folder gets a picture of each image with what the answer rests on.
     """
     entry, why = trained.choose(model)
+    if explain is not None:
+        writable(explain, "--explain")
     network, config = trained.load(entry)
     form = packed(config, entry.name)
     if not as_json:
@@ -63,8 +65,8 @@ def predict(
                 text = ", ".join(f"{choice['class']} {choice['probability']:.1%}" for choice in answer)
                 print(shown(f"{path}: {text}", sys.maxsize), flush=True)
     if as_json:
-        chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1}
-        print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2, ensure_ascii=False))
+        chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1, "chosen": why}
+        print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2))
     return not faults
 
 
@@ -73,7 +75,9 @@ def packed(config: dict[str, Any], name: str) -> Packed:
     try:
         fit = place(FIT, config["replicate"])
         digest = json.loads((fit / "info.json").read_text(encoding="utf-8"))["digest"]
-        shape = np.load(fit / "val_images.npy", mmap_mode="r").shape  # (N, S, S, C)
+        _, side, _, channels = np.load(fit / "val_images.npy", mmap_mode="r").shape
+    except (ValueError, KeyError, TypeError, EOFError):
+        raise StageError(f"{FIT}: damaged; run `dvc checkout --force {FIT}` or `dvc repro -f split`") from None
     except FileNotFoundError:
         raise StageError(
             f"{FIT}: not found, and it says in what form {name} saw its images; run `dvc repro split`, or"
@@ -81,7 +85,7 @@ def packed(config: dict[str, Any], name: str) -> Packed:
         ) from None
     if digest != config["data"]["digest"]:
         raise StageError(f"{name} was trained on other images than {FIT} holds; run `dvc repro` or `dvc checkout`")
-    return Packed(shape[1], shape[3], params.load().dataset.resize)
+    return Packed(side, channels, params.load().dataset.resize)
 
 
 def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
@@ -179,7 +183,6 @@ def overlays(
             found = saliency.explain(network, prepared, classes.to(device))
         except ValueError as error:
             raise StageError(f"--explain: {config['model']}: {error}") from None
-    folder.mkdir(parents=True, exist_ok=True)
     images, side = loader.Images(pixels, classes), max(224, pixels.shape[1])
     for row, (path, heat) in enumerate(zip(paths, found.maps.double().cpu().numpy(), strict=True)):
         content = explain.overlay(heat, explain.picture(images, row, side), side)

@@ -1,21 +1,29 @@
-"""What killed and failed stages left behind, listed and removed on request: `versus prune --yes`.
+"""What killed and failed stages and removed models left behind, listed and removed on request: `versus prune --yes`.
 
 That is: states of trainings that nobody went on with, MLflow runs that ended as KILLED or FAILED, and files that a
 killed process was writing. Entries of DVC's run-cache that DVC was killed in the middle of go whatever their age: DVC
-stops at such a one ever after. Nothing that FINISHED is touched, nor the run of a training that can still be gone on
-with, nor what a living process has open. For results that no commit names, DVC has `dvc gc`.
+stops at such a one ever after. Weights and results of trainings that params.yaml of the study in the current folder
+does not name go whatever their age too; those in git are marked. No run that FINISHED is touched, nor that of a
+training that can still be gone on with, nor what a living process has open. For results that no commit names, DVC has
+`dvc gc`.
 """
 
 import argparse
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import resume
-from pipeline.stage import home, legible, remove, run, running, state_folder
+from pipeline import leftovers, params, resume
+from pipeline.stage import StageError, home, legible, remove, run, running, state_folder
 
 DAY = 86_400
 MAKING = 5.0  # seconds that DVC takes at most between an entry's folder and the entry
+BACK = (
+    "What params.yaml does not name comes back: what is in git by `git checkout`, what is not from DVC's cache, by"
+    " `dvc repro` where params.yaml names it again."
+)
 WRITTEN = ("data", "models", "reports")  # folders of a study that its stages write into
 
 
@@ -29,7 +37,9 @@ class Leftover:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.prune", description="Remove what killed stages left.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.prune", description="Remove what killed stages and removed models left."
+    )
     parser.add_argument("--days", type=float, default=7, metavar="N", help="only what is older than N days (7)")
     parser.add_argument("--yes", action="store_true", help="remove it; without, it is listed only")
     given = parser.parse_args()
@@ -50,23 +60,26 @@ def prune(days: float = 7, yes: bool = False) -> None:
         for one in tracking.broken_runs()
         if one.id not in resumable
     ]
-    leftovers = [*states, *old(runs, days), *old(partial_files(), days), *unfinished_entries()]
-    if not leftovers:
+    unnamed = results()
+    found = [*states, *old(runs, days), *old(partial_files(), days), *unfinished_entries(), *unnamed]
+    if not found:
         print(f"prune: nothing that is older than {days:g} days")
         return
-    for left in leftovers:
+    for left in found:
         print(f"{size(left.bytes):>9}  {left.age / DAY:6.1f} days  {legible(left.what)}")
-    total = size(sum(left.bytes for left in leftovers))
+    total = size(sum(left.bytes for left in found))
+    if unnamed:
+        print(BACK)
     if not yes:
-        print(f"prune: {len(leftovers)} of these, {total}; `versus prune --days {days:g} --yes` removes them")
+        print(f"prune: {len(found)} of these, {total}; `versus prune --days {days:g} --yes` removes them")
         return
-    tracking.delete_runs([left.run for left in leftovers if left.run])
-    for left in leftovers:
+    tracking.delete_runs([left.run for left in found if left.run])
+    for left in found:
         if left.path in {state.path for state in states} and left.path is not None:
             resume.discard(left.path.name)  # unless a process opened it just now
         elif left.path is not None:
             remove(left.path)
-    print(f"prune: removed {len(leftovers)}, {total} freed")
+    print(f"prune: removed {len(found)}, {total} freed")
 
 
 def old(leftovers: list[Leftover], days: float) -> list[Leftover]:
@@ -112,6 +125,31 @@ def unfinished_entries() -> list[Leftover]:
         if path.is_dir() and not any(path.iterdir())
     ]
     return [left for left in found if left.age > MAKING]
+
+
+def results() -> list[Leftover]:
+    """Weights and results of trainings that params.yaml does not name, of the study in the current folder."""
+    try:
+        paths = [path for each in leftovers.leftovers(params.load()).values() for path in each]
+    except StageError as error:
+        if Path("params.yaml").exists():
+            print(f"versus: {error}; results are not looked through", file=sys.stderr)
+        return []
+    known = in_git(paths)
+    return [
+        Leftover(f"{path}, not in params.yaml{', in git' * (path in known)}", resume.size(path), age(path), path)
+        for path in paths
+    ]
+
+
+def in_git(paths: list[Path]) -> set[Path]:
+    """Those that git tracks; none where there is no git."""
+    try:
+        command = ["git", "ls-files", "-z", "--", *map(str, paths)]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout if paths else ""
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+    return {Path(name) for name in listed.split("\0") if name}
 
 
 def age(path: Path) -> float:

@@ -1,6 +1,7 @@
 """Tables, figures, metrics.json and the report page, from what the other stages left in reports/.
 
-Only models and replicates in params.yaml are reported: files of removed ones are left alone. Nothing is computed from
+Only models and replicates in params.yaml are reported, and only if they were trained by its settings: files of removed
+ones are left alone and named. Nothing is computed from
 images or weights here, so that a report can be rendered anew wherever reports/ is.
 """
 
@@ -19,6 +20,7 @@ from pipeline import (
     cards,
     figures,
     learning_curve,
+    leftovers,
     metrics,
     page,
     pairs,
@@ -43,6 +45,7 @@ from pipeline.results import (
     read_json,
     read_latency,
     read_model,
+    refuse_other_settings,
     tested,
     timed_on,
 )
@@ -57,6 +60,8 @@ def main() -> None:
         raise missing(picture, "preview")
     rounds = read_latency(list(settings.models))
     models = [read_model(name, settings.replicates, data, rounds[name]) for name in settings.models]
+    for model in models:
+        refuse_other_settings(settings, model.name, model.evaluations, data)
     checkup = read_json(REPORTS / "doctor.json", "doctor")
     tested_pairs = compare_pairs(models, data)
     summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}
@@ -147,6 +152,8 @@ def main() -> None:
         print(held)
     if lines:
         print(f"{scorecard.sentence(lines)} {scorecard.other_images(data['variant'])}".strip())
+    if left := leftovers.told(settings):
+        print(left)
     print(f"report: {REPORTS / 'report.html'}")
 
 

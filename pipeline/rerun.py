@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import commands
+from pipeline import commands, leftovers, params
 from pipeline.stage import StageError, locked
 
 git = functools.partial(commands.git, "verify")
+COMMIT = "`dvc repro`, then `git add` and `git commit` what it leaves"
 SCRATCH = Path(".versus/verify")  # below the checkout's root: for each study `committed` and `rerun`
 
 
@@ -36,7 +37,7 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
             git(study, "clone", "--quiet", root, str(scratch / name))
         committed, again = (scratch / name / inside for name in ("committed", "rerun"))
         if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
-            raise StageError(f"{study}: no results are committed; `dvc repro`, then `git add` and `git commit` them")
+            raise StageError(f"{study}: no results are committed; {COMMIT}")
         (again / "dvc.lock").unlink()  # nothing that is committed is taken for granted
         shutil.rmtree(again / "reports")
         for threads, stages in steps(committed):
@@ -49,10 +50,16 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
 def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers of threads and the stages to run with them, in order; no stages stand for all that are left."""
     trained, evaluated = {}, {}
-    for path in sorted((committed / "reports/evaluations").glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        trained[path.stem] = content["machine"]["threads"]
-        evaluated[path.stem] = content["cost"].get("cpu_threads", trained[path.stem])  # earlier versions do not say
+    for name in leftovers.trainings(params.load(committed / "params.yaml")):
+        path = committed / f"reports/evaluations/{name}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            trained[name] = content["machine"]["threads"]
+        except FileNotFoundError:
+            raise StageError(f"{name}: params.yaml names it, and no result of it is committed; {COMMIT}") from None
+        except (ValueError, KeyError, TypeError):
+            raise StageError(f"{path.name}: as committed, not readable as an evaluation; {COMMIT}") from None
+        evaluated[name] = content["cost"].get("cpu_threads", trained[name])  # earlier versions do not say
     counts = sorted({*trained.values(), *evaluated.values()})
     for stage, threads in (("train", trained), ("evaluate", evaluated)) if len(counts) > 1 else ():
         for count in counts:

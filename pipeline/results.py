@@ -1,11 +1,13 @@
 """What the other stages left in reports/, read and checked, and what every caption says of it.
 
+Of trainings, what params.yaml names is read, and nothing else that may lie there.
+
 Shapes: R replicates, N test images, K classes.
 """
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import metrics, registry, stats, tables
+from pipeline import leftovers, metrics, params, registry, stats, tables
 from pipeline.stage import StageError
+from pipeline.tracking import flatten
 
 REPORTS = Path("reports")
+BEFORE = {  # what a run of an earlier version did, which had not yet the setting
+    f"{part}.{key}": field.default
+    for part, model in (("train", params.Train), ("augment", params.Augment))
+    for key, field in model.model_fields.items()
+    if not field.is_required()
+}
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -172,6 +181,38 @@ def read_model(
     )
 
 
+def refuse_other_settings(
+    settings: params.Params, name: str, evaluations: Sequence[Mapping[str, Any]], data: Mapping[str, Any]
+) -> None:
+    """Raise StageError if a model was trained by other settings or images than params.yaml and split have now."""
+    now = decided_by(
+        {
+            "train": settings.model_train(name).model_dump(mode="json"),
+            "augment": settings.model_augment(name).model_dump(mode="json"),
+            "model": settings.network(name) | {"train_fraction": settings.models[name].train_fraction},
+            "dataset": {"image_size": settings.dataset.image_size},
+        }
+    )
+    if "cross_validation" not in data:
+        now["dataset.digest"] = data["digests"]["fit"]
+    for evaluation in evaluations:
+        then = BEFORE | decided_by(evaluation["config"])
+        for key in (key for key in now if key in then and then[key] != now[key]):
+            has = f"with {key} {setting(then[key])}, and params.yaml has {setting(now[key])}"
+            if key == "dataset.digest":
+                has = f"from other images than those of {REPORTS / 'data.json'}"
+            path = REPORTS / f"evaluations/{name}-{evaluation['replicate']}.json"
+            raise StageError(f"{path}: made {has}; run `dvc repro` in the study's folder")
+
+
+def decided_by(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as dotted keys; a network's arguments are one value, and so is what its weights start from: whether."""
+    network = json.loads(json.dumps(config["model"]))
+    network["pretrained"] = bool(network.get("pretrained"))
+    network["args"] = json.dumps(network.get("args", {}), sort_keys=True)
+    return flatten({**config, "model": network})
+
+
 def read_latency(models: Sequence[str]) -> dict[str, tuple[dict[str, Any], ...]]:
     """What latency measured, by model an entry per round: none where it has not run, in reports older than it."""
     path = REPORTS / "latency.json"
@@ -229,6 +270,58 @@ def _count(
 
 def missing(path: Path, stage: str) -> StageError:
     return StageError(f"{path}: not found; run `dvc repro {stage}` in the study's folder")
+
+
+# tables of all trainings, for notebooks
+
+
+def scores(study: Path) -> pd.DataFrame:
+    """A row for each training that a study's params.yaml names: scores, parameters, seconds."""
+    return pd.DataFrame(
+        [
+            {
+                "model": model,
+                "replicate": replicate,
+                "validation macro-F1": each["selected"]["val_macro_f1"],
+                **each["scores"],
+                "parameters": each["cost"]["parameters"],
+                "training (s)": each["cost"]["train_seconds"],
+            }
+            for model, replicate, path in of_trainings(study, "evaluations", "json")
+            for each in [read_json(path, f"evaluate@{path.stem}")]
+        ]
+    )
+
+
+def histories(study: Path) -> pd.DataFrame:
+    """A row for each epoch of each training that a study's params.yaml names."""
+    columns = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_macro_f1")
+    return pd.concat(
+        [
+            read_csv(path, f"train@{path.stem}", columns).assign(model=model, replicate=replicate)
+            for model, replicate, path in of_trainings(study, "histories", "csv")
+        ],
+        ignore_index=True,
+    )
+
+
+def predictions(study: Path) -> pd.DataFrame:
+    """A row for each test image and each training that a study's params.yaml names; `right` says whether it was."""
+    every = pd.concat(
+        [
+            read_csv(path, f"evaluate@{path.stem}", ("actual", "predicted")).assign(model=model, replicate=replicate)
+            for model, replicate, path in of_trainings(study, "predictions", "csv")
+        ],
+        ignore_index=True,
+    )
+    return every.assign(right=every["actual"] == every["predicted"])
+
+
+def of_trainings(study: Path, folder: str, suffix: str) -> Iterator[tuple[str, int, Path]]:
+    """Model, replicate and file in a folder of reports/ of each training that a study's params.yaml names."""
+    for name in leftovers.trainings(params.load(study / "params.yaml")):
+        model, _, replicate = name.rpartition("-")
+        yield model, int(replicate), study / REPORTS / folder / f"{name}.{suffix}"
 
 
 # words

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -33,15 +35,25 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a stage as Ctrl-C does."""
 
 
-def run(main: Callable[[], None], alone: bool = True) -> None:
+def run(
+    main: Callable[[], None],
+    alone: bool = True,
+    interrupted: str = "nothing was left half-written, `dvc repro` goes on from what was finished",
+    again: str = "dvc repro",
+) -> None:
     """Call a stage's `main`; a fault that the user can mend becomes one line on stderr and exit status 1.
 
     `alone`: where DVC was killed and a stage goes on without it, the same stage started anew waits for it, so that
-    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too. With VERSUS_DEBUG=1 a fault
-    shows where in the code it comes from.
+    nobody's outputs change behind DVC's back. Ctrl-C and SIGTERM end with one line too, which says `interrupted`; where
+    the disk is the fault, the line ends with the command to give `again`. With VERSUS_DEBUG=1 a fault shows where in
+    the code it comes from.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr does it: a name that the locale has no letters for
     try:
         with locked(_name(), "the same stage runs in another process; waiting") if alone else contextlib.nullcontext():
             main()
@@ -52,19 +64,12 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         sys.exit(PASSING if isinstance(error, PassingError) else 1)
     except KeyboardInterrupt as interrupt:
         word, status = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
-        print(
-            f"versus: {word}; nothing was left half-written, `dvc repro` goes on from what was finished",
-            file=sys.stderr,
-        )
+        print(f"versus: {word}; {interrupted}", file=sys.stderr)
         sys.exit(status)
     except Exception as error:
-        if not disk_full(error):
+        if not (said := disk_fault(error)):
             raise
-        print(
-            f"versus: the disk is full ({shown(' '.join(str(error).split()), 200)}); nothing was left half-written:"
-            " free some space (`versus prune` lists what may go) and run `dvc repro` again",
-            file=sys.stderr,
-        )
+        print(f"versus: {said} and run `{again}` again", file=sys.stderr)
         sys.exit(1)
 
 
@@ -76,6 +81,18 @@ def _name() -> str:
     """A stage's command line and folder, as a lock's name."""
     text = json.dumps([str(Path.cwd()), Path(sys.argv[0]).stem, *sys.argv[1:]])
     return f"stage-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def disk_fault(error: BaseException) -> str:
+    """What to do where an error says that a disk is full or may not be written; empty where it says neither."""
+    if disk_full(error):
+        return (
+            f"the disk is full ({' '.join(str(error).split())[:200]}); nothing was left half-written: free some space"
+            " (`versus prune` lists what may go)"
+        )
+    if isinstance(error, OSError) and error.filename and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{error.filename}: {error.strerror}; give this user the right to it, or work in a copy of the checkout,"
+    return ""
 
 
 def disk_full(error: BaseException) -> bool:
@@ -125,6 +142,17 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         remove(partial)
+
+
+def writable(folder: Path, what: str) -> None:
+    """Make a folder; raises StageError, which `what` begins, where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise StageError(f"{what}: {folder}: cannot be written into ({reason}); give a folder, old or new") from None
 
 
 def _escape(name: str) -> str:

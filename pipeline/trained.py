@@ -4,11 +4,12 @@ What is chosen, is chosen by validation scores: test scores are shown and decide
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import params
+from pipeline import leftovers, params
 from pipeline.stage import StageError, study
 
 if TYPE_CHECKING:
@@ -47,28 +48,40 @@ class Trained:
 
 def found(settings: params.Params) -> list[Trained]:
     """All that was trained of what params.yaml names, in its order."""
-    entries = [_entry(model, replicate) for model in settings.models for replicate in settings.replicates]
+    entries = [_entry(name) for name in leftovers.trainings(settings)]
     return [entry for entry in entries if entry is not None]
 
 
-def _entry(model: str, replicate: int) -> Trained | None:
-    folder = MODELS / f"{model}-{replicate}"
-    diary, evaluation = _content(folder / "run.json"), _content(EVALUATIONS / f"{model}-{replicate}.json")
-    if diary and evaluation and any(evaluation["run"][key] != diary[key] for key in ("commit", "started")):
-        evaluation = {}  # of weights that were trained before these
+def _entry(name: str) -> Trained | None:
+    folder = MODELS / name
+    diary, evaluation = _account(folder / "run.json"), _account(EVALUATIONS / f"{name}.json")
+    if diary and evaluation and evaluation.training != diary.training:
+        evaluation = None  # of weights that were trained before these
     if not (known := diary or evaluation):
         return None
     here = bool(diary) and all((folder / file).is_file() for file in ("config.json", "weights.safetensors"))
-    return Trained(model, replicate, known["selected"]["val_macro_f1"], evaluation.get("scores"), here)
+    model, _, replicate = name.rpartition("-")
+    return Trained(model, int(replicate), known.val_macro_f1, evaluation.scores if evaluation else None, here)
 
 
-def _content(path: Path) -> dict[str, Any]:
-    """A JSON file's content; empty where there is no such file."""
+@dataclass(frozen=True)
+class _Account:
+    """What train or evaluate says of a training."""
+
+    training: tuple[str, str]  # commit and start
+    val_macro_f1: float | None
+    scores: dict[str, float] | None  # on the test images, which evaluate alone has seen
+
+
+def _account(path: Path) -> _Account | None:
+    """The account in train's run.json or in evaluate's file; None where there is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        run = content.get("run", content)
+        return _Account((run["commit"], run["started"]), content["selected"]["val_macro_f1"], content.get("scores"))
     except FileNotFoundError:
-        return {}
-    except ValueError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise StageError(f"{path}: damaged; {REMEDY}") from None
 
 
@@ -79,26 +92,41 @@ def choose(asked: str = "") -> tuple[Trained, str]:
     of all models. Of equals it is the first, and so where none has a validation score.
     """
     settings = params.load()
-    names = [f"{name}-{number}" for name in settings.models for number in settings.replicates]
+    names = leftovers.trainings(settings)
     if asked and asked not in names and asked not in settings.models:
         replicates = ", ".join(map(str, settings.replicates))
         raise StageError(
             f"no model {asked!r} in params.yaml; choose from {', '.join(settings.models)},"
             f" or one of its replicates ({replicates}) as in {names[0]}"
         )
-    candidates = [
-        entry for entry in found(settings) if entry.here and (not asked or asked in (entry.model, entry.name))
-    ]
+    every = [entry for entry in found(settings) if not asked or asked in (entry.model, entry.name)]
+    candidates = [entry for entry in every if entry.here]
     if not candidates:
         what = f"{asked} is not trained" if asked else "no trained model in models/"
         raise StageError(f"{what}; {REMEDY}")
-    best = max(candidates, key=lambda entry: entry.rank)
+    best = highest(candidates)
+    better = [entry for entry in every if entry.rank > best.rank]
     if best.val_macro_f1 is None:
-        return best, f"{best.name} of {study()}, trained on the validation images too: no validation score"
-    why = f"{best.name} of {study()}, validation macro-F1 {best.validation}"
-    if (scored := sum(each.val_macro_f1 is not None for each in candidates)) > 1:
-        why += f", the highest of {scored} " + (f"replicates of {asked}" if asked else "trained models")
+        why = f"{best.name} of {study()}, trained on the validation images too: no validation score"
+    else:
+        why = f"{best.name} of {study()}, validation macro-F1 {best.validation}"
+        if (scored := sum(each.val_macro_f1 is not None for each in candidates)) > 1:
+            why += f", the highest of {scored} " + (f"replicates of {asked}" if asked else "trained models")
+            why += " whose weights are here" * bool(better)
+    if better:
+        wanted = highest(better)
+        why += f"\n{wanted.name} has {wanted.validation}, but its weights are not here: {fetching(wanted)}"
     return best, why
+
+
+def highest(entries: Sequence[Trained]) -> Trained:
+    """The one with the highest validation macro-F1, of equals the first."""
+    return max(entries, key=lambda entry: entry.rank)
+
+
+def fetching(entry: Trained) -> str:
+    """How to get the weights of what was trained before."""
+    return f"`dvc checkout {entry.folder}` (`dvc pull {entry.folder}` from a remote), or `dvc repro train@{entry.name}`"
 
 
 def load(entry: Trained) -> "tuple[nn.Module, dict[str, Any]]":
@@ -110,10 +138,12 @@ def load(entry: Trained) -> "tuple[nn.Module, dict[str, Any]]":
 
 def show(as_json: bool = False) -> None:
     """Print every trained model with its validation and test scores; `*` marks what is chosen by default."""
-    entries = found(params.load())
+    settings = params.load()
+    entries, left = found(settings), leftovers.told(settings)
     if not entries:
-        raise StageError(f"no trained model in models/; {REMEDY}")
-    chosen = max((entry for entry in entries if entry.here), key=lambda entry: entry.rank, default=None)
+        raise StageError("\n".join([f"no trained model in models/; {REMEDY}", *filter(None, [left])]))
+    here = [entry for entry in entries if entry.here]
+    chosen = highest(here) if here else None
     if as_json:
         rows = [
             {
@@ -125,7 +155,8 @@ def show(as_json: bool = False) -> None:
             }
             for entry in entries
         ]
-        print(json.dumps({"study": study(), "models": rows}, indent=2, ensure_ascii=False))
+        listed = {"study": study(), "models": rows, "leftovers": list(leftovers.leftovers(settings))}
+        print(json.dumps(listed, indent=2))
         return
     from tabulate import tabulate
 
@@ -148,6 +179,10 @@ def show(as_json: bool = False) -> None:
     )
     if chosen is not None:
         why = "no validation score, and the first" if chosen.val_macro_f1 is None else "the highest validation macro-F1"
+        if any(entry.rank > chosen.rank for entry in entries):
+            why += " of those whose weights are here"
         print(f"\n* {why}: what `versus predict` takes by default ({study()})")
     if not all(entry.here for entry in entries):
         print(f"\nWeights that are not here: {REMEDY}.")
+    if left:
+        print(f"\n{left}")

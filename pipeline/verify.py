@@ -14,15 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline import params
+from pipeline.leftovers import trainings
+from pipeline.results import BEFORE
 from pipeline.stage import StageError, legible
 from pipeline.tracking import flatten
 
-BEFORE = {  # what a run of an earlier version did, which had not yet the setting
-    f"{part}.{key}": field.default
-    for part, model in (("train", params.Train), ("augment", params.Augment))
-    for key, field in model.model_fields.items()
-    if not field.is_required()
-}
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
 
 
@@ -31,6 +27,9 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
 
     With a tolerance above 0, histories, probabilities and weights may differ: other processors round otherwise.
     """
+    for folder in (committed, rerun):
+        if not folder.is_dir():
+            raise StageError(f"{folder}: not a folder; give those of two runs of a study")
     faults = [*differing_data(committed, rerun), *differing_settings(committed, rerun)]
     rounding = [*differing_histories(committed, rerun), *differing_predictions(committed, rerun)]
     rounding += differing_weights(committed, rerun)
@@ -131,16 +130,23 @@ def differing_machines(committed: Path, rerun: Path) -> Iterator[str]:
 
 
 def _names(committed: Path, rerun: Path) -> list[str]:
-    """The trainings of both; a StageError if one lacks any."""
-    ours, theirs = (
-        {path.stem for path in (folder / "reports/evaluations").glob("*.json")} for folder in (committed, rerun)
-    )
+    """The trainings that both name in their params.yaml; a StageError if one lacks any, or its results."""
+    ours, theirs = (set(trainings(params.load(folder / "params.yaml"))) for folder in (committed, rerun))
     for folder, lacking in ((committed, theirs - ours), (rerun, ours - theirs)):
         if lacking:
-            raise StageError(f"{folder}: has no evaluation of {', '.join(sorted(lacking))}; run `dvc repro` there")
-    if not ours:
-        raise StageError(f"{committed}: no study with results (reports/evaluations is empty or missing)")
+            raise StageError(f"{folder}: its params.yaml has no {_some(lacking)}; give two runs of one study")
+    for folder in (committed, rerun):
+        found = {path.stem for path in (folder / "reports/evaluations").glob("*.json")}
+        if not found:
+            raise StageError(f"{folder}: no study with results (reports/evaluations is empty or missing)")
+        if lacking := ours - found:
+            raise StageError(f"{folder}: has no evaluation of {_some(lacking)}; run `dvc repro` there")
     return sorted(ours)
+
+
+def _some(names: set[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(sorted(names)[:6]) + f" and {len(names) - 6} more" * (len(names) > 6)
 
 
 def _evaluations(committed: Path, rerun: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:

@@ -64,7 +64,9 @@ def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys:
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()[2:5]] == list(small_study.MODELS)
     assert "of training, one after the other" in printed.out
-    assert printed.err == ""  # no progress where there is no terminal
+    assert printed.err.splitlines() == [
+        f"measuring {name}, {number} of 3" for number, name in enumerate(small_study.MODELS, 1)
+    ]
 
 
 def test_without_images_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

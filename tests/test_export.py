@@ -79,10 +79,10 @@ def test_a_file_tells_nothing_of_the_machine_that_wrote_it(exported: dict[str, P
 def test_what_was_verified_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "tiny.onnx"
     export.export("tiny", path)
-    first, second, third = capsys.readouterr().out.splitlines()
+    first, written, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("export: tiny-")
     assert "the highest of 2 replicates of tiny" in first
-    assert f"{path.stat().st_size / 1e6:.2f} MB" in first
+    assert written.startswith(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     assert second.startswith("verified on 360 test images with ONNX Runtime")
     assert " ms in PyTorch " in third
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.onnx"]

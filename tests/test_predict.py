@@ -307,7 +307,10 @@ def test_a_model_without_a_validation_score_is_taken_when_asked_for_or_where_no_
     shutil.rmtree("models/vit-0")
     assert trained.choose()[0].name == "cnn-0"
     trained.show()
-    assert "* no validation score, and the first: what `versus predict` takes" in capsys.readouterr().out
+    assert (
+        "* no validation score, and the first of those whose weights are here: what `versus predict` takes"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("asked", ["vit-7", "vti", "vit-", "-"])

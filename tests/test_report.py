@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as oracle
+from ruamel.yaml import YAML
 
 from pipeline import figures, report, tables, tracking
 from pipeline.stage import StageError
 from pipeline.stats import Interval
-from tests import fake_study
+from tests import fake_study, trees
 
 LOGGED: list[tuple] = []
 
@@ -69,6 +70,14 @@ def reported(made: Path) -> Path:
 def small(folder: Path, **options: object) -> Path:
     """A study that is reported in a second or so."""
     return fake_study.write(folder, **{"models": ("cnn", "vit"), "replicates": (0, 1), "epochs": 3, **options})  # type: ignore[arg-type]
+
+
+def settings(changes: dict[str, object]) -> None:
+    """Set dotted keys of the params.yaml in the current folder."""
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    trees.put_settings(content, changes)
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(content, file)
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -338,6 +347,7 @@ def without_validation(name: str, replicates: tuple[int, ...] = (0, 1)) -> None:
         history = pd.read_csv(path)
         history[["val_loss", "val_accuracy", "val_macro_f1"]] = np.nan
         history.to_csv(path, index=False)
+    settings({f"models.{name}.train": {"include_validation": True, "select": "last"}})
 
 
 def test_a_model_trained_on_the_validation_images_has_no_validation_score_and_is_no_champion(
@@ -737,6 +747,7 @@ def test_the_page_says_what_one_of_several_views_comes_to(tmp_path: Path, monkey
         evaluation = json.loads(path.read_text()) | {"one_view": {"accuracy": accuracy}}
         evaluation["config"]["augment"]["test_crops"] = 2
         path.write_text(json.dumps(evaluation))
+    settings({"models.vit.augment": {"test_crops": 2}})
     report.main()
     said = "several views of each image: vit (2 views; of the first alone its accuracy is 0.6250). What was timed goes"
     assert said in Page(Path("reports/report.html").read_text()).text

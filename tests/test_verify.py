@@ -14,7 +14,7 @@ from pipeline.rerun import rerun as run_again
 from pipeline.rerun import steps
 from pipeline.stage import StageError
 from pipeline.verify import verify
-from tests import fake_study, repo
+from tests import fake_study, repo, trees
 
 MODELS = ("cnn", "vit")
 
@@ -142,6 +142,23 @@ def test_what_is_missing_or_damaged_is_named(committed: Path, rerun: Path) -> No
         verify(committed, rerun / "reports")
 
 
+def test_what_params_yaml_names_no_more_is_neither_compared_nor_missed(
+    committed: Path, rerun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(committed / "reports/evaluations/vit-0.json", rerun / "reports/evaluations/old-0.json")
+    assert verify(committed, rerun)
+    assert verify(rerun, committed)
+    trees.put(committed / "reports/evaluations/old-0.json", b"{}")
+    try:
+        assert verify(committed, rerun)
+    finally:
+        (committed / "reports/evaluations/old-0.json").unlink()
+    assert "old" not in capsys.readouterr().out
+    fake_study.write(rerun, models=("cnn", "vit"), replicates=(0, 1))
+    with pytest.raises(StageError, match=r"rerun: its params.yaml has no cnn-2, vit-2; give two runs of one study"):
+        verify(committed, rerun)
+
+
 def test_the_exit_status_says_whether_they_agree(committed: Path, rerun: Path) -> None:
     cli.main(["verify", str(committed), str(rerun)])
     change(rerun / "reports/metrics.json", lambda c: c["models"]["cnn"]["accuracy"].update(mean=0.8))
@@ -156,13 +173,13 @@ STAGES = """\
 stages:
   train:
     matrix:
-      key: [cnn-0, cnn-1, vit-0]
+      key: [cnn-0, cnn-1, vit-0, vit-1]
     cmd: mkdir -p models; echo ${item.key} >> ran; echo $OMP_NUM_THREADS > models/${item.key}
     outs:
       - models/${item.key}
   evaluate:
     matrix:
-      key: [cnn-0, cnn-1, vit-0]
+      key: [cnn-0, cnn-1, vit-0, vit-1]
     cmd: >-
       mkdir -p reports/evaluations; echo ${item.key}-test >> ran;
       echo '{"machine":{"threads":'$(cat models/${item.key})'},
@@ -195,6 +212,7 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
     study = tmp_path / "checkout/studies/mine"
     study.mkdir(parents=True)
     (study / "dvc.yaml").write_text(STAGES)
+    trees.study(study, {"replicates": [0, 1]}, without=["hybrid"])
     (study.parent.parent / ".gitignore").write_text(".versus\n")
     repo.call(study.parent.parent, "git", "init", "--quiet")
     repo.call(study, "dvc", "init", "--subdir", "--quiet")
@@ -208,16 +226,19 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
     repo.call(study, "dvc", "repro", "evaluate@cnn-1", OMP_NUM_THREADS="1")
     repo.call(study, "dvc", "repro", OMP_NUM_THREADS="2")
     repo.commit(study.parent.parent)
+    trees.put(study / "reports/evaluations/old-0.json", b"of a model that is gone")
+    repo.commit(study.parent.parent)
     (study / "reports/evaluations/cnn-0.json").write_text("{}")  # not committed: of no account
     (tmp_path / "config").write_text(f"[cache]\n    dir = {study / '.dvc/cache'}\n")  # which all clones share
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path))
     with run_again(study) as (committed, again):
-        assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2)}
+        (committed / "reports/evaluations/old-0.json").unlink()
+        assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2), "vit-1": (2, 2)}
         assert threads(again) == threads(committed)
         assert (again / "reports/report").exists()
         ran = (again / "ran").read_text().removeprefix((committed / "ran").read_text())
-        order = ["cnn-1", "cnn-0", "vit-0"]
-        assert ran.split() == [*order, *(f"{name}-test" for name in order)], "all, from no cache, each once"
+        trained, evaluated = ["cnn-1", "cnn-0", "vit-1", "vit-0"], ["cnn-1", "cnn-0", "vit-0", "vit-1"]
+        assert ran.split() == [*trained, *(f"{name}-test" for name in evaluated)], "all, from no cache, each once"
 
 
 def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed: Path) -> None:

@@ -25,6 +25,7 @@ from pipeline.launch.job import LOG, RESULT, STARTED
 from pipeline.stage import StageError, checkout, original, study, whole, write_json
 
 LAUNCHER = "pid"  # the launcher's, and its host
+PHASE = "phase"  # what is being done where jobs do not tell; stays where that failed
 
 
 @dataclasses.dataclass
@@ -56,9 +57,10 @@ def launch(
     finish: bool = True,
 ) -> None:
     """Train what DVC would train, `on` an executor; raises StageError if any job failed, naming the logs."""
-    folder, home = place(), root()
+    folder, home, given = place(), root(), params.load()
+    if not Path("dvc.yaml").exists():
+        raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
     folder.mkdir(parents=True, exist_ok=True)
-    given = params.load()
     asked = given.launch
     slurm = {**asked.slurm, **(resources or {})}
     if faults := params.slurm_faults(slurm):
@@ -73,9 +75,10 @@ def launch(
     with _alone(folder), _ends_by_signals():
         executed = executor.named(on, folder / "submitit", settings)
         _end_leftovers(folder, settings)
-        print(f"launch: preparing {study()}", flush=True)
+        write(folder, on, [])
         try:
             jobs, experiments = _prepare(folder, home, ref, plan.variants(overrides), through_remote)
+            (folder / PHASE).unlink()
             if jobs:
                 _watch(folder, on, executed, jobs, 1 + (asked.retries if retries is None else retries))
         finally:
@@ -84,8 +87,10 @@ def launch(
         if failed:
             lines = [f"{job.name}: {job.reason or 'died'}; its log: {job.folder}/{LOG}" for job in failed]
             raise StageError("\n".join([f"launch: {len(failed)} of {len(jobs)} jobs failed", *lines]))
+        _phase(folder, "finishing the study with DVC")
         for experiment in experiments:
             _finish(experiment, through_remote, finish)
+        (folder / PHASE).unlink()
         for experiment in experiments:  # logs stay until the next launch
             shutil.rmtree(folder / experiment.name / "clone", ignore_errors=True)
 
@@ -104,6 +109,12 @@ def root() -> Path:
     if here is None or not (here / ".git").exists():
         raise StageError("launch: no git checkout here; jobs run in clones of one: git init, git add, git commit")
     return original(here)
+
+
+def _phase(folder: Path, doing: str) -> None:
+    """Say what is being done, here and to --status."""
+    (folder / PHASE).write_text(doing, encoding="utf-8")
+    print(f"launch: {doing}", flush=True)
 
 
 @contextlib.contextmanager
@@ -143,6 +154,7 @@ def _end_leftovers(folder: Path, settings: Mapping[str, Any]) -> None:
     last = read(folder)
     left = [Path(job.folder) for job in last["jobs"] if job.state in ("queued", "running")]
     if left:
+        _phase(folder, "ending what a launcher that was killed left running")
         executor.named(last["on"], folder / "submitit", {**settings, "workers": None}).cancel(left)
     for path in folder.iterdir():
         if path.is_dir():
@@ -156,6 +168,9 @@ def _prepare(
     from dvc.repo.experiments.utils import gen_random_name
 
     inside = Path.cwd().relative_to(home)
+    _phase(folder, f"preparing {study()}: noting the checkout's files")
+    if not copies.git(home, "rev-list", "--max-count=1", "--all"):
+        raise StageError("launch: nothing is committed here yet; jobs run in clones of a commit: git add, git commit")
     head = copies.git(home, "rev-parse", "HEAD").strip()
     commit = copies.snapshot(home, ref, folder / "index")
     seconds = plan.expected(Path.cwd())
@@ -179,7 +194,9 @@ def _prepare(
             stages = plan.plan(repo)
         environment = {"VERSUS_HOME": str(home)} | ({"DVC_EXP_NAME": name} if overrides else {})
         if stages.shared:
+            _phase(folder, f"preparing {study()}: running what all trainings share ({', '.join(stages.shared)})")
             dvc(workspace, "repro", *stages.shared, **environment)
+        _phase(folder, f"preparing {study()}: asking DVC what is to be trained")
         with plan.opened(workspace) as repo:
             if through_remote:
                 plan.pull(repo)
@@ -344,13 +361,29 @@ def running(folder: Path) -> bool:
 
 
 def status() -> None:
-    """Print the jobs of the last launch, and where their logs are."""
+    """Print the jobs of the last launch and where their logs are, and what it does where jobs do not tell."""
     folder = place()
-    last = read(folder)
-    if not last["jobs"]:
-        print("launch: nothing was launched here")
-        return
-    alive = running(folder)
+    alive, last = running(folder), read(folder)
+    doing = _doing(folder)
+    if last["jobs"]:
+        _show(last, alive)
+    if doing:
+        print(f"launch: {doing}" if alive else f"launch: it ended while {doing}; `versus launch` goes on from there")
+    elif not last["jobs"]:
+        known = "there was nothing to train" if last["on"] else "nothing was launched here"
+        print(f"launch: {'starting' if alive else known}")
+
+
+def _doing(folder: Path) -> str:
+    """What the launcher wrote last of what it does; empty while jobs tell, and after it is done."""
+    try:
+        return (folder / PHASE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _show(last: Mapping[str, Any], alive: bool) -> None:
+    """Print a line for each job, and the sum; `alive` says whether their launcher is."""
     counts: dict[str, int] = {}
     for job in last["jobs"]:
         if job.state in ("queued", "running") and not alive:
@@ -375,10 +408,18 @@ def stop() -> None:
     folder = place()
     if not running(folder):
         raise StageError("launch: no launch of this study is running")
-    pid, host = (folder / LAUNCHER).read_text(encoding="utf-8").split()
+    try:
+        pid, host = (folder / LAUNCHER).read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ValueError):
+        raise StageError("launch: the launch of this study is just starting; try again") from None
     if host != socket.gethostname():
         raise StageError(f"launch: the launch of this study runs on {host}; stop it there")
-    os.kill(int(pid), signal.SIGTERM)
+    try:
+        os.kill(int(pid), signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError:
+        raise StageError(f"launch: the launch of this study is another user's, process {pid}; ask them") from None
     while running(folder):
         time.sleep(0.2)
     print("launch: stopped")

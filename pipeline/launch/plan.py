@@ -32,11 +32,16 @@ def opened(study: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    try:
-        with contextlib.chdir(study), contextlib.closing(Repo()) as repo:  # some of DVC's paths start where one stands
-            yield repo
-    except DvcException as error:
-        raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
+    with contextlib.chdir(study):  # some of DVC's paths start where one stands
+        try:
+            opened = Repo()
+        except (DvcException, OSError) as error:
+            raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
+        try:
+            with contextlib.closing(opened) as repo:
+                yield repo
+        except DvcException as error:
+            raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
 
 
 def plan(repo: Any) -> Plan:
