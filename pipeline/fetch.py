@@ -7,8 +7,8 @@ images give the same bytes, wherever they come from.
 
 import csv
 import hashlib
-import sys
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
