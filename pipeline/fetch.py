@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipeline import datasets, params
+from pipeline import datasets, params, source
 from pipeline.datasets.collection import About, Collection, variant
 from pipeline.datasets.decode import decoded
 from pipeline.stage import StageError, run, shown, whole, write_json
@@ -25,9 +25,11 @@ COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "s
 def main() -> None:
     dataset = params.load().dataset
     with datasets.opened(dataset.name, dataset.source) as (about, collection), whole(RAW) as folder:
+        source.confirm(dataset.name, dataset.source)
         check(collection, dataset.name)
         info = describe(dataset.name, about, collection)
         digest = write(folder, collection, info)
+        source.confirm(dataset.name, dataset.source)  # nor has it changed meanwhile
     counts = Counter(image.split for image in collection.images)
     log(info, digest, counts, dataset.source)
     caption = f"{info['title']} ({info['variant']})" if info["variant"] else info["title"]

@@ -83,7 +83,7 @@ def main() -> None:
             folder.mkdir()
         drawn = draw(models, data, learnt, outputs[0])
         for model in models:
-            text = cards.card(model.evaluations, model.scores, {"study": study(), **data})
+            text = cards.card(model.evaluations, model.scores, {**data, "study": study()})
             (outputs[2] / f"{model.name}.md").write_text(text, encoding="utf-8")
         for table in filter(None, (overview, timed, verdict, believed, inflated, measured, *reports, card)):
             tables.write(table, outputs[1])

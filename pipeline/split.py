@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline import params
 from pipeline.resize import fitted
-from pipeline.stage import StageError, cores, run, shown, study, whole, write_json
+from pipeline.stage import StageError, cores, run, shown, whole, write_json
 from pipeline.subset import subset
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
@@ -403,9 +403,11 @@ def summary(
     per_class: dict[str, dict[str, int]],
     digests: dict[str, str],
 ) -> dict[str, Any]:
-    """reports/data.json; `found` counts images before thinning, `classes` after."""
+    """reports/data.json; `found` counts images before thinning, `classes` after.
+
+    It does not name the study: another one of the same images takes it from DVC's cache.
+    """
     return {
-        "study": study(),
         **{key: raw.info[key] for key in TOLD},
         "found": {split: len(rows) for split, rows in found.items()},
         "imbalance": imbalance,

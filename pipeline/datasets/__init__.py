@@ -8,6 +8,11 @@ from pipeline.datasets.collection import About, Collection
 from pipeline.datasets.source import open_source
 
 
+def about(name: str) -> About:
+    """What is known of data set `name` before a file of it is seen."""
+    return registry.load("datasets", name).ABOUT
+
+
 @contextlib.contextmanager
 def opened(name: str, source: str) -> Iterator[tuple[About, Collection]]:
     """Data set `name` from `source` (empty: its official source); the files stay open within the block.

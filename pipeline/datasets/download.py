@@ -45,8 +45,7 @@ def url_file(url: str, folder: Path) -> tuple[Path, str]:
 
     Raises StageError if the whole file does not arrive.
     """
-    name = Path(unquote(urlsplit(url).path)).name or "download"
-    path = folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    path = url_path(url, folder)
     if not path.is_file():
         try:
             with whole(path) as partial:
@@ -54,6 +53,12 @@ def url_file(url: str, folder: Path) -> tuple[Path, str]:
         except StageError as error:
             raise StageError(f"{url}: {error}; check dataset.source and the network, then run fetch again") from None
     return path, sha256_of(path)
+
+
+def url_path(url: str, folder: Path) -> Path:
+    """Where the file behind a URL is kept."""
+    name = Path(unquote(urlsplit(url).path)).name or "download"
+    return folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
 
 
 def sha256_of(path: Path) -> str:

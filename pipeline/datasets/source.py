@@ -4,28 +4,15 @@ import os
 from pathlib import Path
 
 from pipeline.datasets.collection import About
-from pipeline.datasets.download import cache_folder, official_file, url_file
+from pipeline.datasets.download import cache_folder, official_file, url_file, url_path
 from pipeline.datasets.tree import FolderTree, Tree, open_tree
 from pipeline.stage import StageError, find
 
 
 def open_source(name: str, about: About, source: str) -> Tree:
     """The files of data set `name`; raises StageError that says what to do if they are not to be had."""
-    if source.startswith(("http://", "https://")):
-        path, sha256 = url_file(source, cache_folder() / "urls")
-        print(f"fetch: {source}: SHA-256 {sha256}, kept as {path}")
-        return open_tree(path)
-    if source:
-        return open_tree(local(source))
-    archive = provided(name)
-    if archive:
-        return open_tree(archive)
-    if not about.official:
-        raise StageError(
-            f"{name}: {about.title or 'this data set'} has no open download: {about.request}, then set dataset.source"
-            f" in params.yaml to the folder or archive ({about.layouts})"
-            + (f"; homepage: {about.homepage}" if about.homepage else "")
-        )
+    if source or provided(name) or not about.official:
+        return open_tree(given(name, about, source))
     folder = cache_folder() / name
     try:
         paths = [official_file(download, folder) for download in about.official]
@@ -36,6 +23,49 @@ def open_source(name: str, about: About, source: str) -> Tree:
     if len(paths) == 1:
         return open_tree(paths[0])
     return FolderTree(folder, only=[path.name for path in paths])
+
+
+def given(name: str, about: About, source: str) -> Path:
+    """The folder or file of this machine that `source` names, a URL's downloaded; without one, the provided archive.
+
+    Raises StageError if there is none.
+    """
+    if is_url(source):
+        path, sha256 = url_file(source, urls())
+        print(f"{source}: SHA-256 {sha256}, kept as {path}")
+        return path
+    if source:
+        return local(source)
+    archive = provided(name)
+    if archive is None:
+        raise StageError(
+            f"{name}: {about.title or 'this data set'} has no open download: {about.request}, then set dataset.source"
+            f" in params.yaml to the folder or archive ({about.layouts})"
+            + (f"; homepage: {about.homepage}" if about.homepage else "")
+        )
+    return archive
+
+
+def on_hand(name: str, source: str) -> Path | None:
+    """What `given` would give, if that is on this machine."""
+    if is_url(source):
+        path = url_path(source, urls())
+        return path if path.is_file() else None
+    return find(source) if source else provided(name)
+
+
+def downloaded(name: str, about: About) -> bool:
+    """Whether there are official files, all of them on this machine."""
+    return bool(about.official) and all((cache_folder() / name / file.filename).is_file() for file in about.official)
+
+
+def is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def urls() -> Path:
+    """Where files behind URLs are kept."""
+    return cache_folder() / "urls"
 
 
 def provided(name: str) -> Path | None:
