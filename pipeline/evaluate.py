@@ -111,7 +111,7 @@ def evaluate(name: str) -> None:
         write_json(partial, result)
     with whole(predictions) as partial:
         prediction_table(actual, predicted, probabilities, classes).to_csv(partial, index=False, lineterminator="\n")
-    example, resize = images.pixels[:1].numpy(), study.dataset.resize
+    example, resize = images.pixels[:1].numpy(), info["resize"]
     with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
         tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
         tracked.metrics({f"test_{key}": value for key, value in scores.items()})

@@ -78,9 +78,10 @@ def leave(
     digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
-    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed))
-    shareable = raw.info["shareable"]
-    write_json(test / "info.json", {"classes": list(raw.classes), "digest": digests["test"], "shareable": shareable})
+    form = {"resize": config.dataset.resize}  # how other images are brought into the form of these
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed) | form)
+    about = {"classes": list(raw.classes), "digest": digests["test"], "shareable": raw.info["shareable"]}
+    write_json(test / "info.json", about | form)
     return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
 
 

@@ -149,7 +149,7 @@ def train(name: str, replicate: int) -> None:
             write_json(partial / "run.json", diary)
         tracked.settle()
         tracked.artifact(history_path)
-        tracked.model(folder, train_images.pixels[:1].numpy(), study.dataset.resize)
+        tracked.model(folder, train_images.pixels[:1].numpy(), info["resize"])
         chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(fit.selected).items() if key != "lr"}
         tracked.metrics({**chosen, "train_seconds": fit.seconds, "images_per_second": speed})
     print(

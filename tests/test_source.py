@@ -228,7 +228,9 @@ def test_images_of_a_provided_archive_stand_until_the_official_ones_are_to_be_re
     assert look("cifar10", "")["sha256"] == source.published("cifar10")
 
 
-def test_fetch_does_not_take_what_has_changed_since(tmp_path: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_does_not_take_what_has_changed_since(
+    tmp_path: Path, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trees.recorded(monkeypatch)
     folder = images(tmp_path / "checkout/images")
     look()

@@ -1,0 +1,181 @@
+"""No stage reads a setting or a file of the study that dvc.yaml does not name: DVC would take old results for new."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests import small_study, trees
+
+SECTIONS = ("dataset", "split", "augment", "train", "evaluate", "launch")
+MODELS = {name: small_study.MODELS[name] for name in ("tiny", "vit")}
+NOTED: list[set[str]] = []  # of files, by an audit hook, which cannot be taken away again
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if NOTED and event == "open" and isinstance(arguments[0], str | os.PathLike):
+        path, _, flags = arguments
+        if not flags & (os.O_WRONLY | os.O_RDWR) and os.path.isfile(path):
+            NOTED[-1].add(os.path.abspath(path))
+
+
+class Names(dict):  # type: ignore[type-arg]
+    """Models by name, which notes that somebody asks which there are."""
+
+    read: set[str]
+
+    def __iter__(self) -> Iterator[str]:
+        self.read.add("models")
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self.read.add("models")
+        return super().items()
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[tuple[set[str], set[str]]]:
+    """Dotted keys of params.yaml and paths of files that are read within the block."""
+    from pipeline import params
+
+    settings: set[str] = set()
+    files: set[str] = set()
+    load, plain = params.load, params.Frozen.__getattribute__
+    owners: dict[int, str] = {}  # part of the loaded params.yaml -> its dotted key
+
+    def noting_load() -> params.Params:
+        owners.clear()
+        found = load()
+        fields = found.__dict__
+        owners.update({id(fields[name]): name for name in SECTIONS} | {id(found): ""})
+        owners.update({id(model): f"models.{name}" for name, model in found.models.items()})
+        fields["models"] = names = Names(found.models)
+        names.read = settings
+        return found
+
+    def noting_attribute(self: Any, name: str) -> Any:
+        if (owner := owners.get(id(self))) is not None:
+            if name == "model_dump":
+                settings.add(owner)
+            elif name in type(self).model_fields and (owner or name not in (*SECTIONS, "models")):
+                settings.add(owner if owner.startswith("models.") else f"{owner}.{name}".lstrip("."))
+        return plain(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(params, "load", noting_load)
+        patch.setattr(params.Frozen, "__getattribute__", noting_attribute, raising=False)
+        NOTED.append(files)
+        try:
+            yield settings, files
+        finally:
+            NOTED.pop()
+
+
+Read = dict[str, tuple[set[str], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    """What each stage read, of settings and of files, in a study that all of them went through."""
+    from pipeline import (
+        check,
+        doctor,
+        evaluate,
+        explain,
+        fetch,
+        figures,
+        latency,
+        preview,
+        report,
+        source,
+        split,
+        tracking,
+        train,
+    )
+
+    folder = tmp_path_factory.mktemp("study")
+    images = trees.class_tree(folder / "images", {"": {"cat": 20, "dog": 30}}, (16, 16))
+    settings = {"dataset.name": "folder", "dataset.source": "images", "replicates": [0], "train.epochs": 1}
+    small_study.write(folder, {**settings, "published": []}, MODELS)
+    stages: dict[str, Callable[[], None]] = {
+        **{each.__name__.split(".")[-1]: each.main for each in (check, source, fetch, split, doctor, preview, latency)},
+        **{f"train@{name}-0": lambda name=name: train.train(name, 0) for name in MODELS},
+        **{f"evaluate@{name}-0": lambda name=name: evaluate.evaluate(f"{name}-0") for name in MODELS},
+        **{each.__name__.split(".")[-1]: each.main for each in (explain, report)},
+    }
+    sys.addaudithook(_note)
+    found: Read = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(figures, "DPI", 20)
+        for opened in ("data_run", "training_run", "evaluation_run", "report_run"):
+            patch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
+        for name, stage in stages.items():
+            with noting() as (keys, files):
+                stage()
+            own = {os.path.relpath(file, folder) for file in files if Path(file).is_relative_to(folder)}
+            state = {file for file in own if ".part" in file or file.split("/")[0] == ".versus"}
+            found[name] = keys, own - state
+    assert images.is_dir()
+    return found
+
+
+def declared(stage: str) -> dict[str, Any]:
+    """The stage as dvc.yaml has it, for one model and replicate if it is of a matrix."""
+    stages = YAML(typ="safe").load((trees.ROOT / "dvc.yaml").read_text())["stages"]
+    name, _, item = stage.partition("@")
+    model, _, replicate = item.partition("-")
+    names = {"${item.model}": model, "${item.replicate}": replicate}
+
+    def filled(entry: Any) -> str:
+        text = entry if isinstance(entry, str) else next(iter(entry))
+        for key, value in names.items():
+            text = text.replace(key, value)
+        return text
+
+    return {
+        kind: [filled(entry) for entry in stages[name].get(kind, [])]
+        for kind in ("deps", "params", "outs", "metrics", "plots")
+    }
+
+
+def within(path: str, places: list[str], between: str) -> bool:
+    return any(path == place or path.startswith(f"{place}{between}") for place in places)
+
+
+LOGGED = {  # what changes nothing that a stage leaves
+    "split": {"dataset.source"},  # MLflow is told where images came from
+    "train@tiny-0": {"dataset.source"},
+    "latency": {"train"},  # a margin, which changes the classifiers' time by too little
+}
+STAGES = ("fetch", "split", "doctor", "preview", "latency", "train@tiny-0", "evaluate@vit-0", "explain", "report")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_setting_that_it_reads(read: Read, stage: str) -> None:
+    missing = {key for key in read[stage][0] if not within(key, declared(stage)["params"], ".")}
+    assert missing == LOGGED.get(stage, set())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_file_that_it_reads(read: Read, stage: str) -> None:
+    names = declared(stage)
+    places = [*names["deps"], *names["outs"], *names["metrics"], *names["plots"], "params.yaml"]
+    if stage == "fetch":
+        places += ["images"]  # which the stage source looks at every time
+    assert sorted(file for file in read[stage][1] if not within(file, places, "/")) == []
+
+
+def test_the_stages_do_read_what_is_looked_for(read: Read) -> None:
+    """So that the tests above cannot pass by seeing nothing."""
+    assert {"dataset.name", "dataset.source"} <= read["fetch"][0]
+    assert {"train", "models.tiny"} <= read["train@tiny-0"][0]
+    assert "models.vit" not in read["train@tiny-0"][0]
+    assert "data/fit/train_images.npy" in read["train@tiny-0"][1]
+    assert "images/cat/0001.png" in read["fetch"][1]
+    assert "reports/source.json" in read["fetch"][1]
