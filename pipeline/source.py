@@ -69,7 +69,7 @@ def present(name: str, source: str) -> str | None:
 
 
 def published(name: str) -> str:
-    """What stands for the official files: their checksums, which fetch compares; for none, inside a library, the name."""
+    """What stands for the official files: their checksums, which fetch compares; of a library's images, their name."""
     files = [(file.filename, file.sha256 or file.md5) for file in datasets.about(name).official]
     return hashlib.sha256(json.dumps([name, files]).encode()).hexdigest()
 

@@ -391,7 +391,6 @@ def test_slurm_runs_the_default_study_as_a_serial_run_does_and_recovers_killed_j
     assert not [stage for stage in repo.ran(finished) if "@" in stage], "the last `dvc repro` trains nothing"
     again = repo.call(folder, "dvc", "repro")
     assert repo.ran(again) == []
-    assert "up to date" in again
 
     repo.call(tmp_path / "serial", "dvc", "repro", OMP_NUM_THREADS="1")
     assert "the same to the last bit" in repo.call(

@@ -4,6 +4,7 @@ All are real but S3 itself, which is moto's server.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -129,7 +130,7 @@ def test_a_launched_study_logs_to_the_server_and_shares_by_the_remote(server: st
     environment = {"MLFLOW_TRACKING_URI": server, **KEYS}
     said = test_launch.versus(folder, "--through-remote", "--workers", "1", **environment)
     assert "1 jobs on local" in said
-    assert "up to date" in repo.call(folder, "dvc", "status", **environment)
+    assert json.loads(repo.call(folder, "dvc", "status", "--json", **environment)) == {"source": ["always changed"]}
     client = mlflow.MlflowClient(server)
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None

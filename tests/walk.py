@@ -65,7 +65,6 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "dvc pull --run-cache": "committed 'Remote'; another; (cd ../another-clone; git pull --quiet; {}; dvc repro)",
     "mlflow models serve": "{} & server=$!; served 5001/ping",
     "curl": "{}; ended",
-    "dvc repro --force fetch": "{}; dvc repro",
 }
 
 

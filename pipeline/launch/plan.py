@@ -56,11 +56,17 @@ def plan(repo: Any) -> Plan:
         shared |= {other for other in before if "@" not in other.name}
     groups = []
     for key, stages in members.items():
-        read = {dep.def_path: made.get(dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
-        needs = sorted(path for path, stage in read.items() if stage in shared)
+        read = {dep.def_path: _maker(made, dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
+        needs = {path for path, stage in read.items() if stage in shared}
+        needs = sorted(path for path in needs if not needs & {str(parent) for parent in Path(path).parents})
         groups.append(Group(key, [stage.name for stage in stages], needs))
     ordered = [stage.name for stage in networkx.dfs_postorder_nodes(graph) if stage in shared]
     return Plan(ordered, groups)
+
+
+def _maker(made: Mapping[str, Any], path: str) -> Any:
+    """The stage of which a path is an output, or lies in one; None if there is none."""
+    return next((made[str(place)] for place in (Path(path), *Path(path).parents) if str(place) in made), None)
 
 
 def pull(repo: Any) -> None:
