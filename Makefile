@@ -12,6 +12,9 @@ SHORT ?=
 PAGES ?=
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
+# Scripts in .venv start with its full path: where the checkout was moved or copied, they would run what lies elsewhere.
+MADE := $(shell sed -n '1s|^\#!\(/.*\)/bin/python.*|\1|p' .venv/bin/pip 2>/dev/null)
+MOVED := $(if $(MADE),$(if $(filter $(realpath $(MADE)),$(realpath .venv)),,moved))
 export PATH := $(BIN):$(PATH)
 
 help:  ## Show this list
@@ -19,9 +22,9 @@ help:  ## Show this list
 
 setup: $(READY)  ## Make .venv with everything that a study needs
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
-	test -x "$(BIN)/pip" || $(PYTHON) -m venv --clear .venv
+	test -z "$(MOVED)" -a -x "$(BIN)/pip" || $(PYTHON) -m venv --clear .venv
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@"$(BIN)/python" -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # as pip would, on all cores
 	touch $@
@@ -68,4 +71,4 @@ format: $(READY)  ## Format the code and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-.PHONY: help setup repro verify ui lint test walk torture cluster-test bench bench-gpu docs format
+.PHONY: help moved setup repro verify ui lint test walk torture cluster-test bench bench-gpu docs format

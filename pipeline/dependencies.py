@@ -15,7 +15,7 @@ from pipeline.stage import whole
 
 ROOT = Path(__file__).parent.parent
 # Modules that change no result: params and registry only refuse (values are DVC's params), resume gives back what a
-# killed training had, stage writes and fails, tracking logs, source and content say what fetch reads: it depends on that.
+# killed training had, stage writes and fails, tracking logs, source and content find what fetch depends on by itself.
 NEUTRAL = ("content", "params", "registry", "resume", "source", "stage", "tracking")
 BY_NAME = ("augment", "datasets", "losses", "networks", "optim")  # who needs one of a folder may load any other by name
 FOLDS = {  # stage -> the fold it reads: a training its own, what looks at one the first

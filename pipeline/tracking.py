@@ -31,7 +31,7 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 
-from pipeline import escape
+from pipeline import escape, moved
 from pipeline.stage import PassingError, StageError, commit, home, shown, study, uncommitted, whole
 
 CHAMPION = "champion"
@@ -435,6 +435,8 @@ def _connect() -> tuple[Any, str]:
                 mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments()
         client = mlflow.MlflowClient(uri)
         found = client.get_experiment_by_name(study())
+        if found is not None and not GIVEN:
+            moved.follow(database, found.artifact_location, home() / "mlartifacts", study())
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is not None:

@@ -62,8 +62,8 @@ def plan(repo: Any) -> Plan:
     groups = []
     for key, stages in members.items():
         read = {dep.def_path: _maker(made, dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
-        needs = {path for path, stage in read.items() if stage in shared}
-        needs = sorted(path for path in needs if not needs & {str(parent) for parent in Path(path).parents})
+        made_before = {path for path, stage in read.items() if stage in shared}
+        needs = sorted(path for path in made_before if not made_before & set(map(str, Path(path).parents)))
         groups.append(Group(key, [stage.name for stage in stages], needs))
     ordered = [stage.name for stage in networkx.dfs_postorder_nodes(graph) if stage in shared]
     return Plan(ordered, groups)
