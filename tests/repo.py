@@ -132,6 +132,13 @@ def ran(output: str) -> list[str]:
     return [stage for stage in found if stage != "source"]
 
 
+def runs(store: Any, query: str = "", study: str = "digits") -> list[Any]:
+    """A study's runs in an MLflow store."""
+    experiment = store.get_experiment_by_name(study)
+    assert experiment is not None
+    return list(store.search_runs([experiment.experiment_id], query))
+
+
 def running(process: int) -> bool:
     """Whether it runs; one that has ended may not have been taken note of yet."""
     try:

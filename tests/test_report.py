@@ -27,7 +27,9 @@ LOGGED: list[tuple] = []
 
 
 @pytest.fixture(autouse=True)
-def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tracks_into_a_list_and_draws_where_it_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     LOGGED.clear()
     names = ("params", "metrics", "artifact", "dataset", "summarise", "champion")
     run = SimpleNamespace(**{name: lambda *values, name=name: LOGGED.append((name, *values)) for name in names})
@@ -37,7 +39,14 @@ def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) ->
         yield run
 
     monkeypatch.setattr(tracking, "report_run", report_run)
-    monkeypatch.setattr(figures, "DPI", 30)  # pixels take most of a report's time
+    monkeypatch.setattr(figures, "DPI", 30)
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "save", fake_study.leave_blank)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Of a test that looks at a report's figures."""
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +290,7 @@ def test_quantities_read_well(found: str, wanted: str) -> None:
 # figures
 
 
+@pytest.mark.usefixtures("drawn")
 def test_every_figure_is_a_png_and_an_svg_with_the_same_bytes_again(tmp_path: Path) -> None:
     history = pd.DataFrame(
         {"epoch": [1, 2], "train_loss": [2, 1], "val_accuracy": [0.2, 0.6], "val_macro_f1": [0.1, 0.5]}
@@ -753,6 +763,7 @@ def test_the_page_says_what_one_of_several_views_comes_to(tmp_path: Path, monkey
     assert said in Page(Path("reports/report.html").read_text()).text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nasty = ["<b>&amp;", "$x_1$", 'quote"s']
     monkeypatch.chdir(small(tmp_path, models=("cnn",), classes=nasty))
@@ -803,6 +814,7 @@ def test_metrics_tables_figures_and_page_are_tracked(tmp_path: Path, monkeypatch
     }
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_second_report_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small(tmp_path, models=("cnn",)))
     contents = []

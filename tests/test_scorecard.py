@@ -30,7 +30,7 @@ CPU_SECONDS = [3.2, 3.4, 3.6]
 
 
 @pytest.fixture(autouse=True)
-def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tracks_into_a_list_and_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     LOGGED.clear()
 
     @contextlib.contextmanager
@@ -39,7 +39,7 @@ def _tracks_into_a_list_and_draws_few_pixels(monkeypatch: pytest.MonkeyPatch) ->
         yield SimpleNamespace(metrics=LOGGED.update, **ignored)
 
     monkeypatch.setattr(tracking, "report_run", report_run)
-    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(figures, "save", fake_study.leave_blank)
 
 
 def table(rows: dict[str, Any], **keys: Any) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""A study in a folder of its own, on the data that its owners send: the real DVC, the real MLflow store."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tests import repo, trees
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which nothing has run."""
+    return repo.copy(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def rafdb(checkout: Path) -> Path:
+    """The study rafdb after `dvc repro` on a generated tree: one of its networks, made small, and small images."""
+    study = checkout / "studies/rafdb"
+    trees.rafdb_official(checkout / "sent/RAF-DB", train=12, test=3, side=40)
+    settings = trees.YAML(typ="safe").load((study / "params.yaml").read_text())
+    hybrid = {key.partition("hybrid.")[2]: value for key, value in repo.SMALL.items() if "hybrid." in key}
+    trees.put_settings(settings["models"]["hybrid"], {**hybrid, "pretrained": False, "feature_level": 2})
+    protocol = {key: value for key, value in repo.SMALL.items() if not key.startswith("models.")}
+    models = {"models": {"hybrid": settings["models"]["hybrid"]}, "train.precision": "fp32"}
+    repo.change(study, {**protocol, **models, "dataset.source": "../../sent/RAF-DB"})
+    repo.call(study, "dvc", "repro")
+    repo.call(checkout, "git", "add", "--all", "--", "studies")
+    repo.call(checkout, "git", "commit", "--quiet", "--message", "Run rafdb")
+    return study
+
+
+def test_rafdb_runs_from_the_layout_that_its_owners_send(rafdb: Path) -> None:
+    metrics = json.loads((rafdb / "reports/metrics.json").read_text())
+    assert metrics["study"] == "rafdb"
+    assert [model["images"] for model in metrics["models"].values()] == [21]
+    data = json.loads((rafdb / "reports/data.json").read_text())
+    assert [row["class"] for row in data["classes"]] == list(trees.RAFDB)
+    assert data["found"]["train"] + data["found"]["val"] == 84
+
+
+def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_code(
+    rafdb: Path, checkout: Path
+) -> None:
+    trees.put(checkout / "pipeline/augment/__pycache__/other.cpython-399.pyc", b"of another Python")
+    assert repo.ran(repo.call(rafdb, "dvc", "repro")) == []
+
+
+def test_faces_that_may_not_be_passed_on_stand_in_no_picture(rafdb: Path) -> None:
+    info = json.loads((rafdb / "data/fit/info.json").read_text())
+    assert info["shareable"] is False
+    assert "test card" in (rafdb / "reports/augmentation.svg").read_text()
+    assert "as it is" not in (rafdb / "reports/augmentation.svg").read_text()
+
+
+def test_a_study_shares_the_checkouts_store_and_cache(rafdb: Path, checkout: Path) -> None:
+    assert (checkout / "mlartifacts/rafdb").is_dir()
+    assert not (rafdb / "mlflow.db").exists()
+    assert not (rafdb / ".dvc/cache").exists()
+    digest = trees.YAML(typ="safe").load((rafdb / "dvc.lock").read_text())["stages"]["fetch"]["outs"][0]["md5"]
+    assert (checkout / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).is_file()
+
+
+def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued_with(
+    rafdb: Path, checkout: Path
+) -> None:
+    """DVC works in a copy of the checkout; the code of the queued state runs, and its runs land in the user's store."""
+    source = checkout / "pipeline/evaluate.py"
+    original = source.read_text()
+    source.write_text(original.replace('"images": len(images),', '"images": len(images), "queued": True,'))
+    repo.call(
+        rafdb, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "models.hybrid.depth=1", "evaluate@hybrid-0"
+    )
+    source.write_text(original)
+    repo.call(rafdb, "dvc", "exp", "run", "--run-all")
+    assert "queued" not in (rafdb / "reports/evaluations/hybrid-0.json").read_text()
+    repo.call(rafdb, "dvc", "exp", "apply", "queued")
+    evaluation = json.loads((rafdb / "reports/evaluations/hybrid-0.json").read_text())
+    assert evaluation["queued"] is True
+    assert evaluation["config"]["model"]["depth"] == 1
+    store = mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
+    found = repo.runs(store, "tags.`dvc.experiment` = 'queued'", study="rafdb")
+    assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate"}
