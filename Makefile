@@ -46,7 +46,7 @@ lint: $(READY)  ## Check format, lint and types
 
 test: lint  ## Lint, type check and tests
 	@command -v "$${CHROMIUM:-}" chromium chromium-browser google-chrome >/dev/null || echo "versus: the report page is not tested in a browser; install one (Debian, Ubuntu: apt install chromium) or set CHROMIUM"
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 walk: $(READY)  ## Follow README and docs in a fresh clone, command by command (PAGES="README.md")
 	PAGES="$(PAGES)" LIMIT=$(LIMIT) python -m tests.walk

@@ -1,4 +1,4 @@
-"""Fixtures that several files share."""
+"""Fixtures that several files share, and the order of the files."""
 
 import os
 import tempfile
@@ -8,6 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests import small_study
+
+SLOWEST = (  # these first, so that no worker is left with a long file at the end: a file is one worker's
+    *("test_study", "test_rafdb_study", "test_benchmarks", "test_launch", "test_torture", "test_distributed"),
+    *("test_report", "test_tracking", "test_ui", "test_hostile", "test_champion", "test_export", "test_latency"),
+    *("test_page", "test_layout", "test_verify", "test_prune", "test_doctor", "test_make"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: index for index, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import dependencies
-from tests import repo
+from tests import conftest, repo
 
 ROOT = Path(__file__).parent.parent
 STUDIES = repo.studies()
@@ -172,6 +172,10 @@ def test_a_readme_shows_the_committed_results(table: str, tmp_path: Path) -> Non
     page = table.removesuffix(TABLE) + "README.md"
     committed = repo.export(tmp_path, table, page)
     assert (committed / table).read_text().strip() in (committed / page).read_text()
+
+
+def test_the_files_that_go_first_are_there() -> None:
+    assert not [name for name in conftest.SLOWEST if not (ROOT / f"tests/{name}.py").exists()]
 
 
 def test_tests_look_at_the_results_that_are_committed() -> None:

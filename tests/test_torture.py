@@ -10,7 +10,7 @@ KILLS = 3
 
 def test_killed_at_random_moments_the_pipeline_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     result = tmp_path / "torture.json"
-    repo.make("torture", f"KILLS={KILLS}", "SEED=7", AT_ONCE="0", RESULT=str(result))
+    repo.make("torture", f"KILLS={KILLS}", "SEED=7", AT_ONCE="0", TARGETS="evaluate@tiny-0", RESULT=str(result))
     found = json.loads(result.read_text())
     assert (found["kills"], found["ended"]) == (KILLS, "all kills done")
     assert sum(found["where"].values()) >= KILLS

@@ -3,7 +3,8 @@
 A cycle runs the whole pipeline from nothing and is killed with SIGKILL at seeded random moments: the stage's process,
 DVC's, or both. What `dvc repro` makes of it must be, byte for byte, what an uninterrupted cycle makes. Then experiments
 on several workers and a `dvc repro` share one new MLflow store. KILLS and SEED in the environment say how many kills
-and which, LIMIT after how many seconds no further cycle begins; the findings are written to torture.json.
+and which, LIMIT after how many seconds no further cycle begins, TARGETS which stages a cycle ends with where that is not
+all; the findings are written to torture.json.
 """
 
 import contextlib
@@ -41,6 +42,7 @@ SETTINGS = {
     "train.warmup_epochs": 0,
     "models": {"tiny": MODEL},
 }
+TARGETS = os.environ.get("TARGETS", "").split()
 TIMED = ("seconds", "started", "images_per_second", "mlflow_run")  # of run.json: when, not what
 DAMAGED = ("corrupted", "is invalid", "not 'NoneType'")  # what DVC says where it was killed in the middle of writing
 
@@ -54,7 +56,7 @@ def study(folder: Path) -> Path:
 
 def start(folder: Path, output: Any) -> subprocess.Popen:
     return subprocess.Popen(
-        ["dvc", "repro"],
+        ["dvc", "repro", *TARGETS],
         cwd=folder,
         env={**repo.user(), "PYTHONUNBUFFERED": "1"},
         stdout=output,
@@ -154,7 +156,7 @@ def check(folder: Path, reference: dict[str, bytes], cycles: int) -> None:
     now = outcome(folder)
     assert sorted(now) == sorted(reference)
     assert not [name for name in now if now[name] != reference[name]]
-    assert (folder / "reports/report.html").stat().st_size > 0
+    assert TARGETS or (folder / "reports/report.html").stat().st_size > 0
     assert not list(folder.rglob("*.part"))
     assert not list((folder / ".versus/resume").glob("*"))
     store = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
