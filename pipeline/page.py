@@ -15,9 +15,9 @@ from xml.dom import NotFoundErr, minidom
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from pipeline import figures, learning_curve, metrics, pairs, params, scorecard, stats, tables, verdicts
+from pipeline.picture import opened
 from pipeline.results import SPLITS, Trained, caption_name, enumerated, overrides, places, ranking, setting, timed_on
 from pipeline.stage import checkout, study
 
@@ -185,7 +185,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def lossless(png: bytes, most: int | None = None) -> str:
     """The same pixels in about half the bytes; of a picture with a side of more than `most` pixels, fewer."""
-    picture = Image.open(io.BytesIO(png))
+    picture = opened(png, "a picture of the report")
     if most:
         picture.thumbnail((most, most))
     webp = io.BytesIO()

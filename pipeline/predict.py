@@ -5,9 +5,9 @@ does. So an image of the data set gets the logits that evaluate gave it.
 """
 
 import glob
-import io
 import itertools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from pipeline import cli, inference, loader, params, trained
-from pipeline.datasets.decode import SUFFIXES, decode
-from pipeline.datasets.tree import FolderTree
+from pipeline.datasets.decode import decode
+from pipeline.datasets.layouts import is_image, say_what_is_passed_over
+from pipeline.datasets.tree import FolderTree, reason, regular
+from pipeline.picture import MOST_BYTES, SUFFIXES
 from pipeline.resize import fitted
 from pipeline.split import FIT
 from pipeline.stage import StageError, legible, shown, study
@@ -108,47 +110,38 @@ def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]])
 def files(source: str) -> list[Path]:
     """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (found := images(path)):
-            raise StageError(f"{source}: no images in this folder ({', '.join(SUFFIXES)})")
+            raise StageError(f"{shown(source)}: no images in this folder ({', '.join(SUFFIXES)})")
         return found
-    if path.exists():
+    if os.path.exists(path):
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     found = [path for match in matches for path in (images(match) if match.is_dir() else [match])]
     if not found:
-        raise StageError(f"{source}: no images in these folders" if matches else f"{source}: no such file")
+        raise StageError(f"{shown(source)}: " + ("no images in these folders" if matches else "no such file"))
     return found
 
 
 def images(folder: Path) -> list[Path]:
-    """The files of a folder and those below it that are named as images."""
-    return [folder / name for name in FolderTree(folder).paths if name.lower().endswith(SUFFIXES)]
+    """The files of a folder and those below it that are named as images; the others are counted on stderr."""
+    tree = FolderTree(folder)
+    say_what_is_passed_over(tree)
+    return [folder / name for name in tree.paths if is_image(name)]
 
 
 def read(path: Path, form: Packed) -> np.ndarray:
     """One image file as split would pack it: uint8 (S, S, C)."""
+    name = shown(str(path))
     try:
-        content = path.read_bytes()
+        with regular(path, MOST_BYTES) as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise StageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise StageError(f"{name}: cannot be read: {reason(error)}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
-        if not known(content):
-            raise StageError(f"{path}: not an image")
-        pixels = decode(content, str(path))
+        pixels = decode(content, name)
     return fitted(pixels, form.side, form.channels, form.resize)
-
-
-def known(content: bytes) -> bool:
-    """Whether these are an image's first bytes; what is wrong behind them, `decode` says."""
-    try:
-        Image.open(io.BytesIO(content)).close()
-    except UnidentifiedImageError:
-        return False
-    except Exception:  # Pillow's plugins raise whatever comes along
-        return True
-    return True
 
 
 def scored(

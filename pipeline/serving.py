@@ -69,7 +69,8 @@ class Classifier:
             pixels = decode(from_base64(image) if isinstance(image, str) else image, "the image")
         else:
             values = np.asarray(image)
-            if values.dtype.kind not in "iu" or values.ndim not in (2, 3) or values.min() < 0 or values.max() > 255:
+            whole = values.dtype.kind in "iu" and values.ndim in (2, 3) and values.size
+            if not whole or values.min() < 0 or values.max() > 255:
                 raise StageError(
                     f"an image is whole numbers from 0 to 255, (H, W, C) or (H, W); got {values.dtype} {values.shape}"
                 )

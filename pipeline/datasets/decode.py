@@ -1,7 +1,6 @@
 """Encoded images to pixels: uint8 (H, W, C), C 1 for grey and 3 for RGB."""
 
 import ctypes
-import io
 import multiprocessing
 import os
 import signal
@@ -15,13 +14,12 @@ from itertools import islice
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageFile, ImageOps
 
 from pipeline.datasets.collection import Image
+from pipeline.picture import opened
 from pipeline.stage import PassingError, StageError, cores
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MOST_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
 MANY = 2048  # images, from which on processes are worth their start
 CHUNK = 32, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -32,30 +30,57 @@ def decode(content: bytes, name: str, mode: str = "") -> np.ndarray:
     """Decode one image to uint8 (H, W, C), turned upright as its EXIF orientation says.
 
     `mode` is "L" (C=1), "RGB" (C=3) or empty: grey where the three channels are equal, else RGB. Transparent pixels
-    show white; 16-bit grey keeps its high byte. Raises StageError naming the image if any byte of it is unreadable.
+    show white; of 16 bits the high byte is kept. Raises StageError naming the image if any byte of it is unreadable, or
+    if its 16 bits hold 12 or fewer: their high byte would be 16 shades.
     """
-    try:
-        with PillowImage.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise StageError(f"{name}: {image.width} x {image.height} pixels are too many for an image to compare")
+    with opened(content, name) as image:
+        try:
+            deep = _has_16_bits(image)
             image.load()  # verify() passes truncated files
             ImageOps.exif_transpose(image, in_place=True)
+            if deep:
+                _refuse_few_shades(image, name)
             pixels = np.asarray(_opaque(image, mode), dtype=np.uint8)
-    except StageError:
-        raise
-    except Exception as error:  # Pillow's plugins raise whatever comes along
-        raise StageError(f"{name}: unreadable or truncated image ({error})") from None
+        except StageError:
+            raise
+        except Exception as error:  # Pillow's plugins raise whatever comes along
+            raise StageError(f"{name}: unreadable or truncated image ({error})") from None
     if pixels.ndim == 3 and not mode and (pixels == pixels[:, :, :1]).all():
         pixels = pixels[:, :, 0]
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])  # (H, W, C)
 
 
+def _has_16_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether a value of the file, its pixels not yet read, has 16 bits."""
+    layouts = " ".join(str(tile[3]) for tile in image.tile)  # as Pillow calls them: I;16B, RGB;16L
+    return image.mode.startswith("I;16") or _is_deep_pgm(image) or (";16" in layouts and "BGR;16" not in layouts)
+
+
+def _is_deep_pgm(image: PillowImage.Image) -> bool:
+    """Whether these are a PGM's values, of which white is 65,535 whatever it is in the file."""
+    return image.format == "PPM" and image.mode == "I"
+
+
+def _refuse_few_shades(image: PillowImage.Image, name: str) -> None:
+    """Raise where 16 bits hold 12 or fewer; nobody but their owner knows how many, and so what is white."""
+    values = np.asarray(image)
+    if values.dtype == np.uint8:  # Pillow has taken the high byte already
+        colours = len(image.getbands()) - image.mode.endswith("A")
+        values = (values[..., :colours].astype(np.int64) << 8) + 255
+    if values.max() < 4096 and (values.max() > values.min() or values.dtype == np.int64):
+        raise StageError(
+            f"{name}: 16 bits a value, but no value above {values.max():,}: 8 bits of that are 16 shades of grey or"
+            " fewer; save all images with 8 bits, stretched alike (of 12 bits: `convert in.png -level 0,4095 -depth 8"
+            " out.png`; of dark images that use 16: without -level)"
+        )
+
+
 def _opaque(image: PillowImage.Image, mode: str) -> PillowImage.Image:
     """Grey or RGB without transparency."""
+    if image.mode.startswith("I;16") or _is_deep_pgm(image):
+        image = PillowImage.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no fixed range; save the image with 8 bits")
-    if image.mode.startswith("I;16"):
-        image = PillowImage.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         white = PillowImage.new("RGBA", image.size, "white")
         image = PillowImage.alpha_composite(white, image.convert("RGBA"))

@@ -1,26 +1,29 @@
 """Layouts that several data sets share: folders per split and class."""
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from pipeline.datasets.collection import Image
-from pipeline.datasets.decode import SUFFIXES, decode, decoded, of_size
+from pipeline.datasets.decode import decode, decoded, of_size
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError
+from pipeline.picture import SUFFIXES, heif_remedy, lacks_decoder
+from pipeline.stage import StageError, shown
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout"), "test"),
+    **dict.fromkeys(("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"), "unlabelled"),
 }
+BESIDE = r"(?:(?:set|data|image|img|photo|picture|split|folder|dir|seg)s?|[\W\d_])*"  # what else such a name holds
+SPLIT_FOLDER = re.compile(f"{BESIDE}({'|'.join(SPLIT_NAMES)}){BESIDE}")
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,45 @@ class Found:
 
     @property
     def jpeg(self) -> bool:
-        return self.path.lower().endswith((".jpg", ".jpeg"))
+        return self.path.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif"))
 
 
 def is_image(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
+
+
+def image_paths(tree: Tree) -> list[str]:
+    """The files that are named as images; raises StageError for one that nothing here decodes."""
+    paths = [path for path in tree.paths if is_image(path)]
+    if missing := next(filter(lacks_decoder, paths), None):
+        raise heif_remedy(f"{tree.label}: {shown(missing)}")
+    return paths
+
+
+def by_suffix(paths: Iterable[str]) -> str:
+    """How many files have which suffix: `3 .txt, 1 .csv`; the rarest of more than six as one number."""
+    counts = Counter(shown(posixpath.splitext(path)[1].lower(), 12) or "without a suffix" for path in paths)
+    named = [f"{n:,} {suffix}" for suffix, n in counts.most_common(6)]
+    rest = counts.total() - sum(n for _, n in counts.most_common(6))
+    return ", ".join([*named, f"{rest:,} others"] if rest else named)
+
+
+def say_what_is_passed_over(tree: Tree) -> None:
+    """One line on stderr for files that are no images by name, and for folders that are hidden, if there are any."""
+    left = by_suffix(path for path in tree.paths if not is_image(path))
+    hidden = ", ".join(shown(folder, 40) for folder in tree.hidden[:6]) + ", ..." * (len(tree.hidden) > 6)
+    parts = [f"files that are not named as images: {left}"] * bool(left) + [f"hidden folders: {hidden}"] * bool(hidden)
+    if parts:
+        print(f"versus: {tree.label}: passed over {'; '.join(parts)}", file=sys.stderr)
+
+
+def split_of(folder: str) -> str:
+    """The split that a folder's name means, whatever its case and what stands beside: `seg_train`, `Test images`.
+
+    "unlabelled" where it means images without a class; empty where it means none.
+    """
+    match = SPLIT_FOLDER.fullmatch(folder.casefold())
+    return SPLIT_NAMES[match[1]] if match else ""
 
 
 def class_folders(tree: Tree, folders: Mapping[str, str], splits: tuple[str, ...], layouts: str) -> list[Found]:
@@ -54,7 +91,7 @@ def class_folders(tree: Tree, folders: Mapping[str, str], splits: tuple[str, ...
     strangers: dict[str, str] = {}
     for path in filter(is_image, tree.paths):
         *above, split_folder, class_folder, _ = ["", "", *path.split("/")]
-        split = SPLIT_FOLDERS.get(split_folder.lower())
+        split = split_of(split_folder)
         base = "/".join(above[2:])
         if split and class_folder.lower() in folders:
             found.setdefault(base, []).append(Found(path, split, folders[class_folder.lower()]))
@@ -69,7 +106,9 @@ def class_folders(tree: Tree, folders: Mapping[str, str], splits: tuple[str, ...
         )
     base, images = next(iter(found.items()))
     if base in strangers:
-        raise StageError(f"{tree.label}: {strangers[base]} is no class of this data set; it has {', '.join(folders)}")
+        raise StageError(
+            f"{tree.label}: {shown(strangers[base])} is no class of this data set; it has {', '.join(folders)}"
+        )
     missing = [split for split in splits if split not in {image.split for image in images}]
     if missing:
         raise StageError(f"{tree.label}: no images in {missing[0]}/<class>/; expected {layouts}")
@@ -82,7 +121,7 @@ def from_file(tree: Tree, path: str, mode: str = "", side: int = 0) -> Callable[
 
 
 def _read(tree: Tree, path: str, mode: str, side: int) -> np.ndarray:
-    name = f"{tree.label}: {path}"
+    name = f"{tree.label}: {shown(path)}"
     pixels = decode(tree.read(path), name, mode)
     return of_size(pixels, side, name) if side else pixels
 

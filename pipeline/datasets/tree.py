@@ -6,6 +6,7 @@ forked processes.
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
 import lzma
@@ -13,36 +14,64 @@ import os
 import posixpath
 import re
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
-from pipeline.stage import StageError
+from pipeline.stage import StageError, shown
 
 COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: bz2.BZ2File(file),
     b"\xfd7zXZ": lambda file: lzma.LZMAFile(file),  # noqa: SIM115 (closed by _decompressed)
 }
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError)
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(ValueError, struct.error, OverflowError, RecursionError),  # of headers that hold nonsense
+)
 LARGEST_FILE = 1 << 30  # bytes; the largest file of a known data set (icml_face_data.csv) has 0.3 GB
+LARGEST_HEADER = 1 << 20  # bytes that a tar may say of one member before its content
+LONGEST_NAME, DEEPEST_NAME = 4096, 64  # characters and folders of a path; Linux opens none that is longer
 MOST_FILES = 5_000_000  # of a source; ImageNet has 1.4 million
+MANY_FILES = 100_000  # an archive may hold, and more where it has SMALLEST_FILE bytes for each
+SMALLEST_FILE = 16
 BOMB = 100  # times its own size is what no archive of images unpacks to; below LARGEST_FILE it does not matter
+TOO_LARGE = f"larger than {LARGEST_FILE >> 20} MiB, which no file should be"
+UNPACK = "unpack it and set dataset.source to the folder"
+GNU_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+LITTER = {  # names, in lower case, of what operating systems and network drives leave beside the data
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"),
+    *("@eadir", "@tmp", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+}
+
+Member = TypeVar("Member")  # of an archive: what it says of one file
 
 
 class Tree:
-    """Files by their path below the source, `/` between the parts."""
+    """Files and folders by their path below the source, `/` between the parts.
 
-    def __init__(self, label: str, title: str, paths: Iterable[str]) -> None:
+    `filled` are the folders that hold files; `hidden` those that are left out because their names begin with a dot.
+    """
+
+    def __init__(
+        self, label: str, title: str, paths: Iterable[str], folders: Iterable[str] = (), most: int = 0
+    ) -> None:
         self.label = label  # for messages
         self.title = title
-        self.paths = sorted(path for path in paths if not _hidden(path))
-        if len(self.paths) > MOST_FILES:
-            raise StageError(f"{label}: more than {MOST_FILES:,} files, which no data set here has; it is refused")
+        found = sorted(paths)
+        if len(found) > (most := most or MOST_FILES):
+            raise _crowd(label, most)
+        _refuse_odd(label, found)
+        self.paths = [path for path in found if not _hidden(path)]
+        self.filled = _above(self.paths)
+        self.folders = self.filled.union(folder for folder in folders if folder and not _hidden(folder))
+        self.hidden = sorted({name for each in (*_above(found), *folders) if (name := _first_hidden(each))})
 
     def open(self, path: str) -> IO[bytes]:
         raise NotImplementedError
@@ -53,10 +82,14 @@ class Tree:
             with self.open(path) as file:
                 content = file.read(LARGEST_FILE + 1)
         except DAMAGED as error:
-            raise StageError(f"{self.label}: {path}: cannot be read: {error}") from None
+            raise StageError(f"{self.label}: {shown(path)}: cannot be read: {reason(error)}") from None
         if len(content) > LARGEST_FILE:
-            raise StageError(f"{self.label}: {path}: larger than {LARGEST_FILE >> 20} MiB, which no file should be")
+            raise StageError(f"{self.label}: {shown(path)}: {TOO_LARGE}")
         return content
+
+    def subfolders(self, folder: str) -> list[str]:
+        """Names of the folders that lie in one; of the source itself, whose path is empty, too."""
+        return sorted(posixpath.basename(each) for each in self.folders if posixpath.dirname(each) == folder)
 
     def close(self) -> None:
         pass
@@ -71,65 +104,86 @@ class Tree:
 class FolderTree(Tree):
     def __init__(self, folder: Path, only: Iterable[str] | None = None) -> None:
         self.folder = folder
-        super().__init__(str(folder), folder.resolve().name, _walk(folder) if only is None else only)
+        paths, folders = _walk(folder) if only is None else (only, ())
+        super().__init__(str(folder), folder.resolve().name, paths, folders)
 
     def open(self, path: str) -> IO[bytes]:
-        return (self.folder / path).open("rb")
+        return regular(self.folder / path)
 
 
 class ZipTree(Tree):
     def __init__(self, path: Path) -> None:
+        most = _most_files(path)
         with contextlib.ExitStack() as opened:
             try:
+                if _zip_entries(path) > most:
+                    raise _crowd(str(path), most)
                 self.archive, self.process = opened.enter_context(zipfile.ZipFile(path)), os.getpid()
-                members = self.archive.infolist()
-                locked = next((info.filename for info in members if info.flag_bits & 1), None)
-                if locked:
-                    raise StageError(f"{path}: {locked} is encrypted; unpack it and set dataset.source to the folder")
-                self.links = {info.filename: self.archive.read(info).decode() for info in members if _zip_link(info)}
-            except (*DAMAGED, UnicodeDecodeError) as error:
-                raise StageError(f"{path}: damaged or incomplete zip archive ({error}); fetch it again") from None
-            _refuse_outside(path, ((info.filename, self.links.get(info.filename)) for info in members))
-            if sum(info.file_size for info in members) > _most_bytes(path):
+            except DAMAGED as error:
+                raise _damaged(path, "zip", error) from None
+            members = [(_zip_name(info), info) for info in self.archive.infolist()]
+            locked = next((name for name, info in members if info.flag_bits & 1), None)
+            if locked:
+                raise StageError(f"{path}: {shown(locked)} is encrypted; {UNPACK}")
+            if sum(info.file_size for _, info in members) > _most_bytes(path):
                 raise _bomb(path)
+            _refuse_outside(path, ((name, None) for name, _ in members))
+            files = [(_tidy(name), info) for name, info in members if not name.endswith("/")]
+            self.members = _once(path, files)
+            folders = [_tidy(name) for name, _ in members if name.endswith("/")]
+            super().__init__(str(path), path.stem, self.members, folders, most)
+            self.links = {name: self._target(name, info) for name, info in files if _zip_link(info)}
+            _refuse_outside(path, self.links.items())
+            _refuse_linked_folders(self, self.links)
             opened.pop_all()
-        super().__init__(str(path), path.stem, (info.filename for info in members if not info.is_dir()))
 
     def open(self, path: str) -> IO[bytes]:
         if self.process != os.getpid():  # a fork shares its parent's place in the file
             self.archive.fp, self.process = Path(self.label).open("rb"), os.getpid()  # noqa: SIM115 (closed with it)
-        try:
-            return self.archive.open(_follow(path, self.links))
-        except KeyError:
-            raise zipfile.BadZipFile(f"links to {_follow(path, self.links)}, which the archive lacks") from None
+        return self.archive.open(_member(path, self.links, self.members))
 
     def close(self) -> None:
         self.archive.close()
+
+    def _target(self, name: str, info: zipfile.ZipInfo) -> str:
+        """Where a link leads: its content, of which no more is read than a path may have."""
+        if info.file_size > LONGEST_NAME:
+            raise StageError(
+                f"{self.label}: member {shown(name)!r} is a link of {info.file_size:,} bytes; the archive is refused"
+            )
+        try:
+            return self.archive.read(info).decode()
+        except DAMAGED as error:
+            raise _damaged(Path(self.label), "zip", error) from None
 
 
 class TarTree(Tree):
     """A tar, read in place; a compressed one is decompressed once into an unnamed temporary file."""
 
     def __init__(self, path: Path) -> None:
+        most = _most_files(path)
         with contextlib.ExitStack() as opened:
             self.file = opened.enter_context(_decompressed(path))
             try:
-                members = _tar_members(self.file)
+                members = _tar_members(self.file, str(path), most)
             except DAMAGED as error:
-                raise StageError(f"{path}: damaged or incomplete tar archive ({error}); fetch it again") from None
-            self.links = {_tidy(member.name): _target(member) for member in members if member.issym() or member.islnk()}
+                raise _damaged(path, "tar", error) from None
+            files = [(_tidy(member.name), member) for member in members if not member.isdir()]
+            self.links = {name: _target(member) for name, member in files if member.issym() or member.islnk()}
             _refuse_outside(path, ((member.name, self.links.get(_tidy(member.name))) for member in members))
             odd = next((m.name for m in members if m.ischr() or m.isblk() or m.isfifo() or m.issparse()), None)
             if odd:
-                raise StageError(f"{path}: member {odd!r} is no ordinary file; the archive is refused")
+                raise StageError(f"{path}: member {shown(odd)!r} is no ordinary file; the archive is refused")
+            self.members = _once(path, files)
+            folders = [_tidy(member.name) for member in members if member.isdir()]
+            super().__init__(str(path), path.name.split(".")[0], self.members, folders, most)
+            _refuse_linked_folders(self, self.links)
             opened.pop_all()
-        self.members = {_tidy(member.name): member for member in members if member.isreg()}
-        super().__init__(str(path), path.name.split(".")[0], [*self.members, *self.links])
 
     def open(self, path: str) -> IO[bytes]:
-        member = self.members.get(_follow(path, self.links))
-        if member is None:
-            raise tarfile.ReadError(f"links to {_follow(path, self.links)}, which the archive lacks")
+        member = _member(path, self.links, self.members)
+        if member.size > LARGEST_FILE:
+            raise tarfile.ReadError(TOO_LARGE)
         return io.BytesIO(os.pread(self.file.fileno(), member.size, member.offset_data))  # threads and forks alike
 
     def close(self) -> None:
@@ -140,6 +194,10 @@ def open_tree(path: Path) -> Tree:
     """The files of a folder, of an archive (known by its content, not its name), or of one table (`*.csv`)."""
     if path.is_dir():
         return FolderTree(path)
+    try:
+        regular(path).close()
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read: {reason(error)}; give dataset.source a folder or archive") from None
     if path.suffix.lower() == ".csv":
         return FolderTree(path.parent, only=[path.name])
     if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
@@ -149,39 +207,102 @@ def open_tree(path: Path) -> Tree:
     raise StageError(f"{path}: neither a folder nor a zip or tar archive; give dataset.source one of these")
 
 
-def _walk(folder: Path) -> list[str]:
-    """Paths of all files below `folder`; links are followed, circles are not."""
-    paths = []
+def regular(path: Path, most: int = LARGEST_FILE) -> IO[bytes]:
+    """A file of at most so many bytes, open for reading; OSError for a pipe or a device, which may have no end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device, not a file")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB")
+    return path.open("rb")
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the number and the file's name of one of the operating system's."""
+    return (error.strerror if isinstance(error, OSError) else None) or shown(str(error))
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths of all files and of all folders below `folder`; links are followed, circles are not.
+
+    Raises StageError for a folder that cannot be read: what is in it would be missing unseen.
+    """
+
+    def unreadable(error: OSError) -> None:
+        place = shown(os.path.relpath(error.filename, folder))
+        raise StageError(
+            f"{folder}: the folder {place} cannot be read: {reason(error)}; mend its permissions, or move it away"
+        )
+
+    files, folders = [], []
     above: dict[str, set[str]] = {}  # folder -> where it and those above it really are
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, inner, names in os.walk(folder, followlinks=True, onerror=unreadable):
         real, way = os.path.realpath(root), above.get(os.path.dirname(root), set())
+        place = "" if root == str(folder) else Path(root).relative_to(folder).as_posix()
         if real in way:
-            folders.clear()
+            inner.clear()
             continue
         above[root] = way | {real}
-        for file in files:
-            path = Path(root, file).relative_to(folder).as_posix()
-            try:
-                path.encode("utf-8")
-            except UnicodeEncodeError:
-                raise StageError(f"{folder}: {os.fsencode(path)!r}: the name is not UTF-8; rename the file") from None
-            paths.append(path)
-    return paths
+        _refuse_odd(str(folder), [f"{place}/"])
+        folders += [place, *(posixpath.join(place, name) for name in inner if _hidden(name))]
+        files += [posixpath.join(place, name) for name in names]
+        inner[:] = [name for name in inner if not _hidden(name)]
+    return files, folders
 
 
 def _hidden(path: str) -> bool:
-    """What operating systems leave beside the data: `.DS_Store`, `__MACOSX/`, `Thumbs.db`."""
-    parts = path.split("/")
-    return parts[-1] == "Thumbs.db" or any(part == "__MACOSX" or part.startswith(".") for part in parts if part != ".")
+    """What operating systems leave beside the data, and what begins with a dot."""
+    return any(part.lower() in LITTER or part.startswith(".") for part in path.split("/"))
+
+
+def _first_hidden(folder: str) -> str:
+    """The topmost part of a folder's path that is left out, if for the dot before its name; empty otherwise."""
+    parts = folder.split("/")
+    first = next((place for place, part in enumerate(parts) if _hidden(part)), None)
+    return "" if first is None or parts[first].lower() in LITTER else "/".join(parts[: first + 1])
+
+
+def _above(paths: Iterable[str]) -> set[str]:
+    """All folders that lie above files, the source itself left out."""
+    found: set[str] = set()
+    for path in paths:
+        folder = posixpath.dirname(path)
+        while folder and folder not in found:
+            found.add(folder)
+            folder = posixpath.dirname(folder)
+    return found
+
+
+def _refuse_odd(label: str, paths: Iterable[str]) -> None:
+    """Raise for a name that cannot be written down as text, or that no operating system would open."""
+    for path in paths:
+        if len(path) > LONGEST_NAME or path.count("/") > DEEPEST_NAME:
+            raise StageError(
+                f"{label}: {shown(path)}: a name of {len(path):,} characters in {path.count('/')} folders; at most"
+                f" {LONGEST_NAME:,} in {DEEPEST_NAME} are read"
+            )
+        if not path.isascii() and any("\ud800" <= each <= "\udfff" for each in path):
+            raise StageError(f"{label}: {os.fsencode(path)[:200]!r}: the name is not UTF-8; rename the file")
 
 
 def _refuse_outside(archive: Path, members: Iterable[tuple[str, str | None]]) -> None:
     """Raise if a member's name, or where a link leads, is outside the archive's own folder."""
     for name, target in members:
         if _absolute(name) or ".." in name.replace("\\", "/").split("/"):
-            raise StageError(f"{archive}: member {name!r} lies outside the archive's folder; the archive is refused")
+            raise StageError(
+                f"{archive}: member {shown(name)!r} lies outside the archive's folder; the archive is refused"
+            )
         if target is not None and (_absolute(target) or _beside(name, target).split("/")[0] == ".."):
-            raise StageError(f"{archive}: member {name!r} links to {target!r}, outside; the archive is refused")
+            raise StageError(
+                f"{archive}: member {shown(name)!r} links to {shown(target)!r}, outside; the archive is refused"
+            )
+
+
+def _refuse_linked_folders(tree: Tree, links: dict[str, str]) -> None:
+    """Raise for a link that leads to a folder: what lies there would be missing unseen."""
+    for name in links:
+        if _follow(name, links) in tree.folders | {"."}:
+            raise StageError(f"{tree.label}: {shown(name)} links to a folder of the archive; {UNPACK}")
 
 
 def _absolute(name: str) -> bool:
@@ -202,6 +323,46 @@ def _follow(path: str, links: dict[str, str]) -> str:
     return path
 
 
+def _member(path: str, links: dict[str, str], members: dict[str, Member]) -> Member:
+    """The file that a path stands for, links followed; OSError where there is none."""
+    end = _follow(path, links)
+    if end in links or end not in members:
+        raise FileNotFoundError(errno.ENOENT, f"links to {shown(end)}, which the archive lacks")
+    return members[end]
+
+
+def _once(archive: Path, files: list[tuple[str, Member]]) -> dict[str, Member]:
+    """Files by name; raises StageError if two have one, of which every program takes another."""
+    members = dict(files)
+    if len(members) < len(files):
+        twice = next(name for name, n in Counter(name for name, _ in files).items() if n > 1)
+        raise StageError(f"{archive}: holds two files called {shown(twice)!r}; {UNPACK}")
+    return members
+
+
+def _zip_entries(path: Path) -> int:
+    """How many entries a zip's list has: counted, for what its end says need not be so, before they take up memory."""
+    with path.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        if not end:
+            raise zipfile.BadZipFile("it has no end")
+        size, start = end[5], end[9]  # of the list, and where the record of its end starts
+        file.seek(max(0, start - size - (76 if end[0] == b"PK\6\6" else 0)))
+        return file.read(size).count(b"PK\1\2")
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """A member's name with `/` between its parts, as zips made on Windows do not always have it.
+
+    One that does not say that it is UTF-8, but is, is taken for it: older programs on Linux and macOS write it so.
+    """
+    name = info.filename
+    if not name.isascii() and not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
 def _zip_link(info: zipfile.ZipInfo) -> bool:
     return stat.S_ISLNK(info.external_attr >> 16)
 
@@ -214,17 +375,49 @@ def _target(link: tarfile.TarInfo) -> str:
 
 
 def _tidy(name: str) -> str:
-    return name.removeprefix("./")
+    """A path without `.` and empty parts."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def _tar_members(file: IO[bytes]) -> list[tarfile.TarInfo]:
+class _Member(tarfile.TarInfo):
+    """What a tar says of a member, where that is neither longer than it need be nor leads backwards, without end."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        extended = self.type in (*GNU_NAMES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+        if extended and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _block(self, count: int) -> int:
+        if count < 0:
+            raise tarfile.ReadError("a member of negative size")
+        return super()._block(count)  # type: ignore[misc]
+
+
+def _tar_members(file: IO[bytes], label: str, most: int) -> list[tarfile.TarInfo]:
     """The members; raises ReadError for a file that ends too early, which tarfile takes for whole."""
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        members = archive.getmembers()
+    members = []
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
+        for member in archive:
+            members.append(member)
+            if len(members) > most:
+                raise _crowd(label, most)
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it has no end")
     return members
+
+
+def _most_files(archive: Path) -> int:
+    return min(MOST_FILES, max(MANY_FILES, archive.stat().st_size // SMALLEST_FILE))
+
+
+def _crowd(label: str, most: int) -> StageError:
+    return StageError(f"{label}: more than {most:,} files, which no data set of this size has; it is refused")
+
+
+def _damaged(archive: Path, kind: str, error: Exception) -> StageError:
+    return StageError(f"{archive}: damaged or incomplete {kind} archive ({reason(error)}); fetch it again")
 
 
 def _most_bytes(archive: Path) -> int:
@@ -265,6 +458,6 @@ def _decompressed(path: Path) -> IO[bytes]:
         raise
     except DAMAGED as error:
         plain.close()
-        raise StageError(f"{path}: damaged or incomplete archive ({error}); fetch it again") from None
+        raise StageError(f"{path}: damaged or incomplete archive ({reason(error)}); fetch it again") from None
     plain.seek(0)
     return plain
