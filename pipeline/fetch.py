@@ -8,6 +8,7 @@ images give the same bytes, wherever they come from.
 import csv
 import hashlib
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.stage import StageError, run, shown, whole, write_json
 
 RAW = Path("data/raw")
 UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
+QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
@@ -79,7 +81,7 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
     """Write the three files into the new `folder`; the SHA-256 over the index and all pixels is returned."""
     folder.mkdir()
     digest = hashlib.sha256()
-    offset = 0
+    offset, brightest = 0, 0
     with (
         (folder / "pixels.bin").open("wb") as pixel_file,
         (folder / "index.csv").open("w", encoding="utf-8", newline="") as index_file,
@@ -91,7 +93,13 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
             pixel_file.write(content)
             digest.update(content)
             index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject))
-            offset += len(content)
+            offset, brightest = offset + len(content), max(brightest, int(pixels.max()))
+    if brightest < QUARTER:
+        print(
+            f"versus: no value of any image is above {brightest} of 255: if the files hold 10 to 14 bits in 16, save"
+            " them with 8, stretched alike (docs/data.md)",
+            file=sys.stderr,
+        )
     digest.update((folder / "index.csv").read_bytes())
     if any(image.votes for image in collection.images):
         with (folder / "votes.csv").open("w", encoding="utf-8", newline="") as file:

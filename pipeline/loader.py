@@ -185,7 +185,8 @@ def format_for(
     """The format for a network that takes `channels` (1 or 3); `pixels` are the training images' `mean` and `std`.
 
     `normalise` "imagenet" takes ImageNet's statistics, "dataset" the training images' own. A grey image is repeated
-    for a network of three channels, a coloured one becomes its luma for a network of one.
+    for a network of three channels, a coloured one becomes its luma for a network of one. A channel that deviates by
+    less than one of 255 steps over all training images is not scaled: it says nothing, and would be divided by nothing.
     """
     statistics = []
     for key in ("mean", "std"):
@@ -194,7 +195,7 @@ def format_for(
             values = (math.fsum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
         statistics.append(values * channels if len(values) == 1 else values)
     mean, std = statistics
-    return Format(size, mean, std, crop, views)
+    return Format(size, mean, tuple(value if value >= 1 / 255 else 1.0 for value in std), crop, views)
 
 
 def recipe(

@@ -19,23 +19,26 @@ SUFFIXES = (
 )
 MOST_BYTES = 1 << 29  # of a file; the most pixels, uncompressed and in colour with 16 bits, take as many
 MOST_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
-MOST_SCANS = 500  # of a JPEG; a progressive one has about ten, and each costs a pass over all pixels
+MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each costs a pass over all pixels
+SCANS = tuple(bytes((0xFF, 0xDA, 0, 6 + 2 * n, n)) for n in (1, 2, 3, 4))  # how a scan of n channels begins
 
 
 def opened(content: bytes, name: str) -> ImageFile.ImageFile:
     """The image in a file's content, its pixels not yet read; raises StageError for what is none, or too large."""
     if len(content) > MOST_BYTES:
         raise StageError(f"{name}: larger than {MOST_BYTES >> 20} MiB, which no image to compare should be")
-    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
+    if content.startswith(b"\xff\xd8") and sum(map(content.count, SCANS)) > MOST_SCANS:
         raise StageError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save the image anew")
     formats = _with_heif(name) if _is_heif(content) else FORMATS
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError:
-        formats_read = ", ".join(FORMATS)
-        raise StageError(f"{name}: unreadable or truncated image (it does not begin as {formats_read} do)") from None
+        read = ", ".join(FORMATS)
+        raise StageError(
+            f"{name}: unreadable or truncated image (read are {read}, of 8 or 16 bits; save it as PNG or JPEG)"
+        ) from None
     except Image.DecompressionBombError:
-        raise StageError(f"{name}: more than {MOST_PIXELS:,} pixels, too many for an image to compare") from None
+        raise StageError(f"{name}: more than {MOST_PIXELS:,} pixels are too many for an image to compare") from None
     except Exception as error:  # Pillow's plugins raise whatever comes along
         raise StageError(f"{name}: unreadable or truncated image ({error})") from None
     if image.width * image.height > MOST_PIXELS:

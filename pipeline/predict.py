@@ -134,7 +134,7 @@ def read(path: Path, form: Packed) -> np.ndarray:
     """One image file as split would pack it: uint8 (S, S, C)."""
     name = shown(str(path))
     try:
-        with regular(path, MOST_BYTES) as file:
+        with regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise StageError(f"{name}: cannot be read: {reason(error)}") from None

@@ -5,7 +5,6 @@ predict`.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from pipeline import inference, loader
 from pipeline.datasets.decode import decode
 from pipeline.resize import fitted
-from pipeline.stage import StageError
+from pipeline.stage import StageError, shown
 
 COLUMN = "image"  # of a table; its cells hold files
 
@@ -68,7 +67,7 @@ class Classifier:
         if isinstance(image, str | bytes):
             pixels = decode(from_base64(image) if isinstance(image, str) else image, "the image")
         else:
-            values = np.asarray(image)
+            values = array(image)
             whole = values.dtype.kind in "iu" and values.ndim in (2, 3) and values.size
             if not whole or values.min() < 0 or values.max() > 255:
                 raise StageError(
@@ -80,9 +79,16 @@ class Classifier:
         return fitted(pixels, self.side, self.channels, self.resize)
 
 
+def array(image: Any) -> np.ndarray:
+    try:
+        return np.asarray(image)
+    except ValueError:  # rows of different lengths
+        raise StageError("an image has rows of one length and pixels of one number of channels") from None
+
+
 def from_base64(text: str) -> bytes:
     """A file's bytes; what a data URL says before them is left out."""
     try:
         return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-    except binascii.Error:
-        raise StageError(f"not base64: {text[:40]!r}") from None
+    except ValueError:  # binascii's is one, and so is what is said of letters beyond ASCII
+        raise StageError(f"not base64: '{shown(text[:40])}'") from None

@@ -351,7 +351,7 @@ def statistics(images: np.ndarray) -> dict[str, Any]:
     covariance = (products / count - np.outer(mean, mean)) / 255**2
     return {
         "mean": (mean / 255).round(6).tolist(),
-        "std": np.sqrt(covariance.diagonal()).round(6).tolist(),
+        "std": np.sqrt(covariance.diagonal().clip(0)).round(6).tolist(),
         "covariance": covariance.round(8).tolist(),
     }
 

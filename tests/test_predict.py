@@ -185,8 +185,8 @@ def bad_files(folder: Path) -> dict[Path, str]:
     floats = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.float32)).save(floats, "tiff")
     return {
-        trees.put(folder / "text.png", b"hello"): "does not begin as AVIF",
-        trees.put(folder / "empty.png", b""): "does not begin as AVIF",
+        trees.put(folder / "text.png", b"hello"): "image (read are AVIF, BMP",
+        trees.put(folder / "empty.png", b""): "image (read are AVIF, BMP",
         trees.put(folder / "half.png", whole[: len(whole) // 2]): "unreadable or truncated image",
         trees.put(folder / "floats.tif", floats.getvalue()): "save the image with 8 bits",
         folder / "none.png": "no such file",

@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
 import numpy as np
+from PIL import ExifTags, ImageFile
 from PIL import Image as PillowImage
-from PIL import ImageFile, ImageOps
 
 from pipeline.datasets.collection import Image
 from pipeline.picture import opened
@@ -23,6 +23,15 @@ from pipeline.stage import PassingError, StageError, cores
 MANY = 2048  # images, from which on processes are worth their start
 CHUNK = 32, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TURNS = {  # EXIF's orientation -> what undoes it; exif_transpose also rewrites the rest of EXIF, and may fail at that
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -37,10 +46,10 @@ def decode(content: bytes, name: str, mode: str = "") -> np.ndarray:
         try:
             deep = _has_16_bits(image)
             image.load()  # verify() passes truncated files
-            ImageOps.exif_transpose(image, in_place=True)
             if deep:
                 _refuse_few_shades(image, name)
-            pixels = np.asarray(_opaque(image, mode), dtype=np.uint8)
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            pixels = np.asarray(_opaque(image, mode, turn), dtype=np.uint8)
         except StageError:
             raise
         except Exception as error:  # Pillow's plugins raise whatever comes along
@@ -75,8 +84,8 @@ def _refuse_few_shades(image: PillowImage.Image, name: str) -> None:
         )
 
 
-def _opaque(image: PillowImage.Image, mode: str) -> PillowImage.Image:
-    """Grey or RGB without transparency."""
+def _opaque(image: PillowImage.Image, mode: str, turn: PillowImage.Transpose | None) -> PillowImage.Image:
+    """Grey or RGB without transparency, turned."""
     if image.mode.startswith("I;16") or _is_deep_pgm(image):
         image = PillowImage.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -85,7 +94,8 @@ def _opaque(image: PillowImage.Image, mode: str) -> PillowImage.Image:
         white = PillowImage.new("RGBA", image.size, "white")
         image = PillowImage.alpha_composite(white, image.convert("RGBA"))
     wanted = mode or ("L" if image.mode in GREY_MODES else "RGB")
-    return image if image.mode == wanted else image.convert(wanted)
+    image = image if image.mode == wanted else image.convert(wanted)
+    return image if turn is None else image.transpose(turn)
 
 
 def of_size(pixels: np.ndarray, side: int, name: str) -> np.ndarray:

@@ -60,7 +60,7 @@ def read(tree: Tree) -> Collection:
     stranger = next((image for image in images if image.label not in classes), None)
     if stranger:
         raise StageError(
-            f"{tree.label}: class {shown(stranger.label)!r} is in {stranger.split} but has no training images"
+            f"{tree.label}: class '{shown(stranger.label)}' is in {stranger.split} but has no training images"
         )
     if len(classes) < 2:
         raise StageError(f"{tree.label}: one class found, two needed; expected {ABOUT.layouts}")
@@ -86,7 +86,7 @@ def _roots(tree: Tree, files: list[Parts], top: Parts) -> list[tuple[Parts, str]
     splits = {folder: split for folder, split in folders.items() if split and split != "unlabelled"}
     empty = next((folder for folder in splits if folder not in filled), None)
     if empty:
-        raise StageError(f"{tree.label}: {_without_images(tree, (*top, empty))}; fill or remove it")
+        raise StageError(f"{tree.label}: {_without_images(tree, (*top, empty))}")
     if len(set(splits.values())) < len(splits):
         names = ", ".join(map(shown, splits))
         raise StageError(f"{tree.label}: {names} name a split twice; expected {ABOUT.layouts}")
@@ -109,7 +109,7 @@ def _above_classes(tree: Tree, files: list[Parts], root: Parts, stop: Container[
             return root
         for folder in tree.subfolders("/".join(root)):
             if "/".join((*root, folder)) not in tree.filled:
-                raise StageError(f"{tree.label}: {_without_images(tree, (*root, folder))}; fill or remove it")
+                raise StageError(f"{tree.label}: {_without_images(tree, (*root, folder))}")
         root = inner
 
 
@@ -154,16 +154,18 @@ def _refuse_without_images(tree: Tree, files: list[Parts], root: Parts) -> None:
     filled = set(_first_parts(files, root))
     empty = next((folder for folder in tree.subfolders("/".join(root)) if folder not in filled), None)
     if empty:
-        raise StageError(
-            f"{tree.label}: {_without_images(tree, (*root, empty))}: save its images as JPEG or PNG, or move the folder"
-            " away if it is no class"
-        )
+        raise StageError(f"{tree.label}: {_without_images(tree, (*root, empty))}")
 
 
 def _without_images(tree: Tree, folder: Parts) -> str:
     path = "/".join(folder)
     held = by_suffix(each for each in tree.paths if each.startswith(f"{path}/"))
-    return f"the folder {shown(path)} {f'holds no images, but {held}' if held else 'is empty'}"
+    if not held:
+        return f"the folder {shown(path)} is empty; put its images there, or remove it"
+    return (
+        f"the folder {shown(path)} holds no images, but {held}; save its images as JPEG or PNG, or move it away if it"
+        " is no class"
+    )
 
 
 def _enumerated(names: list[str]) -> str:

@@ -40,7 +40,8 @@ LARGEST_HEADER = 1 << 20  # bytes that a tar may say of one member before its co
 LONGEST_NAME, DEEPEST_NAME = 4096, 64  # characters and folders of a path; Linux opens none that is longer
 MOST_FILES = 5_000_000  # of a source; ImageNet has 1.4 million
 MANY_FILES = 100_000  # an archive may hold, and more where it has SMALLEST_FILE bytes for each
-SMALLEST_FILE = 16
+SMALLEST_FILE = 64
+PART = 1 << 20  # bytes read at a time
 BOMB = 100  # times its own size is what no archive of images unpacks to; below LARGEST_FILE it does not matter
 TOO_LARGE = f"larger than {LARGEST_FILE >> 20} MiB, which no file should be"
 UNPACK = "unpack it and set dataset.source to the folder"
@@ -68,10 +69,14 @@ class Tree:
         if len(found) > (most := most or MOST_FILES):
             raise _crowd(label, most)
         _refuse_odd(label, found)
-        self.paths = [path for path in found if not _hidden(path)]
+        folders = set(folders).union(_above(found))
+        litter = {folder for folder in folders if _hidden(folder)}
+        self.paths = [
+            path for path in found if (place := path.rpartition("/"))[0] not in litter and not _hidden(place[2])
+        ]
         self.filled = _above(self.paths)
-        self.folders = self.filled.union(folder for folder in folders if folder and not _hidden(folder))
-        self.hidden = sorted({name for each in (*_above(found), *folders) if (name := _first_hidden(each))})
+        self.folders = folders - litter - {""}
+        self.hidden = sorted({_first_hidden(folder) for folder in litter} - {""})
 
     def open(self, path: str) -> IO[bytes]:
         raise NotImplementedError
@@ -80,12 +85,14 @@ class Tree:
         """The content of one file; raises StageError if it cannot be read."""
         try:
             with self.open(path) as file:
-                content = file.read(LARGEST_FILE + 1)
+                parts = [file.read(PART)]  # asked for all at once, zipfile unpacks all, whatever size its list says
+                while len(parts[-1]) == PART:
+                    parts.append(file.read(PART))
+                    if len(parts) > LARGEST_FILE // PART + 1:
+                        raise StageError(f"{self.label}: {shown(path)}: {TOO_LARGE}")
+                return b"".join(parts)
         except DAMAGED as error:
             raise StageError(f"{self.label}: {shown(path)}: cannot be read: {reason(error)}") from None
-        if len(content) > LARGEST_FILE:
-            raise StageError(f"{self.label}: {shown(path)}: {TOO_LARGE}")
-        return content
 
     def subfolders(self, folder: str) -> list[str]:
         """Names of the folders that lie in one; of the source itself, whose path is empty, too."""
@@ -149,7 +156,7 @@ class ZipTree(Tree):
         """Where a link leads: its content, of which no more is read than a path may have."""
         if info.file_size > LONGEST_NAME:
             raise StageError(
-                f"{self.label}: member {shown(name)!r} is a link of {info.file_size:,} bytes; the archive is refused"
+                f"{self.label}: member '{shown(name)}' is a link of {info.file_size:,} bytes; the archive is refused"
             )
         try:
             return self.archive.read(info).decode()
@@ -173,7 +180,7 @@ class TarTree(Tree):
             _refuse_outside(path, ((member.name, self.links.get(_tidy(member.name))) for member in members))
             odd = next((m.name for m in members if m.ischr() or m.isblk() or m.isfifo() or m.issparse()), None)
             if odd:
-                raise StageError(f"{path}: member {shown(odd)!r} is no ordinary file; the archive is refused")
+                raise StageError(f"{path}: member '{shown(odd)}' is no ordinary file; the archive is refused")
             self.members = _once(path, files)
             folders = [_tidy(member.name) for member in members if member.isdir()]
             super().__init__(str(path), path.name.split(".")[0], self.members, folders, most)
@@ -207,13 +214,11 @@ def open_tree(path: Path) -> Tree:
     raise StageError(f"{path}: neither a folder nor a zip or tar archive; give dataset.source one of these")
 
 
-def regular(path: Path, most: int = LARGEST_FILE) -> IO[bytes]:
-    """A file of at most so many bytes, open for reading; OSError for a pipe or a device, which may have no end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device, not a file")
-    if status.st_size > most:
-        raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB")
+def regular(path: Path) -> IO[bytes]:
+    """A file open for reading; OSError for a pipe or a device, which may have no end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(mode) else "a pipe or a device, not a file")
     return path.open("rb")
 
 
@@ -266,10 +271,10 @@ def _above(paths: Iterable[str]) -> set[str]:
     """All folders that lie above files, the source itself left out."""
     found: set[str] = set()
     for path in paths:
-        folder = posixpath.dirname(path)
+        folder = path.rpartition("/")[0]
         while folder and folder not in found:
             found.add(folder)
-            folder = posixpath.dirname(folder)
+            folder = folder.rpartition("/")[0]
     return found
 
 
@@ -290,11 +295,11 @@ def _refuse_outside(archive: Path, members: Iterable[tuple[str, str | None]]) ->
     for name, target in members:
         if _absolute(name) or ".." in name.replace("\\", "/").split("/"):
             raise StageError(
-                f"{archive}: member {shown(name)!r} lies outside the archive's folder; the archive is refused"
+                f"{archive}: member '{shown(name)}' lies outside the archive's folder; the archive is refused"
             )
         if target is not None and (_absolute(target) or _beside(name, target).split("/")[0] == ".."):
             raise StageError(
-                f"{archive}: member {shown(name)!r} links to {shown(target)!r}, outside; the archive is refused"
+                f"{archive}: member '{shown(name)}' links to '{shown(target)}', outside; the archive is refused"
             )
 
 
@@ -336,7 +341,7 @@ def _once(archive: Path, files: list[tuple[str, Member]]) -> dict[str, Member]:
     members = dict(files)
     if len(members) < len(files):
         twice = next(name for name, n in Counter(name for name, _ in files).items() if n > 1)
-        raise StageError(f"{archive}: holds two files called {shown(twice)!r}; {UNPACK}")
+        raise StageError(f"{archive}: holds two files called '{shown(twice)}'; {UNPACK}")
     return members
 
 
@@ -376,6 +381,8 @@ def _target(link: tarfile.TarInfo) -> str:
 
 def _tidy(name: str) -> str:
     """A path without `.` and empty parts."""
+    if "//" not in name and "/." not in name and name[-1:] != "/" and name[:1] != ".":
+        return name  # as nearly all are
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
@@ -432,9 +439,10 @@ def _bomb(archive: Path) -> StageError:
 
 def _is_tar(path: Path) -> bool:
     try:
-        return tarfile.is_tarfile(path)
+        tarfile.open(path, tarinfo=_Member).close()
     except DAMAGED:
         return False
+    return True
 
 
 def _decompressed(path: Path) -> IO[bytes]:
