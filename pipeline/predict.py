@@ -7,7 +7,6 @@ does. So an image of the data set gets the logits that evaluate gave it.
 import glob
 import itertools
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -110,11 +109,15 @@ def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]])
 def files(source: str) -> list[Path]:
     """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
     path = Path(source).expanduser()
-    if os.path.isdir(path):
+    try:
+        present, folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise StageError(f"{shown(source)}: cannot be read: {reason(error)}") from None
+    if folder:
         if not (found := images(path)):
             raise StageError(f"{shown(source)}: no images in this folder ({', '.join(SUFFIXES)})")
         return found
-    if os.path.exists(path):
+    if present:
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     found = [path for match in matches for path in (images(match) if match.is_dir() else [match])]

@@ -1,5 +1,8 @@
 """Fixtures that several files share."""
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,18 @@ def trained_study(trained_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The same, with its folder as the current one."""
     monkeypatch.chdir(trained_folder)
     return trained_folder
+
+
+@pytest.fixture
+def nobody_folder() -> Iterator[Path]:
+    """A folder of one who may not read everything: where root runs the tests, they are nobody meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() != 0:
+            yield Path(folder)
+            return
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)

@@ -93,6 +93,20 @@ def test_variant_of_the_official_data_is_empty(run_fetch: Any, capsys: pytest.Ca
     assert capsys.readouterr().out == "fetch: Digits: 1,797 images of 10 classes\n"
 
 
+@pytest.mark.parametrize("top", [4096 * 4 - 1, 65535])
+def test_14_bits_in_files_of_16_are_spoken_of(
+    tmp_path: Path, run_fetch: Any, capsys: pytest.CaptureFixture[str], top: int
+) -> None:
+    """A dark image among others is one; where no image goes beyond a quarter of the range, the range is another."""
+    for number, high in enumerate((5000, top)):
+        values = np.linspace(0, high, 64).astype(np.uint16).reshape(8, 8, 1)
+        for name in ("cat", "dog"):
+            put(tmp_path / "t" / name / f"{number}.png", encoded(values))
+    run_fetch("folder", tmp_path / "t")
+    said = "no value of any image is above 63 of 255: if the files hold 10 to 14 bits in 16"
+    assert (said in capsys.readouterr().err) == (top < 4096 * 4)
+
+
 def test_what_was_fetched_is_tracked(tmp_path: Path, run_fetch: Any, logged: dict[str, Any]) -> None:
     source = rafdb_folders(tmp_path / "raf", train=2, test=1, side=8)
     run_fetch("rafdb", source)

@@ -11,6 +11,7 @@ import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -210,6 +211,34 @@ def tarred(path: Path, kind: bytes, name: str = "a/x.png", target: str = "", mod
     return path
 
 
+def header(kind: bytes, size: int, name: str = "a/x.png") -> bytes:
+    """A member of a tar without its content."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def tar(path: Path, *parts: bytes, kind: str = "gz") -> Path:
+    """A compressed tar, part by part."""
+    pack = {"gz": gzip.compress, "bz2": bz2.compress}[kind]
+    return trees.put(path, pack(b"".join(parts) + bytes(1024)))
+
+
+def record(text: str) -> bytes:
+    """A pax header of one record, such as `size=-512`."""
+    length = next(n for n in range(len(text), len(text) + 9) if len(f"{n} {text}\n") == n)
+    content = f"{length} {text}\n".encode()
+    return header(tarfile.XHDTYPE, len(content)) + content.ljust(512, b"\0")
+
+
+def overlapping(path: Path) -> Path:
+    """A zip whose list names one member's data 60 times, and whose end says that there is one."""
+    content = zipped(path, {"a/x.png": bytes(20_000)}).read_bytes()
+    entry, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
+    many = 60 * content[entry:end]
+    return trees.put(path, content[:entry] + many + content[end:][:12] + struct.pack("<I", len(many)) + content[-6:])
+
+
 OUTSIDE = ("../x.png", "a/../../x.png", "/etc/x.png", "C:\\x.png", "..\\x.png", "a\\..\\..\\x.png", "\\\\host\\x.png")
 ARCHIVES: dict[str, tuple[Callable[[Path], Path], str]] = {
     **{
@@ -252,13 +281,63 @@ ARCHIVES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "gzip bomb": (lambda f: trees.put(f / "d.tar.gz", gzip.compress(bytes(3_000_000))), "unpacks to more than 100"),
     "bzip2 bomb": (lambda f: trees.put(f / "d.tar.bz2", bz2.compress(bytes(3_000_000))), "unpacks to more than 100"),
     "xz bomb": (lambda f: trees.put(f / "d.tar.xz", lzma.compress(bytes(3_000_000))), "unpacks to more than 100"),
+    "a link of 900 kB": (lambda f: zipped(f / "d.zip", {}, {"a/x.png": "x" * 900_000}), "is a link of 900,000 bytes"),
+    "a pax header of 900 kB": (
+        lambda f: tar(f / "d.tar.gz", header(tarfile.XHDTYPE, 900_000), b"9" * 900_096),
+        "a header of 900,000 bytes",
+    ),
+    "a global pax header of 900 kB": (
+        lambda f: tar(f / "d.tar.gz", header(tarfile.XGLTYPE, 900_000), b"9" * 900_096),
+        "a header of 900,000 bytes",
+    ),
+    "a GNU name of 900 kB": (
+        lambda f: tar(f / "d.tar.gz", header(tarfile.GNUTYPE_LONGNAME, 900_000), b"9" * 900_096),
+        "a header of 900,000 bytes",
+    ),
+    "1,000 headers before a member": (
+        lambda f: tar(f / "d.tar.gz", 1000 * header(b"x", 0), header(b"0", 0)),
+        "recursion",
+    ),
+    "a member of negative size": (lambda f: tar(f / "d.tar.gz", header(b"0", -512)), "negative size"),
+    "a negative size in a pax header": (
+        lambda f: tar(f / "d.tar.gz", record("size=-512"), header(b"0", 0)),
+        "negative",
+    ),
+    "a sparse member": (
+        lambda f: tar(
+            f / "d.tar.gz", record("GNU.sparse.realsize=9999999999"), record("GNU.sparse.map=0,1"), header(b"0", 0)
+        ),
+        "is no ordinary file",
+    ),
+    "an empty member 60 times": (
+        lambda f: tar(f / "d.tar.bz2", 60 * header(b"0", 0), kind="bz2"),
+        "more than 50 files",
+    ),
+    "a list of overlapping members": (lambda f: overlapping(f / "d.zip"), "more than 50 files"),
+    "64 folders in each other": (lambda f: zipped(f / "d.zip", {"a/" * 65 + "x.png": b""}), "in 65 folders; at most"),
+    "a name of 60,000 characters": (lambda f: zipped(f / "d.zip", {"a" * 60_000: b""}), "a name of 60,000 characters"),
+    "a name with escapes, outside": (
+        lambda f: zipped(f / "d.zip", {"../\x1b[2J\n": b""}),
+        r"'../\x1b[2J\n' lies outside",
+    ),
+    "a zip of version 20": (
+        lambda f: _edited(zipped(f / "d.zip", {"a/x.png": b""}), b"PK\1\2", 6, b"\xc8"),
+        "version 20",
+    ),
     "bomb of files": (lambda f: zipped(f / "d.zip", {f"a/{n}.png": b"" for n in range(51)}), "more than 50 files"),
 }
+
+
+def _edited(path: Path, after: bytes, offset: int, content: bytes) -> Path:
+    whole = path.read_bytes()
+    place = whole.index(after) + offset
+    return trees.put(path, whole[:place] + content + whole[place + len(content) :])
 
 
 @pytest.mark.parametrize("case", ARCHIVES)
 def test_a_hostile_archive_is_refused(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees_module, "LARGEST_FILE", 1_000_000)
+    monkeypatch.setattr(trees_module, "LARGEST_HEADER", 100_000)
     monkeypatch.setattr(trees_module, "MOST_FILES", 50)
     make, told = ARCHIVES[case]
     path = make(tmp_path)

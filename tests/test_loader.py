@@ -415,6 +415,15 @@ def test_a_network_of_three_channels_gets_three_statistics_and_one_of_one_channe
     assert loader.format_for(8, "imagenet", grey, 3).mean == (0.485, 0.456, 0.406)
 
 
+def test_a_channel_that_does_not_vary_is_left_unscaled() -> None:
+    """It would be divided by zero, and by next to nothing where one pixel of thousands differs."""
+    for deviation in (0.0, 1e-6, 0.9 / 255):
+        form = loader.format_for(16, "dataset", {"mean": [0.5, 0.5, 0.0], "std": [0.2, 0.3, deviation]}, 3)
+        assert form.std == (0.2, 0.3, 1.0)
+        assert loader.prepare(torch.zeros(2, 16, 16, 3, dtype=torch.uint8), form).isfinite().all()
+    assert loader.format_for(16, "dataset", {"mean": [0.5], "std": [1 / 255]}, 1).std == (1 / 255,)
+
+
 def test_a_network_of_one_channel_sees_torchvisions_luma_of_an_image_in_colour() -> None:
     pixels = images().pixels[:5]
     one = loader.format_for(16, "dataset", STATISTICS, 1)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,11 +39,11 @@ def evaluated(name: str) -> torch.Tensor:
     return inference.predict(network, images, form, CPU, config["train"]["batch_size"])
 
 
-def saved_test_images(folder: Path) -> list[Path]:
+def saved_test_images(folder: Path, number: int = 360) -> list[Path]:
     """The packed test images as files."""
     folder.mkdir()
-    paths = [folder / f"{row:04d}.png" for row in range(360)]
-    for path, pixels in zip(paths, np.load("data/test/images.npy"), strict=True):
+    paths = [folder / f"{row:04d}.png" for row in range(number)]
+    for path, pixels in zip(paths, np.load("data/test/images.npy")[:number], strict=True):
         Image.fromarray(pixels[..., 0]).save(path)
     return paths
 
@@ -210,12 +209,31 @@ def test_a_bad_file_gets_one_line_and_the_other_images_their_answer(
         assert "0x" not in line, "no addresses in memory"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    path = trees.put(tmp_path / "secret.png", b"")
+def test_what_may_not_be_read_is_named(nobody_folder: Path) -> None:
+    path = trees.put(nobody_folder / "secret.png", b"")
+    inner = trees.put(nobody_folder / "photos" / "secret" / "1.png", b"").parent
     path.chmod(0)
-    with pytest.raises(StageError, match="Permission denied"):
+    inner.chmod(0)
+    with pytest.raises(StageError, match=r"secret\.png: cannot be read: Permission denied$"):
         predict.read(path, predict.Packed(8, 1, "crop"))
+    with pytest.raises(StageError, match=r"secret/1\.png: cannot be read: Permission denied$"):
+        predict.files(str(inner / "1.png"))
+    with pytest.raises(StageError, match=r"photos: the folder secret cannot be read: Permission denied"):
+        predict.files(str(inner.parent))
+    inner.chmod(0o700)
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_device_gets_one_line_and_a_folders_other_files_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (good,) = saved_test_images(tmp_path / "good", 1)
+    trees.put(tmp_path / "good" / "notes.txt", b"")
+    assert predict.predict(["/dev/zero", str(tmp_path / "good")], "tiny-0") is False
+    output, errors = capsys.readouterr()
+    assert output.startswith(f"{good}: ")
+    assert "versus: /dev/zero: cannot be read: a pipe or a device, not a file" in errors
+    assert f"versus: {tmp_path / 'good'}: passed over files that are not named as images: 1 .txt" in errors
 
 
 @pytest.mark.usefixtures("trained_study")

@@ -13,7 +13,7 @@ import torch
 
 from pipeline import evaluate, inference, loader, tracking, train
 from pipeline.stage import StageError
-from tests import small_study
+from tests import small_study, trees
 
 TINY = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 2, "lr": 0.02, "select": "last"}}}
 FILES = ("weights.safetensors", "config.json", "run.json")
@@ -92,3 +92,22 @@ def test_mirror_images_are_refused_where_they_would_be_of_other_classes(study: P
     small_study.write(study, {"augment.test_crops": 2}, {"tiny": TINY["tiny"]})
     with pytest.raises(StageError, match=r"test_crops: 2 shows mirror images, which this data set forbids; choose 1"):
         train.train("tiny", 0)
+
+
+@pytest.mark.parametrize("colour", [(None, None, 0), (200, 10, 10)])
+def test_images_with_a_channel_that_does_not_vary_can_be_trained_on(
+    tmp_path: Path, colour: tuple[int | None, ...]
+) -> None:
+    """Also images that are all of one colour: there is nothing to learn, and nothing that is not a number."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        for label, name in enumerate(("cat", "dog")):
+            pixels = trees.striped(label, 16, 16, 3, rng)
+            for channel, value in enumerate(colour):
+                pixels[..., channel] = pixels[..., channel] if value is None else value
+            trees.put(tmp_path / "images" / name / f"{number}.png", trees.encoded(pixels))
+    settings = {"dataset.name": "folder", "dataset.source": "images", "dataset.normalise": "dataset", "replicates": [0]}
+    plain = {"plain": {"family": "tiny", "layers": ["conv 8, pool, conv 8"]}}
+    small_study.run(tmp_path, settings, plain, ["plain-0"])
+    config = json.loads((tmp_path / "models/plain-0/config.json").read_text())
+    assert config["normalise"]["std"][2] == 1.0

@@ -48,7 +48,7 @@ UNPACK = "unpack it and set dataset.source to the folder"
 GNU_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 LITTER = {  # names, in lower case, of what operating systems and network drives leave beside the data
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"),
-    *("@eadir", "@tmp", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+    *(".appledouble", "@eadir", "@tmp", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
 }
 
 Member = TypeVar("Member")  # of an archive: what it says of one file

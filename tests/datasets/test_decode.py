@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.datasets import collection
 from pipeline.datasets import decode as decoding
@@ -61,6 +61,7 @@ def test_grey_stored_as_colour_is_grey(rng: np.random.Generator) -> None:
         (Image.new("LA", (4, 4), (10, 255)), "png", (10,)),
         (Image.new("1", (4, 4), 1), "png", (255,)),
         (Image.fromarray(np.full((4, 4), 0x1234, np.uint16)), "png", (0x12,)),
+        (Image.fromarray(np.full((4, 4), 0x0001, np.uint16)), "png", (0,)),  # of one value: no shade is lost
     ],
 )
 def test_every_mode_becomes_grey_or_rgb(image: Image.Image, kind: str, expected: tuple[int, ...]) -> None:
@@ -72,6 +73,74 @@ def test_exif_orientation_is_applied(rng: np.random.Generator) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise
     np.testing.assert_array_equal(decode(encoded(pixels, "png", exif=exif), "x"), np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(rng: np.random.Generator, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8), "png", exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(decode(content, "x"), np.asarray(turned))
+
+
+def test_exif_that_cannot_be_written_anew_does_not_matter() -> None:
+    entries = struct.pack("<HHHI4s", 2, 0x0112, 3, 1, b"\6\0\0\0") + struct.pack("<HHIi", 0x0100, 9, 1, -5)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries + bytes(4)
+    photo = saved(Image.new("L", (30, 20), 200), "jpeg")
+    photo = photo[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + photo[2:]
+    assert decode(photo, "x").shape == (30, 20, 1)
+
+
+# 12 bits in files of 16
+
+
+def rgb16(high: int, alpha: int | None = None) -> bytes:
+    """A PNG in colour with 16 bits a channel, values up to `high`."""
+    rows = np.random.default_rng(0).integers(0, high + 1, (6, 5, 3 + (alpha is not None)), dtype=np.uint16)
+    if alpha is not None:
+        rows[..., 3] = alpha
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", 5, 6, 16, 2 if alpha is None else 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    )
+
+
+def grey16(high: int, kind: str) -> bytes:
+    values = np.random.default_rng(0).integers(0, high + 1, (6, 5), dtype=np.uint16)
+    values[0, 0] = high
+    return saved(Image.fromarray(values), kind)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "jpeg2000"])
+def test_few_bits_in_a_file_of_16_are_refused_with_the_remedy(kind: str) -> None:
+    """Its high byte would be 16 shades of 4,096; 1,024 and 256 of them would be 4 and 1."""
+    for high in (255, 1023, 4095):
+        with pytest.raises(StageError, match=rf"x\.png: 16 bits a value, but no value above {high:,}: .*-level 0,4095"):
+            decode(grey16(high, kind), "x.png")
+    for high in (4096, 65535):
+        assert decode(grey16(high, kind), "x.png").max() == high >> 8
+
+
+def test_few_bits_in_colours_of_16_are_refused_too() -> None:
+    for content in (rgb16(4095), rgb16(255), rgb16(4095, alpha=65535)):
+        with pytest.raises(StageError, match=r"no value above (4,095|255): 8 bits"):
+            decode(content, "x.png")
+    assert decode(rgb16(65535), "x.png").max() > 200
+    assert decode(saved(Image.new("RGB", (4, 4), (0, 9, 3)), "png"), "x.png").max() == 9, "8 bits lose nothing"
+
+
+def test_a_pgm_says_itself_what_is_white() -> None:
+    values = np.array([[0, 1000], [2048, 4095]], ">u2")
+    for white, wanted in ((4095, [[0, 62], [127, 255]]), (65535, None)):
+        content = b"P5\n2 2\n%d\n" % white + values.tobytes()
+        if wanted is None:
+            with pytest.raises(StageError, match="no value above 4,095"):
+                decode(content, "x.pgm")
+        else:
+            assert np.abs(decode(content, "x.pgm")[..., 0].astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])

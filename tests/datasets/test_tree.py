@@ -1,13 +1,17 @@
 """Archives and folders read alike, and no archive reaches outside its own folder."""
 
 import io
+import os
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from pipeline.datasets import tree as tree_module
 from pipeline.datasets.tree import open_tree
 from pipeline.stage import StageError
 from tests.trees import archived, put
@@ -125,3 +129,121 @@ def test_damaged_member_is_named(tmp_path: Path) -> None:
 def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="neither a folder nor a zip or tar archive"):
         open_tree(put(tmp_path / "notes.txt", b"hello"))
+
+
+# Names
+
+
+def test_backslashes_of_a_zip_made_on_windows_part_folders(tmp_path: Path) -> None:
+    with zipfile.ZipFile(path := tmp_path / "w.zip", "w") as archive:
+        archive.writestr("a\\b\\one.txt", b"1")
+        archive.writestr(".\\c\\", b"")
+    with open_tree(path) as tree:
+        assert (tree.paths, tree.folders) == (["a/b/one.txt"], {"a", "a/b", "c"})
+        assert tree.read("a/b/one.txt") == b"1"
+
+
+def unflagged(path: Path, name: bytes) -> Path:
+    """A zip whose one member's name does not say that it is UTF-8."""
+    path = zip_of(path, "é" * (len(name) // 2) + "x" * (len(name) % 2))
+    content = path.read_bytes().replace(("é" * (len(name) // 2) + "x" * (len(name) % 2)).encode(), name)
+    for magic, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for place in range(len(content)):
+            if content[place : place + 4] == magic:
+                content = content[: place + flags + 1] + b"\0" + content[place + flags + 2 :]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("größe".encode(), "größe"), ("größe".encode("cp437"), "größe"), ("猫.txt".encode(), "猫.txt")],
+)
+def test_a_zips_name_is_utf8_if_it_can_be_and_cp437_if_not(tmp_path: Path, name: bytes, read: str) -> None:
+    with open_tree(unflagged(tmp_path / "d.zip", name)) as tree:
+        assert tree.paths == sorted(["good.txt", read])
+        assert tree.read(read) == b"x"
+
+
+def test_a_tars_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "d.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("café.txt"))
+    with pytest.raises(StageError, match=r"caf\\xe9\.txt'?: the name is not UTF-8"):
+        open_tree(tmp_path / "d.tar")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["a/one.txt", "./a//one.txt", "a\\one.txt"])
+def test_two_files_of_one_name_are_refused(tmp_path: Path, second: str) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name in ("a/one.txt", second, "A/one.txt"):
+            archive.writestr(name, b"")
+    with pytest.raises(StageError, match=r"two files called 'a/one\.txt'; unpack it and set dataset\.source"):
+        open_tree(tmp_path / "d.zip")
+    if "\\" not in second:
+        with tarfile.open(tmp_path / "d.tar", "w") as tar:
+            for name in ("a/one.txt", second):
+                tar.addfile(tarfile.TarInfo(name))
+        with pytest.raises(StageError, match=r"two files called 'a/one\.txt'"):
+            open_tree(tmp_path / "d.tar")
+
+
+def test_a_link_to_a_folder_of_the_archive_is_refused(tmp_path: Path) -> None:
+    """What lies in the folder would be missing under the link's name."""
+    (tmp_path / "d/train").mkdir(parents=True)
+    put(tmp_path / "d/train/one.txt", b"1")
+    (tmp_path / "d/test").symlink_to("train")
+    with pytest.raises(StageError, match="test links to a folder of the archive; unpack it"):
+        open_tree(archived(tmp_path / "d", "tar"))
+    path = zip_of(tmp_path / "e.zip", "folder/link", b"..", link=True)
+    with pytest.raises(StageError, match="folder/link links to a folder"):
+        open_tree(path)
+
+
+def test_a_circle_of_links_is_named(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "d.zip", "a/link", b"link", link=True)
+    with open_tree(path) as tree, pytest.raises(StageError, match="a/link: cannot be read: links to a/link, which"):
+        tree.read("a/link")
+
+
+# Sizes
+
+
+def test_a_member_that_unpacks_to_more_than_its_size_is_read_no_further(tmp_path: Path) -> None:
+    """Its list says 1,000 bytes of 20 MB: a read of all would unpack all."""
+    with zipfile.ZipFile(path := tmp_path / "lie.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(20_000_000))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 20_000_000), struct.pack("<I", 1000)))
+    tracemalloc.start()
+    with open_tree(path) as tree, pytest.raises(StageError, match=r"a\.png: cannot be read: Bad CRC-32"):
+        tree.read("a.png")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5_000_000
+
+
+def test_a_member_larger_than_a_file_may_be_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "d.tar"
+    member = tarfile.TarInfo("a.png")
+    member.size = 3 << 30
+    with path.open("wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+        file.truncate((3 << 30) + 512 + 1024)  # sparse: it takes no room
+    with open_tree(path) as tree, pytest.raises(StageError, match=r"a\.png: cannot be read: larger than 1024 MiB"):
+        tree.read("a.png")
+
+
+def test_a_file_of_several_parts_is_read_whole(tmp_path: Path) -> None:
+    for size in (0, 1, tree_module.PART - 1, tree_module.PART, 3 * tree_module.PART, 3 * tree_module.PART + 5):
+        content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        put(tmp_path / "d/one.bin", content)
+        for source in (tmp_path / "d", archived(tmp_path / "d"), archived(tmp_path / "d", "tar")):
+            with open_tree(source) as tree:
+                assert tree.read("one.bin") == content
+
+
+def test_a_pipe_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(StageError, match="a pipe or a device, not a file; give dataset"):
+            open_tree(path)
