@@ -41,7 +41,7 @@ ABOUT = About(
     caveats="Images of 32 x 32 pixels; about 3 in 100 of its test images nearly equal a training image (Barz and"
     " Denzler 2020, arXiv:1902.00423).",
     copies={
-        "JPEG copy": "What JPEG costs depends on its quality. Of a copy at quality 75 with 4:2:0 chroma, about 300 bytes"
+        "JPEG copy": "What JPEG costs depends on its quality. Of a copy at quality 75 with 4:2:0 chroma, some 300 bytes"
         " of coded picture each, it is about four to five points of accuracy for small networks: a published ResNet-20"
         " is right on 91.7% of the original test images, on 81.0% of that copy's, and on 87.2% of them after 100,000"
         " image passes over the copy's training images."
