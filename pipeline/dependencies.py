@@ -49,7 +49,7 @@ def listed(text: str) -> str:
 def _listed(stage: str) -> str:
     name = stage.split(":")[0].strip()
     kept = re.sub(r"(?m)^      - \$\{root\}/pipeline/.*\n", "", stage)
-    if kept == stage or name == "check":  # its parameters are all it reads
+    if kept == stage:
         return stage
     lines = "".join(f"      - ${{root}}/{path}\n" for path in needed(name))
     return kept.replace("    deps:\n", f"    deps:\n{lines}", 1)
@@ -78,6 +78,8 @@ def _stages(text: str) -> list[str]:
 def needed(stage: str) -> list[str]:
     """The files, from the root, that can change what a stage leaves."""
     paths = {_source(name) for name in imported(stage)}
+    if stage == "check":  # all that it does is to refuse
+        paths |= {_source(name) for name in ("params", "registry", "optim.schedule")}
     if stage == "report":  # made of templates, read by name; one is a command's
         paths |= {path for path in ROOT.glob("pipeline/templates/**/*") if path.is_file()}
         paths.remove(ROOT / "pipeline/templates/ablation.html")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import params
+from pipeline import check, params
 from pipeline.stage import StageError
 from tests import small_study, trees
 
@@ -44,7 +44,7 @@ def put_flowers(folder: Path) -> str:
     return str(folder)
 
 
-def test_all_of_it_trains_and_is_evaluated(tmp_path: Path) -> None:
+def test_all_of_it_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**EVERYTHING, "dataset.source": put_flowers(tmp_path / "flowers")}
     (tmp_path / "study").mkdir()
     study = small_study.run(tmp_path / "study", settings, MODELS, ["mixer-0", "margin-0"])
@@ -53,6 +53,8 @@ def test_all_of_it_trains_and_is_evaluated(tmp_path: Path) -> None:
     for name in ("mixer-0", "margin-0"):
         evaluation = json.loads((study / f"reports/evaluations/{name}.json").read_text())
         assert evaluation["scores"]["accuracy"] > 0.8
+    monkeypatch.chdir(study)
+    check.main()
     config = json.loads((study / "models/mixer-0/config.json").read_text())
     assert config["network"]["groupnorm"] == 4
     assert (config["train"]["poly_epsilon"], config["augment"]["gridmask"]) == (0.5, 6)

@@ -31,6 +31,7 @@ def test_a_stage_depends_on_every_module_that_can_change_its_result() -> None:
 @pytest.mark.parametrize(
     ("stage", "some", "none"),
     [
+        ("check", ["check", "params", "registry", "rehearse", "networks/tiny"], ["engine", "losses/focal", "stage"]),
         ("fetch", ["fetch", "datasets/__init__", "datasets/jaffe", "datasets/tree"], ["params", "registry", "split"]),
         ("split", ["split", "subset"], ["datasets/jaffe", "stage", "tracking"]),
         ("train", ["engine", "losses/focal", "optim/sgd", "networks/tiny", "augment/policy"], ["report", "evaluate"]),
