@@ -21,7 +21,6 @@ from pipeline.stage import StageError, run, shown, whole, write_json
 RAW = Path("data/raw")
 QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
 UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
-QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
 
 
