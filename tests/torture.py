@@ -3,8 +3,8 @@
 A cycle runs the whole pipeline from nothing and is killed with SIGKILL at seeded random moments: the stage's process,
 DVC's, or both. What `dvc repro` makes of it must be, byte for byte, what an uninterrupted cycle makes. Then experiments
 on several workers and a `dvc repro` share one new MLflow store. KILLS and SEED in the environment say how many kills
-and which, LIMIT after how many seconds no further cycle begins, TARGETS which stages a cycle ends with where that is not
-all; the findings are written to torture.json.
+and which, LIMIT after how many seconds no further cycle begins, TARGETS which stages a cycle ends with where that is
+not all; the findings are written to torture.json.
 """
 
 import contextlib
