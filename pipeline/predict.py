@@ -7,6 +7,7 @@ does. So an image of the data set gets the logits that evaluate gave it.
 import glob
 import itertools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -112,7 +113,7 @@ def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]])
 
 def files(source: str) -> list[Path]:
     """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # pathlib's raises where there is no such user
     try:
         present, folder = path.exists(), path.is_dir()
     except OSError as error:

@@ -291,13 +291,16 @@ def find(path: str) -> Path | None:
     """A path of this machine, if it exists; a relative one starts at the study's folder, `~` is the user's.
 
     DVC runs queued experiments in a copy of the checkout, which lacks what git ignores: there the same place of the
-    original checkout is looked at too.
+    original checkout is looked at too. Raises StageError for what may not be looked at, or is no path.
     """
-    place, copy = Path(path).expanduser(), checkout()
+    place, copy = Path(os.path.expanduser(path)), checkout()  # pathlib's raises where there is no such user
     candidates = [place]
     if copy is not None and not place.is_absolute():
         candidates.append(original(copy) / Path.cwd().relative_to(copy) / place)
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    try:
+        return next((candidate for candidate in candidates if candidate.exists()), None)
+    except OSError as error:
+        raise StageError(f"{shown(path)}: cannot be read: {error.strerror}") from None
 
 
 def _nearest(folder: Path, marker: str) -> Path | None:

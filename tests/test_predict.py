@@ -168,6 +168,10 @@ def test_a_files_name_means_that_file_also_where_it_looks_like_a_glob_or_like_no
 def test_what_does_not_exist_is_named(pictures: Path, source: str) -> None:
     with pytest.raises(StageError, match="no such file"):
         predict.files(str(pictures / source))
+    with pytest.raises(StageError, match=r"~nobody-of-this-name/x\.png: no such file"):
+        predict.files("~nobody-of-this-name/x.png")
+    with pytest.raises(StageError, match="cannot be read: File name too long"):
+        predict.files("x" * 5000)
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:

@@ -84,5 +84,5 @@ def local(source: str) -> Path:
     path = find(source)
     if path is not None:
         return path
-    where = "" if Path(source).expanduser().is_absolute() else f" (below {Path.cwd()})"
+    where = "" if os.path.isabs(os.path.expanduser(source)) else f" (below {Path.cwd()})"
     raise StageError(f"dataset.source: {source}: not found{where}; give a folder, an archive or a URL that exists")

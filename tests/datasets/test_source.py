@@ -38,6 +38,22 @@ def test_source_that_is_not_there_is_named() -> None:
         local("nowhere")
 
 
+def test_source_that_may_not_be_looked_at_or_is_no_path_is_one_line(
+    nobody_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(nobody_folder)
+    locked = nobody_folder / "locked"
+    (locked / "images").mkdir(parents=True)
+    locked.chmod(0)
+    with pytest.raises(StageError, match="locked/images: cannot be read: Permission denied"):
+        local(str(locked / "images"))
+    locked.chmod(0o700)
+    with pytest.raises(StageError, match="cannot be read: File name too long"):
+        local("x" * 5000)
+    with pytest.raises(StageError, match="~nobody-of-this-name/images: not found"):
+        local("~nobody-of-this-name/images")
+
+
 def test_relative_source_starts_at_the_study_and_tilde_is_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "study").mkdir()
