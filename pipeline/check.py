@@ -7,18 +7,20 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.rehearse import rehearse
-from pipeline.stage import run, whole
+from pipeline.stage import run, study, whole
 
 
 def main() -> None:
-    study = params.load()
-    if study.evaluate.onnx:
+    study()  # refuses a name of the folder
+    settings = params.load()
+    if settings.evaluate.onnx:
         params.require_onnx("params.yaml: evaluate.onnx: true")
-    rehearse(study)
+    rehearse(settings)
     with whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
-    trainings = len(study.models) * len(study.replicates)
-    print(f"check: {study.dataset.name}, {len(study.models)} models x {len(study.replicates)} replicates = {trainings}")
+    trainings = len(settings.models) * len(settings.replicates)
+    models = f"{len(settings.models)} models x {len(settings.replicates)} replicates = {trainings}"
+    print(f"check: {settings.dataset.name}, {models}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ LATEX = {
 
 def markdown(text: str) -> str:
     """Text in Markdown, on one line, in which nothing is markup, HTML, a link or mathematics."""
-    return re.sub(r"([\\`*_<>|~&$#]|\](?=[(\[:])|:(?=//)|(?<=www)\.)", r"\\\1", _on_one_line(text))
+    return re.sub(r"([\\`*_<|~&$]|^[>#]|^[-+](?=\s)|\](?=[(\[:])|:(?=//)|(?<=www)\.)", r"\\\1", _on_one_line(text))
 
 
 def code(text: str) -> str:

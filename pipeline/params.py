@@ -24,7 +24,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline import registry
 from pipeline.optim.schedule import SCHEDULES
-from pipeline.stage import StageError
+from pipeline.stage import StageError, shown
 
 
 class Frozen(BaseModel):
@@ -387,8 +387,15 @@ def parse(content: object) -> Params:
     if len(set(params.replicates)) != len(params.replicates):
         faults.append(f"params.yaml: replicates: {list(params.replicates)} names a seed twice; give each once")
     for name, model in params.models.items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-            faults.append(f"params.yaml: models.{name}: use letters, digits and underscores, a letter first")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,99}", name):
+            faults.append(
+                f"params.yaml: models.{shown(name)}: use letters, digits and underscores, a letter first, 100 at most"
+            )
+        if twin := next((other for other in params.models if other < name and other.lower() == name.lower()), ""):
+            faults.append(
+                f"params.yaml: models.{name}: differs from {twin} in case alone, which not every disk and data base"
+                " tells apart; rename one"
+            )
         if isinstance(model, HybridModel) and model.dim % model.heads:
             faults.append(f"params.yaml: models.{name}.heads: {model.heads} does not divide dim {model.dim}")
         faults += _argument_faults(name, model)

@@ -49,12 +49,14 @@ from pipeline.results import (
     tested,
     timed_on,
 )
-from pipeline.stage import run, study, whole, write_json
+from pipeline.stage import StageError, run, study, whole, write_json
 
 
 def main() -> None:
     settings = params.load()
     data = {"shareable": False, **read_json(REPORTS / "data.json", "split")}
+    if "caveats" not in data:
+        raise StageError(f"{REPORTS / 'data.json'}: of an earlier version; run `dvc repro split` in the study's folder")
     picture = REPORTS / "augmentation.png"
     if not picture.exists():
         raise missing(picture, "preview")

@@ -614,7 +614,9 @@ def _described(config: Mapping[str, Any]) -> str:
 
 def _about_champion(name: str, evaluation: Mapping[str, Any]) -> str:
     classes = ", ".join(escape.markdown(row["class"]) for row in evaluation["classes"])
-    load = escape.code(f"mlflow.pyfunc.load_model({json.dumps(f'models:/{name}@{CHAMPION}')}).predict(images)")
+    load = escape.code(
+        f"mlflow.pyfunc.load_model({json.dumps(f'models:/{name}@{CHAMPION}', ensure_ascii=False)}).predict(images)"
+    )
     return (
         f"The trained models of study {escape.markdown(name)} that had its highest validation macro-F1; `{CHAMPION}` is"
         f" the present one. Test images chose nothing.\n\n{load}"

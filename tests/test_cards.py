@@ -60,5 +60,5 @@ def test_pretrained_weights_have_a_licence_of_their_own(made: Path, monkeypatch:
 
 def test_names_in_a_card_are_text(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = card(made, monkeypatch, study="<b>a_b", title="[x](http://y)", variant="JPEG copy")
-    assert r"of study \<b\>a\_b" in text
+    assert r"of study \<b>a\_b" in text
     assert r"[x\](http\://y) (JPEG copy)" in text

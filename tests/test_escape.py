@@ -16,6 +16,8 @@ NAMES = (
     "R&amp;D",
     "$x^2$",
     "# title",
+    "> quoted",
+    "- listed",
     "www.evil.example",
     "line\nline",
     "\u202egnp.exe",
@@ -29,9 +31,11 @@ def test_a_name_in_markdown_is_read_as_it_is_written(name: str) -> None:
     """MLflow, GitHub and editors read CommonMark with tables; so does this reader of it."""
     reader = MarkdownIt("gfm-like", {"linkify": False})
     plain = " ".join("".join(each for each in name if each.isprintable() or each.isspace()).split())
-    (paragraph,) = [token for token in reader.parse(f"Class {escape.markdown(name)}.") if token.type == "inline"]
-    assert {child.type for child in paragraph.children} <= {"text", "text_special"}
-    assert "".join(child.content for child in paragraph.children) == f"Class {plain}."
+    for before in ("", "Class "):
+        opening, paragraph, closing = reader.parse(f"{before}{escape.markdown(name)}.")
+        assert (opening.type, closing.type) == ("paragraph_open", "paragraph_close")
+        assert {child.type for child in paragraph.children or ()} <= {"text", "text_special"}
+        assert "".join(child.content for child in paragraph.children or ()) == f"{before}{plain}."
     (span,) = [t.children for t in reader.parse(f"As {escape.code(name)} is.") if t.type == "inline"]
     assert [child.content for child in span if child.type == "code_inline"] == [plain]
 

@@ -96,6 +96,8 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("models.-rf", BASE["models"]["cnn"], "models.-rf: use letters"),
     ("models.a/../b", BASE["models"]["cnn"], "use letters, digits and underscores"),
     ("models.größe", BASE["models"]["cnn"], "models.größe: use letters"),
+    ("models." + "x" * 101, BASE["models"]["cnn"], "100 at most"),
+    ("models.CNN", BASE["models"]["cnn"], "models.cnn: differs from CNN in case alone"),
     ("models.1st", BASE["models"]["cnn"], "models.1st: use letters"),
     ("models.", BASE["models"]["cnn"], "use letters, digits"),
     ("published", [{"table": "T", "dataset": "digits", "rows": {"a": {}}}], "published.0.rows.a: has no number"),

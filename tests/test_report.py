@@ -845,6 +845,15 @@ def test_a_missing_file_names_the_stage_to_run_and_nothing_is_written(
     assert not any((Path("reports") / name).exists() for name in ("metrics.json", "tables", "figures", "report.html"))
 
 
+def test_data_of_an_earlier_version_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fake_study.write(tmp_path, ("cnn",), replicates=(0,), epochs=1))
+    data = json.loads(Path("reports/data.json").read_text())
+    del data["caveats"]
+    Path("reports/data.json").write_text(json.dumps(data))
+    with pytest.raises(StageError, match="of an earlier version; run `dvc repro split` in the study's folder"):
+        report.main()
+
+
 def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small(tmp_path))
     path = Path("reports/evaluations/cnn-1.json")
