@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.rehearse import rehearse
-from pipeline.stage import run, study, whole
+from pipeline.stage import StageError, run, study, whole
 
 
 def main() -> None:
@@ -15,12 +15,40 @@ def main() -> None:
     settings = params.load()
     if settings.evaluate.onnx:
         params.require_onnx("params.yaml: evaluate.onnx: true")
+    refuse_what_the_data_lack(settings)
     rehearse(settings)
     with whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)
     models = f"{len(settings.models)} models x {len(settings.replicates)} replicates = {trainings}"
     print(f"check: {settings.dataset.name}, {models}")
+
+
+def refuse_what_the_data_lack(settings: params.Params) -> None:
+    """Raise StageError for settings that need what no source of the data set has; its files are not looked at."""
+    voted = [name for name in settings.models if settings.model_train(name).targets == "votes"]
+    mirrored = {
+        name: crops for name in settings.models if (crops := settings.model_augment(name).test_crops) in (2, 10)
+    }
+    by_subject = bool(settings.split.folds) and settings.split.folds_by == "subject"
+    if not (voted or mirrored or by_subject):
+        return
+    from pipeline import datasets  # late, as few studies need it
+
+    data, about = settings.dataset.name, datasets.about(settings.dataset.name)
+    faults = []
+    if by_subject and not about.subjects:
+        faults.append(f"split.folds_by: {data} does not say who is in its images; choose image")
+    if not about.votes:
+        faults += [f"models.{name}: train.targets: {data} has no votes; choose labels" for name in voted]
+    if not about.flip:
+        faults += [
+            f"models.{name}: augment.test_crops: {crops} shows mirror images, which change the classes of {data};"
+            f" choose {crops // 2}"
+            for name, crops in mirrored.items()
+        ]
+    if faults:
+        raise StageError("\n".join(f"params.yaml: {fault}" for fault in faults))
 
 
 if __name__ == "__main__":

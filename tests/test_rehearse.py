@@ -12,7 +12,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from pipeline import networks, params, rehearse
+from pipeline import check, networks, params, rehearse
 from pipeline.networks import hub
 from pipeline.stage import StageError
 
@@ -175,6 +175,38 @@ def test_a_damaged_state_costs_a_build_and_no_error(state: str, checkout: Path) 
     (checkout / ".versus/networks.json").write_text(state)
     rehearse.rehearse(study(m=TINY))
     assert rehearse.digest(study(m=TINY), "m") in json.loads((checkout / ".versus/networks.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("mnist", {"train": {"targets": "votes"}}, "models.m: train.targets: mnist has no votes; choose labels"),
+        ("folder", {"train": {"targets": "votes"}}, "models.m: train.targets: folder has no votes; choose labels"),
+        ("fer2013", {"train": {"targets": "votes"}}, ""),
+        (
+            "digits",
+            {"augment": {"test_crops": 2}},
+            "models.m: augment.test_crops: 2 shows mirror images, which change the",
+        ),
+        ("mnist", {"augment": {"test_crops": 10, "crop_size": 24}}, "models.m: augment.test_crops: 10 shows mirror"),
+        ("cifar10", {"augment": {"test_crops": 2}}, ""),
+        ("digits", {"augment": {"test_crops": 5, "crop_size": 24}}, ""),
+        ("caltech256", {"folds_by": "subject"}, "split.folds_by: caltech256 does not say who is in its images; choose"),
+        ("jaffe", {"folds_by": "subject"}, ""),
+    ],
+    ids=str,
+)
+def test_what_no_source_of_a_data_set_has_is_not_asked_of_it(name: str, settings: dict[str, Any], told: str) -> None:
+    found = content(m=TINY | {key: value for key, value in settings.items() if key != "folds_by"})
+    found["dataset"] |= {"name": name, "source": "x"}
+    found["split"] |= {"folds": 5, "folds_by": "subject"} if "folds_by" in settings else {}
+    asked = params.parse(found)
+    if not told:
+        check.refuse_what_the_data_lack(asked)
+        return
+    with pytest.raises(StageError) as fault:
+        check.refuse_what_the_data_lack(asked)
+    assert str(fault.value).startswith(f"params.yaml: {told}")
 
 
 def test_checking_what_was_found_in_order_imports_no_torch(checkout: Path) -> None:

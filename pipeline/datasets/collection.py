@@ -36,6 +36,8 @@ class About:
     official: tuple[Download, ...] = ()
     request: str = ""  # where to ask for data that have no open download
     layouts: str = ""  # what a source may look like, for errors
+    votes: bool = False  # whether a source may say how many people saw each class in an image
+    subjects: bool = False  # whether a source says who is in an image
     embedded: bool = False  # whether it ships inside a library: `read` takes no source
     images: str = ""  # how many of which kind and size, for docs/data.md
     origin: str = ""  # where they come from, for docs/data.md

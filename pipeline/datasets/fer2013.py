@@ -31,6 +31,7 @@ ABOUT = About(
     shareable=False,
     licence="none stated; released for a research challenge on Kaggle",
     homepage="https://www.kaggle.com/competitions/challenges-in-representation-learning-facial-expression-recognition-challenge",
+    votes=True,
     published={"train": 28_709, "val": 3_589, "test": 3_589},
     request="join the challenge on Kaggle (the homepage below) and download fer2013.tar.gz or icml_face_data.csv",
     layouts="fer2013.csv, icml_face_data.csv, or train/<emotion>/Training_<row>.png and"

@@ -23,6 +23,7 @@ ABOUT = About(
     licence="non-commercial research only; images may not be passed on",
     homepage="https://zenodo.org/records/3451524",
     request="ask its authors for it as the homepage below describes",
+    subjects=True,
     layouts="files such as KA.AN1.39.tiff",
     images="213 grey faces of ten women, 256 x 256",
     origin="its authors, on request: files such as `KA.AN1.39.tiff`",
