@@ -111,7 +111,8 @@ def show() -> list[dict[str, Any]]:
     try:
         return json.loads(done.stdout)
     except ValueError:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])[:300]
         raise StageError(f"ablation: `dvc exp show --json` failed ({reason}); run it in a study's folder") from None
 
 

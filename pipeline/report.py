@@ -31,6 +31,8 @@ from pipeline import (
     verdicts,
 )
 from pipeline.results import (
+    OF_DOCTOR,
+    OF_SPLIT,
     REPORTS,
     SPLITS,
     Trained,
@@ -54,9 +56,7 @@ from pipeline.stage import StageError, run, study, whole, write_json
 
 def main() -> None:
     settings = params.load()
-    data = {"shareable": False, **read_json(REPORTS / "data.json", "split")}
-    if "caveats" not in data:
-        raise StageError(f"{REPORTS / 'data.json'}: of an earlier version; run `dvc repro split` in the study's folder")
+    data = {"shareable": False, **read_json(REPORTS / "data.json", "split", *OF_SPLIT)}
     picture = REPORTS / "augmentation.png"
     if not picture.exists():
         raise missing(picture, "preview")
@@ -64,7 +64,7 @@ def main() -> None:
     models = [read_model(name, settings.replicates, data, rounds[name]) for name in settings.models]
     for model in models:
         refuse_other_settings(settings, model.name, model.evaluations, data)
-    checkup = read_json(REPORTS / "doctor.json", "doctor")
+    checkup = read_json(REPORTS / "doctor.json", "doctor", *OF_DOCTOR)
     tested_pairs = compare_pairs(models, data)
     summary: dict[str, Any] = {"study": study(), "models": {model.name: headline(model) for model in models}}
     held = verdicts.sentence(tested_pairs, models[0].runs) if tested_pairs else ""

@@ -27,6 +27,24 @@ BEFORE = {  # what a run of an earlier version did, which had not yet the settin
     for key, field in model.model_fields.items()
     if not field.is_required()
 }
+OF_SPLIT = (  # keys of what each stage leaves, without which there is no report
+    *("dataset", "title", "variant", "licence", "homepage", "published"),
+    *("expressions", "caveats", "minority", "digests", "classes"),
+)
+OF_DOCTOR = ("duplicate_groups", "leaked_test_rows", "conflicting_labels", "near_pairs", "blank_images")
+OF_EVALUATION = (
+    "classes",
+    "scores",
+    "images",
+    "confusion",
+    "selected",
+    "cost",
+    "machine",
+    "run",
+    "config",
+    "overrides",
+)
+OF_EXPLAIN = ("models", "images", "disagreements", "shareable", "sheet", "disagree", "mistakes", "right")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -108,13 +126,19 @@ class Trained:
         return not self.evaluations[0]["config"]["train"].get("include_validation")
 
 
-def read_json(path: Path, stage: str) -> dict[str, Any]:
+def read_json(path: Path, stage: str, *keys: str) -> dict[str, Any]:
+    """What a stage left; raises StageError where the file is missing, damaged, or without some of the `keys`."""
+    remedy = f"run `dvc repro -f {stage}` in the study's folder"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing(path, stage) from None
-    except ValueError:
-        raise StageError(f"{path}: not readable as JSON; run `dvc repro -f {stage}` in the study's folder") from None
+    except (OSError, ValueError):
+        raise StageError(f"{path}: not readable as JSON; {remedy}") from None
+    if not isinstance(found, dict) or (lacking := [key for key in keys if key not in found]):
+        what = f"no {lacking[0]!r} in it" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise StageError(f"{path}: not as {stage} leaves it, or of an earlier version ({what}); {remedy}")
+    return found
 
 
 def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -143,7 +167,7 @@ def read_model(
     for replicate in replicates:
         run_name = f"{name}-{replicate}"
         path = REPORTS / "evaluations" / f"{run_name}.json"
-        evaluation = read_json(path, f"evaluate@{run_name}")
+        evaluation = read_json(path, f"evaluate@{run_name}", *OF_EVALUATION)
         predictions = read_csv(
             REPORTS / "predictions" / f"{run_name}.csv",
             f"evaluate@{run_name}",
@@ -218,7 +242,7 @@ def read_latency(models: Sequence[str]) -> dict[str, tuple[dict[str, Any], ...]]
     path = REPORTS / "latency.json"
     if not path.exists():
         return dict.fromkeys(models, ())
-    found = read_json(path, "latency")
+    found = read_json(path, "latency", "models", "processor", "threads", "batch")
     if found["models"].keys() != set(models):
         raise StageError(
             f"{path}: of other models than params.yaml has; run `dvc repro -f latency` in the study's folder"
@@ -239,7 +263,7 @@ def read_explanations(models: Sequence[str]) -> dict[str, Any] | None:
     path = REPORTS / "explanations.json"
     if not path.exists():
         return None
-    facts = read_json(path, "explain")
+    facts = read_json(path, "explain", *OF_EXPLAIN)
     if [each["model"] for each in facts["models"]] != list(models):
         raise StageError(
             f"{path}: of other models than params.yaml has; run `dvc repro -f explain` in the study's folder"
@@ -288,7 +312,7 @@ def scores(study: Path) -> pd.DataFrame:
                 "training (s)": each["cost"]["train_seconds"],
             }
             for model, replicate, path in of_trainings(study, "evaluations", "json")
-            for each in [read_json(path, f"evaluate@{path.stem}")]
+            for each in [read_json(path, f"evaluate@{path.stem}", *OF_EVALUATION)]
         ]
     )
 

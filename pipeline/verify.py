@@ -51,7 +51,7 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
 
 
 def differing_data(committed: Path, rerun: Path) -> Iterator[str]:
-    ours, theirs = (_json(folder, "data.json")["digests"] for folder in (committed, rerun))
+    ours, theirs = (_json(folder, "data.json", "digests")["digests"] for folder in (committed, rerun))
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             yield f"data: other {name} images (digest {_short(ours.get(name))}, {_short(theirs.get(name))})"
@@ -105,7 +105,7 @@ def differing_weights(committed: Path, rerun: Path) -> Iterator[str]:
 
 def differing_scores(committed: Path, rerun: Path) -> tuple[list[str], float]:
     """Lines, and the largest difference of a mean score."""
-    ours, theirs = (_json(folder, "metrics.json")["models"] for folder in (committed, rerun))
+    ours, theirs = (_json(folder, "metrics.json", "models")["models"] for folder in (committed, rerun))
     lines, worst = [], 0.0
     for model in (model for model in ours if model in theirs):
         for score in SCORES:
@@ -151,17 +151,26 @@ def _some(names: set[str]) -> str:
 
 def _evaluations(committed: Path, rerun: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     for name in _names(committed, rerun):
-        yield name, _json(committed, f"evaluations/{name}.json"), _json(rerun, f"evaluations/{name}.json")
+        ours, theirs = (
+            _json(folder, f"evaluations/{name}.json", "config", "machine", "run") for folder in (committed, rerun)
+        )
+        yield name, ours, theirs
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
+def _json(folder: Path, name: str, *keys: str) -> dict[str, Any]:
+    """A file of reports/; raises StageError where it is missing, damaged, or without one of the `keys`."""
     path = folder / "reports" / name
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := [key for key in keys if key not in dict(found)]:
+            raise ValueError(lacking)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; give the folders of two studies that have run") from None
-    except ValueError:
-        raise StageError(f"{path}: not readable as JSON; `git checkout` brings the committed one back") from None
+    except (OSError, ValueError, TypeError):
+        raise StageError(
+            f"{path}: not readable as JSON with {' and '.join(keys)}; `git checkout` brings the committed one back"
+        ) from None
+    return found
 
 
 def _csv(folder: Path, name: str) -> pd.DataFrame:

@@ -36,12 +36,19 @@ def opened(study: Path) -> Iterator[Any]:
         try:
             opened = Repo()
         except (DvcException, OSError) as error:
-            raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
+            raise _told(error) from None
         try:
             with contextlib.closing(opened) as repo:
                 yield repo
         except DvcException as error:
-            raise StageError(f"launch: DVC: {' '.join(str(error).split())}") from None
+            raise _told(error) from None
+
+
+def _told(error: Exception) -> StageError:
+    """DVC's fault in one line."""
+    said = " ".join(str(error).split())
+    remedy = "; `git checkout dvc.lock` brings the committed one back" if "dvc.lock" in said else ""
+    return StageError(f"launch: DVC: {said}{remedy}")
 
 
 def plan(repo: Any) -> Plan:
