@@ -66,6 +66,12 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
         plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
         return
+    print(table(found, compiled))
+    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+
+
+def table(found: list[Estimate], compiled: bool) -> str:
+    """A line for each model; if `compiled`, with what torch.compile would gain."""
     from tabulate import tabulate
 
     rows = [
@@ -85,8 +91,7 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
     header = ["model", "device", "step", "images/s", "epochs", "one training", "trainings", "together"]
     header += ["compiled step", "compilation", "pays"] * compiled
     align = ("left", "left", *["right"] * (len(header) - 2))
-    print(tabulate(rows, headers=header, colalign=align, disable_numparse=True))
-    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+    return tabulate(rows, headers=header, colalign=align, disable_numparse=True)
 
 
 def measure(settings: params.Params, name: str, compiled: bool = False) -> Estimate:
