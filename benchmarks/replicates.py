@@ -33,7 +33,7 @@ def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> C
     protocol["precision"] = engine.pick_precision("auto", torch.device(device))
 
     def train(replicate: int) -> str:
-        fit = engine.fit(
+        trainer = engine.Trainer(
             stepping.network_of(case),
             images,
             loader.rows(images, slice(case.batch_size)),
@@ -43,7 +43,7 @@ def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> C
             seed=replicate,
             device=torch.device(device),
         )
-        return digest(fit.weights)
+        return digest(trainer.run().weights)
 
     return train
 

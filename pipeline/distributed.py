@@ -183,37 +183,20 @@ def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
     calls this. Raises StageError if one of them dies; the others are ended first.
     """
     import logging
-    import uuid
 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    count, index = hosts()
-    here, left = divmod(devices, count)
-    if left or not here:
-        raise StageError(
-            f"params.yaml: train.devices: got {devices}, for NNODES={count} hosts; choose a multiple of it"
-        )
-    if kind == "cuda" and here > torch.cuda.device_count():
-        have = torch.cuda.device_count()
-        raise StageError(f"params.yaml: train.devices: got {here} a host, this machine shows {have} GPUs; lower it")
+    here = processes_here(devices, kind)
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // here)))
-    if count == 1:
-        meeting: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-    else:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        meeting = {"rdzv_backend": "static", "rdzv_endpoint": place, "rdzv_configs": {"rank": index, "timeout": 900}}
     config = LaunchConfig(
-        min_nodes=count,
-        max_nodes=count,
         nproc_per_node=here,
-        run_id=uuid.uuid4().hex if count == 1 else module,
-        **meeting,
         max_restarts=0,
         virtual_local_rank=kind == "cuda",
         shutdown_timeout=10,
+        **meeting(module),
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
@@ -224,3 +207,31 @@ def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
         else:
             why = f"died (exit status {failure.exitcode}), and the others were ended; run again"
         raise StageError(f"process {number} of {devices} {why}") from None
+
+
+def processes_here(devices: int, kind: str) -> int:
+    """How many of the processes this host runs; raises StageError if hosts cannot share them alike or GPUs are few."""
+    count, _ = hosts()
+    here, left = divmod(devices, count)
+    if left or not here:
+        raise StageError(
+            f"params.yaml: train.devices: got {devices}, for NNODES={count} hosts; choose a multiple of it"
+        )
+    if kind == "cuda" and here > torch.cuda.device_count():
+        have = torch.cuda.device_count()
+        raise StageError(f"params.yaml: train.devices: got {here} a host, this machine shows {have} GPUs; lower it")
+    return here
+
+
+def meeting(name: str) -> dict[str, Any]:
+    """What torch's launcher is to know of the hosts and where they meet; several take `name` for the meeting's."""
+    import uuid
+
+    count, index = hosts()
+    nodes = {"min_nodes": count, "max_nodes": count}
+    if count == 1:
+        place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+        return {**nodes, **place, "run_id": uuid.uuid4().hex}
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    configs = {"rank": index, "timeout": 900}
+    return {**nodes, "rdzv_backend": "static", "rdzv_endpoint": address, "rdzv_configs": configs, "run_id": name}

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline import distributed, loader, metrics, networks, registry, transfer
+from pipeline.diary import Epoch
 from pipeline.inference import capabilities, memory_remedy, predict
 from pipeline.losses.a_softmax import a_softmax_logits, annealed
 from pipeline.losses.arcface import arcface_logits
@@ -32,24 +33,23 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 @dataclasses.dataclass(frozen=True)
-class Epoch:
-    """One row of a history; scores are fractions, the validation's in float32, None where it was trained on too."""
-
-    epoch: int  # from 1
-    lr: float  # of its last step
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    val_macro_f1: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Fit:
+    """What a training found, or has found so far."""
+
     history: list[Epoch]
     selected: Epoch
     weights: dict[str, Tensor]  # of the selected epoch, on the CPU
     seconds: float  # of training and validation, loading and saving apart
+
+    def state_dict(self) -> dict[str, Any]:
+        """The same in types that `torch.load(weights_only=True)` reads."""
+        history = [dataclasses.asdict(epoch) for epoch in self.history]
+        return {**vars(self), "history": history, "selected": dataclasses.asdict(self.selected)}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "Fit":
+        history = [Epoch(**row) for row in state["history"]]
+        return cls(history, Epoch(**state["selected"]), state["weights"], state["seconds"])
 
 
 class Keeper(Protocol):
@@ -113,152 +113,214 @@ def strided_1x1(network: nn.Module, size: int) -> str | None:
     return unsound[0] if unsound else None
 
 
-def fit(
-    network: nn.Module,
-    train: loader.Images,
-    val: loader.Images | None,
-    recipe: loader.Recipe,
-    protocol: dict[str, Any],
-    *,
-    classes: int,
-    seed: int,
-    device: torch.device,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    on_weights: Callable[[int, dict[str, Tensor]], None] | None = None,
-    keeper: Keeper | None = None,
-) -> Fit:
-    """Train `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
+class Trainer:
+    """Trains `network` by `protocol` (the keys of `train` in params.yaml), its precision settled.
 
-    Returns the weights that `select` names: of the epoch with the highest validation macro-F1, the earliest of equals;
-    of the last one; or the average. The latter two do without validation images. Goes on from what `keeper` has, whose
-    epochs `on_epoch` hears of again, and ends where it had ended uninterrupted: an epoch draws from generators of its
-    own, keyed by its number. `on_weights` gets the weights of every epoch that is trained, on the CPU, before it is
-    kept. Raises StageError on a loss that is not finite (epoch and step) and when memory runs out.
+    Selects the weights that `select` names: those of the epoch with the highest validation macro-F1, the earliest of
+    equals; of the last epoch; or the average. The latter two do without validation images.
     """
-    started = time.perf_counter()
-    remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
-    with memory_remedy(remedy):
-        network = placed(network, device, protocol["fast"])
-        train, val = loader.resident(train, device), loader.resident(val, device) if val is not None else None
-    kept = distributed.from_first(keeper.load() if keeper is not None else None)
-    if kept is not None and "fit" in kept:
-        return _restored(kept["fit"], on_epoch)
-    optimizer = make_optimizer(network, protocol, device)
-    loss_of = make_loss(train.labels, protocol, classes, device)
 
-    step_of = Step(network, loss_of, optimizer, device, protocol, classes)
-    compiled = compiled_by(protocol["compile"], network)
-    tuning = transfer.Tuning(network, protocol, recipe, (train, val), device, lambda: step_of.autocast)
-    epochs, per_epoch = protocol["epochs"], loader.steps(train, protocol["batch_size"], distributed.world())
-    schedule = {
-        "steps": epochs * per_epoch,
-        "warmup_steps": protocol["warmup_epochs"] * per_epoch,
-        "lr": protocol["lr"],
-        "schedule": protocol["schedule"],
-        "drop_every": protocol["step_epochs"] * per_epoch,
-        "gamma": protocol["gamma"],
-    }
-    average = None
-    if protocol["select"] == "average":
-        start = min(round(protocol["average_start"] * epochs), epochs - 1)
-        average = Average(network, protocol["average"], decay=protocol["ema_decay"], start=start)
+    def __init__(
+        self,
+        network: nn.Module,
+        train: loader.Images,
+        val: loader.Images | None,
+        recipe: loader.Recipe,
+        protocol: dict[str, Any],
+        *,
+        classes: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.protocol, self.classes, self.seed, self.device = protocol, classes, seed, device
+        self.format = recipe.format
+        self.remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
+        with memory_remedy(self.remedy):
+            self.network = placed(network, device, protocol["fast"])
+            self.train = loader.resident(train, device)
+            self.val = loader.resident(val, device) if val is not None else None
+        self.optimizer = make_optimizer(self.network, protocol, device)
+        loss_of = make_loss(self.train.labels, protocol, classes, device)
+        self.step = Step(self.network, loss_of, self.optimizer, device, protocol, classes)
+        self.compiled = compiled_by(protocol["compile"], self.network)
+        images = (self.train, self.val)
+        self.tuning = transfer.Tuning(self.network, protocol, recipe, images, device, lambda: self.step.autocast)
+        self.per_epoch = loader.steps(self.train, protocol["batch_size"], distributed.world())
+        self.average = average_by(protocol, self.network) if protocol["select"] == "average" else None
+        self.history: list[Epoch] = []
+        self.selected: Epoch | None = None
+        self.weights: dict[str, Tensor] = {}
 
-    def batches(epoch: int) -> Iterator[loader.Batch]:
-        return tuning.batches(protocol["sampler"], seed, epoch)
+    def run(
+        self,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        on_weights: Callable[[int, dict[str, Tensor]], None] | None = None,
+        keeper: Keeper | None = None,
+    ) -> Fit:
+        """Train all epochs.
 
-    def scores(network: nn.Module, epoch: int) -> dict[str, Any]:
-        if val is None:
-            return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
-        logits = tuning.val_logits()
-        if logits is None:
-            own = loader.rows(val, distributed.own(len(val)))
-            logits = predict(network, own, recipe.format, device, protocol["batch_size"])
-            logits = distributed.gathered(logits, len(val))
-        if not torch.isfinite(logits).all():
-            raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
-        confusion = metrics.confusion_matrix(val.labels.numpy(), logits.argmax(1).numpy(), classes)
-        found = metrics.scores(confusion)
-        loss = F.cross_entropy(logits, val.labels).item()
-        return {"val_loss": loss, "val_accuracy": found["accuracy"], "val_macro_f1": found["macro_f1"]}
+        Goes on from what `keeper` has, whose epochs `on_epoch` hears of again, and ends where it had ended
+        uninterrupted: an epoch draws from generators of its own, keyed by its number. `on_weights` gets the weights of
+        every epoch that is trained, on the CPU, before it is kept. Raises StageError on a loss that is not finite
+        (epoch and step) and when memory runs out.
+        """
+        kept = distributed.from_first(keeper.load() if keeper is not None else None)
+        if kept is not None and "fit" in kept:
+            return told(Fit.from_state_dict(kept["fit"]), on_epoch)
+        if kept is not None:
+            self.load_state_dict(kept)
+            told(self.found(), on_epoch)
+        for index in range(len(self.history), self.protocol["epochs"]):
+            self.history.append(epoch := self.epoch(index))
+            if on_epoch is not None:
+                on_epoch(epoch)
+            self.select(epoch)
+            if on_weights is not None:
+                on_weights(epoch.epoch, copied(self.network))
+            if keeper is not None:
+                keeper.save(self.state_dict)
+        if self.average is not None:
+            self.select_average(self.average)
+        fit = self.found()
+        if keeper is not None:
+            keeper.save(lambda: {"fit": fit.state_dict()}, last=True)
+        return fit
 
-    history: list[Epoch] = []
-    selected: Epoch | None = None
-    weights: dict[str, Tensor] = {}
-    if kept is not None:
-        network.load_state_dict(kept["network"])
-        optimizer.load_state_dict(kept["optimizer"])
-        step_of.scaler.load_state_dict(kept["scaler"])
-        if average is not None:
-            average.load_state_dict(kept["average"])
-        if step_of.extras:
-            step_of.extras.centers.centers = kept["centers"].to(device)
-        before = _restored(kept["so_far"], on_epoch)
-        history, selected, weights = before.history, before.selected, before.weights
-        started -= before.seconds
-
-    def state() -> dict[str, Any]:
-        assert selected is not None
-        return {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": step_of.scaler.state_dict(),
-            "average": average.state_dict() if average is not None else None,
-            "centers": step_of.extras.centers.centers if step_of.extras else None,
-            "so_far": _plain(Fit(history, selected, weights, time.perf_counter() - started)),
-        }
-
-    for index in range(len(history), epochs):
-        torch.manual_seed(seed_of(seed, index, distributed.rank()))  # dropout and drop path
+    def epoch(self, index: int) -> Epoch:
+        """Take the steps of epoch 0, 1, ... and validate."""
+        torch.manual_seed(seed_of(self.seed, index, distributed.rank()))  # dropout and drop path
         losses, hits, seen = [], [], 0
-        with memory_remedy(remedy), compile_remedy(protocol["compile"]):
-            begun = tuning.begin(index)
-            step_of.network = begun if compiled is None else compiled
-            for step, batch in enumerate(batches(index), start=index * per_epoch):
-                rate = tuning.rate(learning_rate(step, **schedule), index)
-                loss, right = step_of(batch, rate, step)
+        with memory_remedy(self.remedy), compile_remedy(self.protocol["compile"]):
+            begun = self.tuning.begin(index)
+            self.step.network = begun if self.compiled is None else self.compiled
+            for number, batch in enumerate(self.batches(index), start=index * self.per_epoch):
+                rate = self.rate(number, index)
+                loss, right = self.step(batch, rate, number)
                 losses.append(loss)
                 hits.append(right)
                 seen += len(batch.labels)
-                if average is not None:
-                    average.after_step(network)
+                if self.average is not None:
+                    self.average.after_step(self.network)
             check_finite(step_losses := torch.stack(losses).cpu(), index + 1)
-            if average is not None:
-                average.after_epoch(network, index)
-            epoch = Epoch(
+            if self.average is not None:
+                self.average.after_epoch(self.network, index)
+            return Epoch(
                 epoch=index + 1,
                 lr=rate,
                 train_loss=step_losses.mean().item(),
                 train_accuracy=torch.stack(hits).sum().item() / seen,
-                **scores(network, index + 1),
+                **self.validated(self.network, index + 1),
             )
-        history.append(epoch)
-        if on_epoch is not None:
+
+    def batches(self, epoch: int) -> Iterator[loader.Batch]:
+        return self.tuning.batches(self.protocol["sampler"], self.seed, epoch)
+
+    def rate(self, step: int, epoch: int) -> float:
+        """The learning rate of a step, counted from the training's first, which is one of epoch 0, 1, ..."""
+        protocol = self.protocol
+        scheduled = learning_rate(
+            step,
+            steps=protocol["epochs"] * self.per_epoch,
+            warmup_steps=protocol["warmup_epochs"] * self.per_epoch,
+            lr=protocol["lr"],
+            schedule=protocol["schedule"],
+            drop_every=protocol["step_epochs"] * self.per_epoch,
+            gamma=protocol["gamma"],
+        )
+        return self.tuning.rate(scheduled, epoch)
+
+    def validated(self, network: nn.Module, epoch: int) -> dict[str, Any]:
+        """The validation scores of an Epoch, which is counted from 1."""
+        if self.val is None:
+            return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
+        logits = self.val_logits(network, self.val)
+        if not torch.isfinite(logits).all():
+            raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
+        confusion = metrics.confusion_matrix(self.val.labels.numpy(), logits.argmax(1).numpy(), self.classes)
+        found = metrics.scores(confusion)
+        loss = F.cross_entropy(logits, self.val.labels).item()
+        return {"val_loss": loss, "val_accuracy": found["accuracy"], "val_macro_f1": found["macro_f1"]}
+
+    def val_logits(self, network: nn.Module, val: loader.Images) -> Tensor:
+        """Logits (N, K) of the validation images, of which each process computes its share."""
+        logits = self.tuning.val_logits()
+        if logits is not None:
+            return logits
+        own = loader.rows(val, distributed.own(len(val)))
+        logits = predict(network, own, self.format, self.device, self.protocol["batch_size"])
+        return distributed.gathered(logits, len(val))
+
+    def select(self, epoch: Epoch) -> None:
+        """Select the epoch that has just been trained, unless the best is wanted and one before it was as good."""
+        best = self.protocol["select"] == "best"
+        if best and self.selected is not None and not better(epoch, self.selected):
+            return
+        self.selected = epoch
+        if best or epoch.epoch == self.protocol["epochs"]:
+            self.weights = copied(self.network)
+
+    def select_average(self, average: Average) -> None:
+        """Select the average of the weights, with the scores of its own."""
+        epochs = self.protocol["epochs"]
+        with memory_remedy(self.remedy):
+            network = average.finish((batch.images for batch in self.batches(epochs)), self.device)
+            self.selected = dataclasses.replace(self.history[-1], **self.validated(network, epochs))
+            self.weights = copied(network)
+
+    def found(self) -> Fit:
+        assert self.selected is not None
+        return Fit(self.history, self.selected, self.weights, time.perf_counter() - self.started)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on, and what was found so far."""
+        extras = self.step.extras
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "centers": extras.centers.centers if extras is not None else None,
+            "so_far": self.found().state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.step.extras is not None:
+            self.step.extras.centers.centers = state["centers"].to(self.device)
+        so_far = Fit.from_state_dict(state["so_far"])
+        self.history, self.selected, self.weights = so_far.history, so_far.selected, so_far.weights
+        self.started -= so_far.seconds
+
+
+def told(fit: Fit, on_epoch: Callable[[Epoch], None] | None) -> Fit:
+    """The fit, once `on_epoch` has heard of all its epochs."""
+    if on_epoch is not None:
+        for epoch in fit.history:
             on_epoch(epoch)
-        if selected is None or protocol["select"] != "best" or _better(epoch, selected):
-            selected = epoch
-            if protocol["select"] == "best" or epoch.epoch == epochs:
-                weights = _copy(network)
-        if on_weights is not None:
-            on_weights(epoch.epoch, _copy(network))
-        if keeper is not None:
-            keeper.save(state)
-    if average is not None:
-        with memory_remedy(remedy):
-            averaged = average.finish((batch.images for batch in batches(epochs)), device)
-            selected = dataclasses.replace(history[-1], **scores(averaged, epochs))
-            weights = _copy(averaged)
-    assert selected is not None
-    fit = Fit(history, selected, weights, time.perf_counter() - started)
-    if keeper is not None:
-        keeper.save(lambda: {"fit": _plain(fit)}, last=True)
     return fit
 
 
-def _better(epoch: Epoch, than: Epoch) -> bool:
+def better(epoch: Epoch, than: Epoch) -> bool:
     """Whether validation found an epoch better."""
     assert epoch.val_macro_f1 is not None
     assert than.val_macro_f1 is not None
     return epoch.val_macro_f1 > than.val_macro_f1
+
+
+def average_by(protocol: dict[str, Any], network: nn.Module) -> Average:
+    """The average of the weights that the protocol names, which still has none."""
+    start = min(round(protocol["average_start"] * protocol["epochs"]), protocol["epochs"] - 1)
+    return Average(network, protocol["average"], decay=protocol["ema_decay"], start=start)
+
+
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network, on the CPU."""
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
 def placed(network: nn.Module, device: torch.device, fast: bool) -> nn.Module:
@@ -285,26 +347,6 @@ def compile_remedy(mode: str) -> Iterator[None]:
             f"params.yaml: train.compile: {mode} does not work here ({reason}); choose none, or install a C++ compiler"
             " (Debian, Ubuntu: apt install g++)"
         ) from None
-
-
-def _plain(fit: Fit) -> dict[str, Any]:
-    """Types that `torch.load(weights_only=True)` reads."""
-    history = [dataclasses.asdict(epoch) for epoch in fit.history]
-    return {"history": history, "selected": dataclasses.asdict(fit.selected)} | {
-        key: getattr(fit, key) for key in ("weights", "seconds")
-    }
-
-
-def _restored(plain: dict[str, Any], on_epoch: Callable[[Epoch], None] | None) -> Fit:
-    history = [Epoch(**row) for row in plain["history"]]
-    if on_epoch is not None:
-        for epoch in history:
-            on_epoch(epoch)
-    return Fit(history, Epoch(**plain["selected"]), plain["weights"], plain["seconds"])
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
 class Step:

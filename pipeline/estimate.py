@@ -66,6 +66,12 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
         plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
         return
+    print(table(found, compiled))
+    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+
+
+def table(found: list[Estimate], compiled: bool) -> str:
+    """A line for each model; if `compiled`, with what torch.compile would gain."""
     from tabulate import tabulate
 
     rows = [
@@ -85,62 +91,63 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
     header = ["model", "device", "step", "images/s", "epochs", "one training", "trainings", "together"]
     header += ["compiled step", "compilation", "pays"] * compiled
     align = ("left", "left", *["right"] * (len(header) - 2))
-    print(tabulate(rows, headers=header, colalign=align, disable_numparse=True))
-    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+    return tabulate(rows, headers=header, colalign=align, disable_numparse=True)
 
 
 def measure(settings: params.Params, name: str, compiled: bool = False) -> Estimate:
     """Time a model's steps as train would take them; if `compiled`, also with torch.compile."""
-    folder = packed(train.FIT, settings.replicates[0])
-    info = loader.read_info(folder)
-    config = train.resolve(settings, name, settings.replicates[0], info)
-    protocol, size = config["train"], config["train"]["batch_size"]
-    device = inference.pick_device(protocol["device"])
-    config["network"]["pretrained"] = False  # no download: the values of weights take no time
-    task = train.prepared(config, folder, info, settings.dataset.normalise, device)
-    protocol["precision"], recipe, form = task.precision, task.recipe, task.recipe.format
-    images, val = task.train_images, task.val_images
+    task, config, device = prepared(settings, name)
+    size, epochs, val = config["train"]["batch_size"], config["train"]["epochs"], task.val_images
     with inference.memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
-        network = engine.placed(task.network, device, protocol["fast"]).train()
-        resident = loader.resident(images, device)
-        loss_of = engine.make_loss(images.labels, protocol, len(info["classes"]), device)
-        optimizer = engine.make_optimizer(network, protocol, device)
-        step_of = engine.Step(network, loss_of, optimizer, device, protocol, len(info["classes"]))
-
-        def batches() -> Iterator[loader.Batch]:
-            for epoch in itertools.count():
-                yield from loader.train_batches(
-                    resident, recipe, sampler=protocol["sampler"], batch_size=size, seed=0, epoch=epoch, device=device
-                )
-
-        endless = batches()
-        step = timed(lambda: step_of(next(endless), protocol["lr"]), device)
-        batch, val_batches = 0.0, 0
+        trainer = train.trainer(task, config, device)
+        trainer.network.train()
+        taken = steps(trainer)
+        step, batch = timed(lambda: next(taken), device), 0.0
         if val is not None:
-            part, val_batches = loader.rows(val, slice(size)), -(-len(val) // size)
-            batch = timed(lambda: inference.predict(network, part, form, device, size), device)
-        fast, compilation = None, None
-        if compiled:
-            mode = "reduce-overhead" if device.type == "cuda" else "default"
-            with engine.compile_remedy(mode):
-                step_of.network = engine.compiled_by(mode, network.train()) or network
-                started = time.perf_counter()
-                step_of(next(endless), protocol["lr"])
-                compilation = time.perf_counter() - started
-                fast = timed(lambda: step_of(next(endless), protocol["lr"]), device) * 1000
-    steps = loader.steps(images, size)
+            part, form = loader.rows(val, slice(size)), task.recipe.format
+            batch = timed(lambda: inference.predict(trainer.network, part, form, device, size), device)
+        compilation, fast = with_compiler(trainer, taken) if compiled else (None, None)
+    val_batches = -(-len(val) // size) if val is not None else 0
     return Estimate(
         model=name,
         device=device.type,
         step_ms=step * 1000,
-        compiled_ms=fast,
+        compiled_ms=fast * 1000 if fast is not None else None,
         compilation=compilation,
-        images_per_second=min(size, len(images)) / step,
-        epochs=protocol["epochs"],
-        steps=steps,
-        seconds=protocol["epochs"] * (steps * step + val_batches * batch),
+        images_per_second=min(size, len(task.train_images)) / step,
+        epochs=epochs,
+        steps=trainer.per_epoch,
+        seconds=epochs * (trainer.per_epoch * step + val_batches * batch),
         trainings=len(settings.replicates),
     )
+
+
+def prepared(settings: params.Params, name: str) -> tuple[train.Task, dict[str, Any], torch.device]:
+    """What a model's first training works on, its resolved configuration and the device; weights are random."""
+    replicate = settings.replicates[0]
+    folder = packed(train.FIT, replicate)
+    info = loader.read_info(folder)
+    config = train.resolve(settings, name, replicate, info)
+    config["network"]["pretrained"] = False  # no download: the values of weights take no time
+    device = inference.pick_device(config["train"]["device"])
+    return train.prepared(config, folder, info, settings.dataset.normalise, device), config, device
+
+
+def steps(trainer: engine.Trainer) -> Iterator[Any]:
+    """Training steps without an end, each taken when it is asked for."""
+    for batch in itertools.chain.from_iterable(map(trainer.batches, itertools.count())):
+        yield trainer.step(batch, trainer.protocol["lr"])
+
+
+def with_compiler(trainer: engine.Trainer, taken: Iterator[Any]) -> tuple[float, float]:
+    """The seconds that torch.compile takes, and those of a step from then on."""
+    mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
+    with engine.compile_remedy(mode):
+        trainer.step.network = engine.compiled_by(mode, trainer.network.train()) or trainer.network
+        started = time.perf_counter()
+        next(taken)
+        compilation = time.perf_counter() - started
+        return compilation, timed(lambda: next(taken), trainer.device)
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> float:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,17 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import calibration, inference, inflation, loader, metrics, networks, onnx_model, params, resume, tracking
-from pipeline.stage import StageError, packed, run, whole, write_json
+from pipeline.diary import Diary
+from pipeline.evaluation import ClassScores, Confusion, Cost, Evaluation, Mistake, Origin
+from pipeline.stage import StageError, packed, run, whole
 
 TEST = Path("data/test")
 FIT = Path("data/fit")
+WEIGHTS = "weights.safetensors"
 FRACTIONS = ("precision", "recall", "f1")
 TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 
@@ -39,93 +41,179 @@ def main() -> None:
 
 
 def evaluate(name: str) -> None:
+    """Score the trained model in models/<name>, and write and log what is found."""
     inference.keep_freed_memory()
+    subject, study = read(name), params.load()
+    if subject.config["train"].get("deterministic"):
+        inference.be_deterministic()
+    cost = cost_of(subject, study.evaluate.onnx)
+    logits, first = predicted(subject)
+    evaluation = evaluated(subject, logits, first, cost)
+    if study.evaluate.inflation:
+        evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores))
+    paths = Path(f"reports/evaluations/{name}.json"), Path(f"reports/predictions/{name}.csv")
+    with whole(paths[0]) as partial:
+        evaluation.write(partial)
+    with whole(paths[1]) as partial:
+        prediction_table(subject, logits).to_csv(partial, index=False, lineterminator="\n")
+    log(subject, evaluation, paths)
+    resume.discard(subject.diary.key)
+    accuracy, macro_f1 = evaluation.scores["accuracy"], evaluation.scores["macro_f1"]
+    print(f"evaluate: {name} accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}, n = {evaluation.images}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A trained network and the test images that it is scored on."""
+
+    folder: Path  # of the network
+    network: nn.Module
+    config: dict[str, Any]  # resolved
+    diary: Diary
+    form: loader.Format
+    device: torch.device
+    info: dict[str, Any]  # what split says of the images
+    images: loader.Images
+
+    @property
+    def classes(self) -> list[str]:
+        return self.info["classes"]
+
+    @property
+    def actual(self) -> np.ndarray:
+        """Labels (N,)"""
+        return self.images.labels.numpy()
+
+    @property
+    def batch_size(self) -> int:
+        return self.config["train"]["batch_size"]
+
+
+def read(name: str) -> Subject:
+    """The trained model of a name and its test images; raises StageError if these are of other classes."""
     folder = Path("models") / name
     network, config = inference.load(folder)
-    diary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    diary = Diary.read(folder)
     test = packed(TEST, config["replicate"])
     info, images = loader.read_info(test), loader.read(test)
-    classes = config["classes"]
-    if info["classes"] != classes:
-        raise StageError(f"evaluate: {name} was trained on classes {classes}, the test images have {info['classes']}")
-
+    if info["classes"] != config["classes"]:
+        raise StageError(
+            f"evaluate: {name} was trained on classes {config['classes']}, the test images have {info['classes']}"
+        )
     device = inference.pick_device(config["train"]["device"])
-    if config["train"].get("deterministic"):
-        inference.be_deterministic()
-    form = inference.image_format(config)
     network = network.to(memory_format=torch.channels_last)  # as processors read images
-    study = params.load()
-    cost = measure_cost(network, form, folder / "weights.safetensors") | {"cpu_threads": torch.get_num_threads()}
-    if study.evaluate.onnx:
-        cost["onnx_differing"] = differing_in_onnx(network, images, form)
+    return Subject(folder, network, config, diary, inference.image_format(config), device, info, images)
+
+
+def cost_of(subject: Subject, onnx: bool) -> Cost:
+    """What training and network cost; with `onnx` also whether ONNX Runtime finds other classes. On the CPU."""
+    return Cost(
+        **measure_cost(subject.network, subject.form, subject.folder / WEIGHTS),
+        cpu_threads=torch.get_num_threads(),
+        onnx_differing=differing_in_onnx(subject.network, subject.images, subject.form) if onnx else None,
+        train_seconds=subject.diary.seconds,
+        epochs=subject.config["train"]["epochs"],
+    )
+
+
+def predicted(subject: Subject) -> tuple[Tensor, Tensor | None]:
+    """Logits (N, K), and those of the first view alone where there are several."""
     with inference.memory_remedy("free memory on the device, or lower train.batch_size"):
-        predict = functools.partial(inference.predict, network.to(device), images, device=device)
-        logits = predict(form, batch_size=config["train"]["batch_size"])
-        first = None  # of several views alone
-        if form.views > 1:
-            first = predict(dataclasses.replace(form, views=1), batch_size=config["train"]["batch_size"])
-    probabilities = logits.double().softmax(1).numpy()  # (N, K)
-    actual, predicted = images.labels.numpy(), logits.argmax(1).numpy()
-    confusion = metrics.confusion_matrix(actual, predicted, len(classes))
+        network = subject.network.to(subject.device)
+        predict = functools.partial(inference.predict, network, subject.images, device=subject.device)
+        logits, first = predict(subject.form, batch_size=subject.batch_size), None
+        if subject.form.views > 1:
+            first = predict(dataclasses.replace(subject.form, views=1), batch_size=subject.batch_size)
+        return logits, first
+
+
+def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost) -> Evaluation:
+    """All that logits (N, K) tell of a training, inflation apart; `first` are those of one view."""
+    config, classes, diary = subject.config, subject.classes, subject.diary
+    confusion = confusion_of(subject, logits)
     scores = metrics.scores(confusion)
     if len(classes) > TOP:
-        scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(actual, logits.numpy(), TOP)
-    one_view = None
-    if first is not None:
-        one_view = metrics.scores(metrics.confusion_matrix(actual, first.argmax(1).numpy(), len(classes)))
-    inflated = None
-    if study.evaluate.inflation:
-        inflated = inflation.inflation(folder, network, images, form, device, config, scores)
-    result = {
-        "model": config["model"],
-        "replicate": config["replicate"],
-        "classes": class_rows(confusion, classes),
-        "scores": scores,
-        "one_view": one_view,
-        "calibration": calibration.believed(validation(folder, config), logits.numpy(), actual),
-        "images": len(images),
-        "inflation": inflated,
-        "mistakes": mistakes(images, confusion, probabilities, classes) if info.get("shareable") else [],
-        "train_images": diary["train_images"],
-        "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
-        "selected": diary["selected"],
-        "cost": {**cost, "train_seconds": diary["seconds"], "epochs": config["train"]["epochs"]},
-        "machine": diary["machine"],
-        "run": {key: diary[key] for key in ("key", "commit", "started", "mlflow_run") if key in diary}
-        | {"weights_sha256": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()},
-        "config": {
-            "dataset": {**config["data"], "image_size": config["image_size"]},
-            "augment": config["augment"],
-            "train": config["train"],
-            "model": {
-                **config["network"],
-                "pretrained": networks.weights_name(config),
-                "train_fraction": config["train_fraction"],
-            },
+        scores[f"top{TOP}_accuracy"] = metrics.top_k_accuracy(subject.actual, logits.numpy(), TOP)
+    shown = subject.info.get("shareable")
+    return Evaluation(
+        model=config["model"],
+        replicate=config["replicate"],
+        classes=class_scores(confusion, classes),
+        scores=scores,
+        one_view=None if first is None else metrics.scores(confusion_of(subject, first)),
+        calibration=calibration.believed(validation(subject.folder, config), logits.numpy(), subject.actual),
+        images=len(subject.images),
+        mistakes=mistakes(subject.images, confusion, probabilities(logits), classes) if shown else [],
+        train_images=diary.train_images,
+        confusion=Confusion(rows="actual", columns="predicted", counts=confusion.tolist()),
+        selected=diary.selected,
+        cost=cost,
+        machine=diary.machine,
+        run=origin(subject),
+        config=settings(config),
+        overrides=config["overrides"],
+        initialisation=networks.initialisation(subject.network, config),
+    )
+
+
+def confusion_of(subject: Subject, logits: Tensor) -> np.ndarray:
+    return metrics.confusion_matrix(subject.actual, logits.argmax(1).numpy(), len(subject.classes))
+
+
+def probabilities(logits: Tensor) -> np.ndarray:
+    """(N, K) in double precision."""
+    return logits.double().softmax(1).numpy()
+
+
+def origin(subject: Subject) -> Origin:
+    diary = subject.diary
+    digest = hashlib.sha256((subject.folder / WEIGHTS).read_bytes()).hexdigest()
+    return Origin(
+        key=diary.key,
+        commit=diary.commit,
+        started=diary.started,
+        mlflow_run=diary.mlflow_run,
+        weights_sha256=digest,
+    )
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What determined a training, as the report shows it."""
+    return {
+        "dataset": {**config["data"], "image_size": config["image_size"]},
+        "augment": config["augment"],
+        "train": config["train"],
+        "model": {
+            **config["network"],
+            "pretrained": networks.weights_name(config),
+            "train_fraction": config["train_fraction"],
         },
-        "overrides": config["overrides"],
-        "initialisation": networks.initialisation(network, config),
     }
-    evaluation, predictions = Path(f"reports/evaluations/{name}.json"), Path(f"reports/predictions/{name}.csv")
-    with whole(evaluation) as partial:
-        write_json(partial, result)
-    with whole(predictions) as partial:
-        prediction_table(actual, predicted, probabilities, classes).to_csv(partial, index=False, lineterminator="\n")
-    example, resize = images.pixels[:1].numpy(), info["resize"]
-    with tracking.evaluation_run(name, diary["key"], config, lambda run: run.model(folder, example, resize)) as tracked:
-        tracked.dataset(config["data"]["title"], info["digest"], config["data"]["dataset"], "test")
-        tracked.metrics({f"test_{key}": value for key, value in scores.items()})
-        tracked.metrics({f"test_f1/{row['class']}": row["f1"] for row in result["classes"]})
-        tracked.metrics({f"test_one_view_{key}": value for key, value in (one_view or {}).items()})
-        tracked.metrics(result["cost"])
-        tracked.metrics({f"test_{name}": value for name, value in result["calibration"].items() if value is not None})
-        if inflated:
-            tracked.metrics({f"inflation_{key}": gap for key, gap in inflated["gap"].items()})
-        tracked.artifact(evaluation)
-        tracked.artifact(predictions)
-        tracked.confusion(confusion, classes)
-    resume.discard(diary["key"])
-    print(f"evaluate: {name} accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, n = {len(images)}")
+
+
+def inflated(subject: Subject, honest: dict[str, float]) -> dict[str, Any] | None:
+    """What choosing the epoch on the test images would pretend. Changes the network's weights."""
+    return inflation.inflation(
+        subject.folder, subject.network, subject.images, subject.form, subject.device, subject.config, honest
+    )
+
+
+def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> None:
+    """Tell MLflow, and give it the files at `paths`."""
+    name, key, config = subject.folder.name, subject.diary.key, subject.config
+    model = (subject.folder, subject.images.pixels[:1].numpy(), subject.info["resize"])
+    with tracking.evaluation_run(name, key, config, lambda run: run.model(*model)) as tracked:
+        tracked.dataset(config["data"]["title"], subject.info["digest"], config["data"]["dataset"], "test")
+        tracked.metrics({f"test_{key}": value for key, value in evaluation.scores.items()})
+        tracked.metrics({f"test_f1/{row.name}": row.f1 for row in evaluation.classes})
+        tracked.metrics({f"test_one_view_{key}": value for key, value in (evaluation.one_view or {}).items()})
+        tracked.metrics(evaluation.cost.measured())
+        tracked.metrics({f"test_{key}": value for key, value in evaluation.calibration.items() if value is not None})
+        if evaluation.inflation:
+            tracked.metrics({f"inflation_{key}": gap for key, gap in evaluation.inflation["gap"].items()})
+        for path in paths:
+            tracked.artifact(path)
+        tracked.confusion(np.array(evaluation.confusion.counts), subject.classes)
 
 
 def validation(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -165,22 +253,19 @@ def differing_in_onnx(network: nn.Module, images: loader.Images, form: loader.Fo
         return onnx_model.compare(session, network, batches).differing
 
 
-def class_rows(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support of each class; what is undefined is None."""
+def class_scores(confusion: np.ndarray, classes: list[str]) -> list[ClassScores]:
+    """Precision, recall, F1 and support of each class."""
     columns = metrics.per_class(confusion)
+    defined = {key: [None if np.isnan(value) else value.item() for value in columns[key]] for key in FRACTIONS}
     return [
-        {
-            "class": name,
-            **{key: None if np.isnan(columns[key][index]) else columns[key][index].item() for key in FRACTIONS},
-            "support": int(columns["support"][index]),
-        }
-        for index, name in enumerate(classes)
+        ClassScores(name, **{key: column[index] for key, column in defined.items()}, support=int(support))
+        for index, (name, support) in enumerate(zip(classes, columns["support"], strict=True))
     ]
 
 
 def mistakes(
     images: loader.Images, confusion: np.ndarray, probabilities: np.ndarray, classes: list[str], pairs: int = 4
-) -> list[dict[str, str]]:
+) -> list[Mistake]:
     """The surest mistake in either direction of the `pairs` of classes confused most, each as a PNG in base64."""
     both = np.tril(confusion + confusion.T, -1)  # (K, K)
     order = np.argsort(-both, axis=None, kind="stable")[: min(pairs, np.count_nonzero(both))]
@@ -192,22 +277,23 @@ def mistakes(
             if not of_class.any():
                 continue
             row = int(np.where(of_class, probabilities[:, predicted], -1).argmax())
-            pixels = images.pixels[row].numpy()  # (S, S, C)
-            buffer = io.BytesIO()
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
-            png = base64.b64encode(buffer.getvalue()).decode()
-            found.append({"actual": classes[actual], "predicted": classes[predicted], "png": png})
+            found.append(Mistake(classes[actual], classes[predicted], png(images.pixels[row].numpy())))
     return found
 
 
-def prediction_table(
-    actual: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, classes: list[str]
-) -> pd.DataFrame:
+def png(pixels: np.ndarray) -> str:
+    """An image (S, S, C) in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def prediction_table(subject: Subject, logits: Tensor) -> pd.DataFrame:
     """One row per test image: its row in data/test/manifest.csv, both class names, and a probability per class."""
-    names = np.array(classes, dtype=object)
-    table = pd.DataFrame({"image": np.arange(len(actual)), "actual": names[actual], "predicted": names[predicted]})
-    columns = pd.DataFrame(probabilities.round(5), columns=[f"p({name})" for name in classes])
-    return pd.concat([table, columns], axis=1)
+    names = np.array(subject.classes, dtype=object)
+    classes = {"actual": names[subject.actual], "predicted": names[logits.argmax(1).numpy()]}
+    columns = pd.DataFrame(probabilities(logits).round(5), columns=[f"p({name})" for name in subject.classes])
+    return pd.concat([pd.DataFrame({"image": np.arange(len(logits)), **classes}), columns], axis=1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ that may not be passed on are left out, and what a network looks at is drawn wit
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,71 +40,126 @@ class Answers:
     confidence: Floats  # (N,), the probability of the predicted class; -1 where it is undefined
 
 
+Place = list[int]  # column and row of a tile in the sheet
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says of an image."""
+
+    model: str
+    predicted: str
+    probability: float | None  # undefined is None
+    overlay: Place | None  # what speaks for it; None for a network that cannot be looked at
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image that is shown."""
+
+    image: int  # its row among the test images
+    actual: str
+    tile: Place | None  # None for one that may not be passed on
+
+
+@dataclass(frozen=True)
+class Asked(Shown):
+    """An image that is shown with the answers of all models."""
+
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Mistake(Answer, Shown):
+    """An image that is shown with the answer of one model."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How a model was looked at, and where it is surely wrong."""
+
+    model: str
+    method: str
+    side: int  # of the grid of what it looks at
+    mistakes: list[Mistake]
+
+
 def main() -> None:
     settings = params.load()
     replicate = settings.replicates[0]
     test = packed(TEST, replicate)  # of folds the first
-    info, images = loader.read_info(test), loader.read(test)
-    classes, shareable = info["classes"], may_be_shown()
-    actual = images.labels.numpy()
-    answers = {name: read(f"{name}-{replicate}", classes, actual) for name in settings.models}
+    classes, images = loader.read_info(test)["classes"], loader.read(test)
+    gallery = Gallery(images, classes, may_be_shown())
+    answers = {name: read(f"{name}-{replicate}", classes, gallery.actual) for name in settings.models}
     predicted = np.array([each.predicted for each in answers.values()])  # (M, N)
     confidence = np.array([each.confidence for each in answers.values()])
-    disagree = disagreements(actual, predicted, confidence)
-    right = surely_right(actual, predicted, confidence)
-    sheet = Sheet()
-    shared = {row: sheet.add(picture(images, row)) for row in [*disagree, *right]} if shareable else {}
-
-    shown: dict[str, list[dict[str, Any]]] = {}
-    models, mistakes = [], []
-    for name, each in answers.items():
-        wrong = sure_mistakes(actual, each)
-        rows = [*disagree, *right, *wrong]
-        maps, method, side = look(f"{name}-{replicate}", images, rows, each.predicted)
-        models.append({"model": name, "method": method, "side": side})
-        entries = []
-        for place, row in enumerate(rows):
-            entry = {
-                "model": name,
-                "predicted": classes[each.predicted[row]],
-                "probability": round(float(each.confidence[row]), 4) if each.confidence[row] >= 0 else None,
-                "overlay": sheet.add(overlay(maps[place], picture(images, row) if shareable else None))
-                if maps is not None
-                else None,
-            }
-            if place < len(disagree) + len(right):
-                shown.setdefault(str(row), []).append(entry)
-            else:
-                origin = sheet.add(picture(images, row)) if shareable else None
-                entries.append({"image": row, "actual": classes[actual[row]], "tile": origin, **entry})
-        mistakes.append({"model": name, "images": entries})
-
-    def described(rows: Sequence[int]) -> list[dict[str, Any]]:
-        return [
-            {"image": row, "actual": classes[actual[row]], "tile": shared.get(row), "answers": shown[str(row)]}
-            for row in rows
-        ]
-
+    disagree = gallery.asked(disagreements(gallery.actual, predicted, confidence))
+    right = gallery.asked(surely_right(gallery.actual, predicted, confidence))
+    models = [gallery.ask(name, replicate, each, [*disagree, *right]) for name, each in answers.items()]
     facts: dict[str, Any] = {
-        "images": len(actual),
+        "images": len(images),
         "disagreements": int((predicted != predicted[0]).any(0).sum()),
         "replicate": replicate,
-        "shareable": shareable,
-        "sheet": [sheet.columns, sheet.rows],
-        "models": models,
-        "disagree": described(disagree),
-        "mistakes": mistakes,
-        "right": described(right),
+        "shareable": gallery.shareable,
+        "sheet": [gallery.sheet.columns, gallery.sheet.rows],
+        "models": [{"model": each.model, "method": each.method, "side": each.side} for each in models],
+        "disagree": [asdict(each) for each in disagree],
+        "mistakes": [{"model": each.model, "images": [asdict(image) for image in each.mistakes]} for each in models],
+        "right": [asdict(each) for each in right],
     }
+    save(facts, gallery.sheet.image())
+    found = ", ".join(f"{each.model} by {each.method}" for each in models)
+    print(f"explain: {found}; models disagree on {facts['disagreements']:,} of {len(images):,} test images")
+
+
+class Gallery:
+    """Test images, and the sheet of those that are shown and of what networks look at in them."""
+
+    def __init__(self, images: loader.Images, classes: list[str], shareable: bool) -> None:
+        self.images, self.classes, self.shareable = images, classes, shareable
+        self.actual: Labels = images.labels.numpy()
+        self.sheet = Sheet()
+
+    def shown(self, row: int) -> Shown:
+        """An image, once it is in the sheet if it may be."""
+        tile = self.sheet.add(picture(self.images, row)) if self.shareable else None
+        return Shown(row, self.classes[self.actual[row]], tile)
+
+    def asked(self, rows: Sequence[int]) -> list[Asked]:
+        """Images that wait for answers."""
+        return [Asked(**vars(self.shown(row)), answers=[]) for row in rows]
+
+    def ask(self, model: str, replicate: int, answers: Answers, asked: Sequence[Asked]) -> Looked:
+        """Add a model's answers to the images that were `asked` of all; also show its surest mistakes."""
+        rows = [*(each.image for each in asked), *sure_mistakes(self.actual, answers)]
+        maps, method, side = look(f"{model}-{replicate}", self.images, rows, answers.predicted)
+        mistakes = []
+        for place, row in enumerate(rows):
+            answer = self.answer(model, answers, row, maps[place] if maps is not None else None)
+            if place < len(asked):
+                asked[place].answers.append(answer)
+            else:
+                mistakes.append(Mistake(**vars(self.shown(row)), **vars(answer)))
+        return Looked(model, method, side, mistakes)
+
+    def answer(self, model: str, answers: Answers, row: int, saliency_map: Floats | None) -> Answer:
+        """A model's answer to an image, once what it looks at is in the sheet."""
+        sure = float(answers.confidence[row])
+        tile = None
+        if saliency_map is not None:
+            tile = self.sheet.add(overlay(saliency_map, picture(self.images, row) if self.shareable else None))
+        return Answer(model, self.classes[answers.predicted[row]], round(sure, 4) if sure >= 0 else None, tile)
+
+
+def save(facts: dict[str, Any], sheet: Image.Image) -> None:
+    """Write and log what was found."""
     with whole(FACTS) as text, whole(PICTURE) as jpeg:
         write_json(text, facts)
-        sheet.image().save(jpeg, "JPEG", quality=80, subsampling=0, optimize=True)
+        sheet.save(jpeg, "JPEG", quality=80, subsampling=0, optimize=True)
     with tracking.report_run("explain") as tracked:
         tracked.metrics({"disagreements": facts["disagreements"]})
         tracked.artifact(FACTS)
         tracked.artifact(PICTURE)
-    found = ", ".join(f"{each['model']} by {each['method']}" for each in models)
-    print(f"explain: {found}; models disagree on {facts['disagreements']:,} of {len(actual):,} test images")
 
 
 def may_be_shown() -> bool:

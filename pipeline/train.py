@@ -13,7 +13,6 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import distributed, engine, inference, loader, params, resume, tracking
+from pipeline.diary import Diary, Epoch, Machine
 from pipeline.stage import StageError, commit, find, packed, run, whole, write_json
 from pipeline.stage import study as study_name
 from pipeline.subset import subset
@@ -37,6 +37,7 @@ CODE = (
     "losses/*",
     "networks/*",
     "optim/*",
+    "diary",
     "distributed",
     "engine",
     "inference",
@@ -57,12 +58,13 @@ def main() -> None:
 
 
 def train(name: str, replicate: int) -> None:
+    """Train a model of params.yaml from one seed; on several devices, in as many processes."""
     inference.keep_freed_memory()
     study = params.load()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
-    images = packed(FIT, replicate)
-    info = loader.read_info(images)
+    folder = packed(FIT, replicate)
+    info = loader.read_info(folder)
     config = resolve(study, name, replicate, info)
     protocol = config["train"]
     device = inference.pick_device(protocol["device"])
@@ -71,96 +73,15 @@ def train(name: str, replicate: int) -> None:
     if protocol["devices"] > 1 and not distributed.launched():
         distributed.spawn(protocol["devices"], device.type, "pipeline.train", name, str(replicate))
         return
-    task = prepared(config, images, info, study.dataset.normalise, device)
-    network, form, train_images, val_images = task.network, task.recipe.format, task.train_images, task.val_images
+    task = prepared(config, folder, info, study.dataset.normalise, device)
+    if distributed.rank() > 0:  # process 0 alone logs and saves
+        trainer(task, config, device).run()
+        return
+    form = task.recipe.format
     config["normalise"] = {"mean": form.mean, "std": form.std}
     machine = describe_machine(device, task.precision)
-    key, started = fingerprint(config, machine), datetime.now(UTC).isoformat(timespec="seconds")
-
-    def fitted(
-        on_epoch: Callable[[engine.Epoch], None] | None = None,
-        on_weights: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
-        keeper: engine.Keeper | None = None,
-    ) -> engine.Fit:
-        return engine.fit(
-            network,
-            train_images,
-            val_images,
-            task.recipe,
-            {**protocol, "precision": task.precision},
-            classes=len(info["classes"]),
-            seed=replicate,
-            device=device,
-            on_epoch=on_epoch,
-            on_weights=on_weights,
-            keeper=keeper,
-        )
-
-    if distributed.rank() > 0:  # process 0 alone logs and saves
-        fitted()
-        return
-
-    folder, history_path = Path(f"models/{name}-{replicate}"), Path(f"reports/histories/{name}-{replicate}.csv")
-    values = {**config, "machine": machine}
-    with resume.opened(key) as kept, tracking.training_run(f"{name}-{replicate}", key, values, kept.run) as tracked:
-        kept.note(run=tracked.id, study=study_name(), training=f"{name}-{replicate}", epochs=protocol["epochs"])
-        tracked.dataset(info["title"], info["digest"], study.dataset.source or info["dataset"], "training")
-        with tqdm(total=protocol["epochs"], desc=f"{name}-{replicate}", unit="epoch", disable=None) as progress:
-            begun = time.perf_counter()
-
-            def on_epoch(epoch: engine.Epoch) -> None:
-                tracked.later(dataclasses.asdict(epoch), step=epoch.epoch)
-                speed = len(train_images) * epoch.epoch / (time.perf_counter() - begun)
-                told = {"images/s": f"{speed:,.0f}", "val_macro_f1": shown(epoch.val_macro_f1)}
-                progress.set_postfix(told, refresh=False)
-                progress.update()
-
-            def on_weights(epoch: int, weights: dict[str, torch.Tensor]) -> None:
-                with whole(kept.folder / f"epochs/{epoch:04d}.safetensors") as partial:
-                    save_weights(weights, partial)
-
-            fit = fitted(on_epoch, on_weights if protocol["keep_epochs"] else None, kept)
-        network.load_state_dict(fit.weights)
-        logits = None
-        if val_images is not None:
-            logits = inference.predict(network, val_images, form, device, protocol["batch_size"])
-        speed = len(train_images) * len(fit.history) / fit.seconds
-        diary = {
-            "key": key,
-            "mlflow_run": tracked.id,
-            "commit": commit(),
-            "started": started,
-            "machine": machine,
-            "seconds": fit.seconds,
-            "train_images": len(train_images),
-            "images_per_second": speed,
-            "selected": dataclasses.asdict(fit.selected),
-        }
-        with whole(history_path) as partial:
-            pd.DataFrame(fit.history).to_csv(partial, index=False, lineterminator="\n")
-        with whole(folder) as partial:
-            partial.mkdir()
-            save_weights(fit.weights, partial / "weights.safetensors")
-            if protocol["keep_epochs"]:
-                shutil.copytree(kept.folder / "epochs", partial / "epochs")
-            if logits is not None:
-                np.save(partial / "val_logits.npy", logits.numpy())
-            write_json(partial / "config.json", config)
-            write_json(partial / "run.json", diary)
-        tracked.settle()
-        tracked.artifact(history_path)
-        tracked.model(folder, train_images.pixels[:1].numpy(), info["resize"])
-        chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(fit.selected).items() if key != "lr"}
-        tracked.metrics({**chosen, "train_seconds": fit.seconds, "images_per_second": speed})
-    print(
-        f"train: {name}-{replicate} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch"
-        f" {fit.selected.epoch} of {len(fit.history)}, {fit.seconds:.1f} s on {machine['device']}"
-    )
-
-
-def shown(score: float | None) -> str:
-    """A validation score in words; there is none where the validation images were trained on."""
-    return "-" if score is None else f"{score:.4f}"
+    training = Training(config, task, device, machine, fingerprint(config, machine))
+    record(training, study.dataset.source or info["dataset"], info["resize"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +93,132 @@ class Task:
     train_images: loader.Images
     val_images: loader.Images | None  # None: they are among the training images
     precision: str  # settled
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What is settled of a training before it begins."""
+
+    config: dict[str, Any]  # resolved
+    task: Task
+    device: torch.device
+    machine: Machine
+    key: str  # its fingerprint
+
+    @property
+    def name(self) -> str:
+        return f"{self.config['model']}-{self.config['replicate']}"
+
+    @property
+    def folder(self) -> Path:
+        return Path("models") / self.name
+
+    @property
+    def history(self) -> Path:
+        return Path(f"reports/histories/{self.name}.csv")
+
+
+def record(training: Training, source: str, resize: str) -> None:
+    """Train, log and save; a training that was killed goes on. `source` is the data set's, `resize` is split's way."""
+    name, data, started = training.name, training.config["data"], datetime.now(UTC).isoformat(timespec="seconds")
+    values = {**training.config, "machine": dataclasses.asdict(training.machine)}
+    with resume.opened(training.key) as kept, tracking.training_run(name, training.key, values, kept.run) as tracked:
+        kept.note(run=tracked.id, study=study_name(), training=name, epochs=training.config["train"]["epochs"])
+        tracked.dataset(data["title"], data["digest"], source, "training")
+        fit = fitted(training, kept, tracked)
+        diary = diary_of(training, fit, tracked.id, started)
+        save(training, fit, diary, kept.folder)
+        log(training, diary, tracked, resize)
+    print(
+        f"train: {name} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch {fit.selected.epoch} of"
+        f" {len(fit.history)}, {fit.seconds:.1f} s on {training.machine.device}"
+    )
+
+
+def diary_of(training: Training, fit: engine.Fit, mlflow_run: str, started: str) -> Diary:
+    images = len(training.task.train_images)
+    return Diary(
+        key=training.key,
+        mlflow_run=mlflow_run,
+        commit=commit(),
+        started=started,
+        machine=training.machine,
+        seconds=fit.seconds,
+        train_images=images,
+        images_per_second=images * len(fit.history) / fit.seconds,
+        selected=fit.selected,
+    )
+
+
+def fitted(training: Training, kept: resume.Resume, tracked: tracking.Run) -> engine.Fit:
+    """Train, while each epoch is shown, logged and, with `train.keep_epochs`, kept."""
+    protocol = training.config["train"]
+    with tqdm(total=protocol["epochs"], desc=training.name, unit="epoch", disable=None) as bar:
+        listener = Listener(len(training.task.train_images), tracked, bar, kept.folder / "epochs")
+        on_weights = listener.keep if protocol["keep_epochs"] else None
+        return trainer(training.task, training.config, training.device).run(listener.tell, on_weights, kept)
+
+
+class Listener:
+    """Passes on what a training says of its epochs."""
+
+    def __init__(self, images: int, tracked: tracking.Run, bar: tqdm, folder: Path) -> None:
+        """`images` are those of an epoch; `folder` is for the weights."""
+        self.images, self.tracked, self.bar, self.folder = images, tracked, bar, folder
+        self.begun = time.perf_counter()
+
+    def tell(self, epoch: Epoch) -> None:
+        """Log an epoch and show it."""
+        self.tracked.later(dataclasses.asdict(epoch), step=epoch.epoch)
+        speed = self.images * epoch.epoch / (time.perf_counter() - self.begun)
+        told = {"images/s": f"{speed:,.0f}", "val_macro_f1": shown(epoch.val_macro_f1)}
+        self.bar.set_postfix(told, refresh=False)
+        self.bar.update()
+
+    def keep(self, epoch: int, weights: dict[str, torch.Tensor]) -> None:
+        """Save the weights of an epoch."""
+        with whole(self.folder / f"{epoch:04d}.safetensors") as partial:
+            save_weights(weights, partial)
+
+
+def save(training: Training, fit: engine.Fit, diary: Diary, kept: Path) -> None:
+    """Write the history and the model's folder; the weights of all epochs, if wanted, are in `kept`/epochs."""
+    logits = val_logits(training, fit)
+    with whole(training.history) as partial:
+        pd.DataFrame(fit.history).to_csv(partial, index=False, lineterminator="\n")
+    with whole(training.folder) as partial:
+        partial.mkdir()
+        save_weights(fit.weights, partial / "weights.safetensors")
+        if training.config["train"]["keep_epochs"]:
+            shutil.copytree(kept / "epochs", partial / "epochs")
+        if logits is not None:
+            np.save(partial / "val_logits.npy", logits)
+        write_json(partial / "config.json", training.config)
+        diary.write(partial)
+
+
+def log(training: Training, diary: Diary, tracked: tracking.Run, resize: str) -> None:
+    """Tell MLflow of the selected epoch and the model; `resize` is how split brought images into their form."""
+    tracked.settle()
+    tracked.artifact(training.history)
+    tracked.model(training.folder, training.task.train_images.pixels[:1].numpy(), resize)
+    chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(diary.selected).items() if key != "lr"}
+    tracked.metrics({**chosen, "train_seconds": diary.seconds, "images_per_second": diary.images_per_second})
+
+
+def val_logits(training: Training, fit: engine.Fit) -> np.ndarray | None:
+    """Logits (N, K) of the validation images by the selected weights; None where they were trained on."""
+    task = training.task
+    if task.val_images is None:
+        return None
+    task.network.load_state_dict(fit.weights)
+    batch_size = training.config["train"]["batch_size"]
+    return inference.predict(task.network, task.val_images, task.recipe.format, training.device, batch_size).numpy()
+
+
+def shown(score: float | None) -> str:
+    """A validation score in words; there is none where the validation images were trained on."""
+    return "-" if score is None else f"{score:.4f}"
 
 
 def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normalise: str, device: torch.device) -> Task:
@@ -189,6 +236,20 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
         train_images=loader.joined(train_images, val_images) if including else train_images,
         val_images=None if including else val_images,
         precision=engine.sound_precision(config["train"]["precision"], device, network, form.size),
+    )
+
+
+def trainer(task: Task, config: dict[str, Any], device: torch.device) -> engine.Trainer:
+    """What trains a task by its resolved configuration."""
+    return engine.Trainer(
+        task.network,
+        task.train_images,
+        task.val_images,
+        task.recipe,
+        {**config["train"], "precision": task.precision},
+        classes=len(config["classes"]),
+        seed=config["replicate"],
+        device=device,
     )
 
 
@@ -228,24 +289,24 @@ def sources() -> list[Path]:
     return sorted(path for pattern in CODE for path in Path(__file__).parent.glob(f"{pattern}.py"))
 
 
-def fingerprint(config: dict[str, Any], machine: dict[str, Any]) -> str:
+def fingerprint(config: dict[str, Any], machine: Machine) -> str:
     """SHA-256 over what determines a result: configuration, data, code, libraries and kind of device."""
     code = [file_digest(path) for path in sources()]
-    libraries = {key: machine[key] for key in ("device", "precision", "threads", "torch", "timm")}
+    libraries = {key: getattr(machine, key) for key in ("device", "precision", "threads", "torch", "timm")}
     return hashlib.sha256(json.dumps([config, code, libraries], sort_keys=True).encode()).hexdigest()
 
 
-def describe_machine(device: torch.device, precision: str) -> dict[str, Any]:
-    """What a training ran on."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": inference.processor(),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "timm": version("timm"),
-    }
+def describe_machine(device: torch.device, precision: str) -> Machine:
+    """The machine as it is, and the precision that was settled on it."""
+    return Machine(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        processor=inference.processor(),
+        threads=torch.get_num_threads(),
+        precision=precision,
+        python=platform.python_version(),
+        torch=version("torch"),
+        timm=version("timm"),
+    )
 
 
 def file_digest(path: str | Path) -> str:

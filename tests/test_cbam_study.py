@@ -74,6 +74,6 @@ def test_mistakes_are_the_surest_of_the_classes_confused_most() -> None:
     images = loader.Images(pixels.contiguous(), labels)
     for pairs in (1, 4):  # there is one pair that is confused
         found = evaluate.mistakes(images, confusion, probabilities, ["a", "b", "c"], pairs)
-        assert [(each["actual"], each["predicted"]) for each in found] == [("b", "a"), ("a", "b")]
-        values = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each["png"])))).max() for each in found]
+        assert [(each.actual, each.predicted) for each in found] == [("b", "a"), ("a", "b")]
+        values = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each.png)))).max() for each in found]
         assert values == [30, 0]

@@ -110,19 +110,20 @@ def linear() -> nn.Module:
 
 
 def fit(network: nn.Module | None = None, *, seed: int = 0, strength: float = 1.0, **changes: Any) -> engine.Fit:
-    options = {key: changes.pop(key) for key in ("train", "val", "on_epoch", "on_weights", "keeper") if key in changes}
+    train, val = changes.pop("train", images()), changes.pop("val", images((10, 10, 10), seed=1))
+    options = {key: changes.pop(key) for key in ("on_epoch", "on_weights", "keeper") if key in changes}
     augment = {key: changes.pop(key) for key in ("cutout", "mixup") if key in changes}
-    return engine.fit(
+    trainer = engine.Trainer(
         network if network is not None else tiny(),
-        options.pop("train", images()),
-        options.pop("val", images((10, 10, 10), seed=1)),
+        train,
+        val,
         recipe(strength, **augment),
         {**PROTOCOL, **changes},
         classes=CLASSES,
         seed=seed,
         device=CPU,
-        **options,
     )
+    return trainer.run(**options)
 
 
 def batch(part: slice = slice(None), others: Tensor | None = None, share: float = 1.0) -> loader.Batch:

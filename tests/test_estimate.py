@@ -48,7 +48,7 @@ def test_compilation_pays_where_its_seconds_are_gained(
     monkeypatch.setattr(estimate.engine, "compiled_by", lambda _, network: network)
     seconds = iter([1.0, 0.0, 0.5, 1.0, 0.0, 1.5, 1.0, 0.0, 1.0])
     monkeypatch.setattr(estimate, "timed", lambda call, _: (call(), next(seconds))[1])
-    clock = iter([0.0, 40.0] * 3)
+    clock = iter([0.0, 0.0, 40.0] * 3)  # a training begins; compilation begins and ends
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
     estimate.estimate(compiled=True)
     lines = capsys.readouterr().out.splitlines()

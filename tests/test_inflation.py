@@ -67,7 +67,7 @@ def test_epochs_that_were_not_kept_are_asked_for(tmp_path: Path, monkeypatch: py
     with pytest.raises(
         StageError, match=r"evaluate\.inflation: needs the weights of all epochs; set train\.keep_epochs"
     ):
-        params.parse({**params.load().model_dump(mode="json"), "evaluate": {"inflation": True}})
+        params.parse({**params.load().model_dump(mode="json"), "evaluate": {"onnx": False, "inflation": True}})
     small_study.write(study, SETTINGS, {"once": MODELS["once"]})
     with pytest.raises(StageError, match=r"weights of 0 epochs, not of 1; set train\.keep_epochs: true"):
         evaluate.evaluate("once-0")

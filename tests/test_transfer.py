@@ -54,16 +54,20 @@ def fit(net: torch.nn.Module, reuse: bool = True, augment: loader.Recipe | None 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transfer.Tuning, "__init__", init)
-        return engine.fit(
-            net,
-            images(45, 0),
-            images(21, 1),
-            augment or recipe(),
-            {**PROTOCOL, **protocol},
-            classes=3,
-            seed=1,
-            device=CPU,
-        )
+        return trainer(net, augment, **protocol).run()
+
+
+def trainer(net: torch.nn.Module, augment: loader.Recipe | None = None, **protocol: Any) -> engine.Trainer:
+    return engine.Trainer(
+        net,
+        images(45, 0),
+        images(21, 1),
+        augment or recipe(),
+        {**PROTOCOL, **protocol},
+        classes=3,
+        seed=1,
+        device=CPU,
+    )
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -123,18 +127,8 @@ def test_the_head_comes_first_and_then_everything_at_a_reduced_rate() -> None:
         if epoch.epoch == 1:
             first.update(start(net))
 
-    protocol = {**PROTOCOL, "tune": "head_then_full", "head_epochs": 1, "full_lr_factor": 0.1, "schedule": "constant"}
-    found = engine.fit(
-        net,
-        images(45, 0),
-        images(21, 1),
-        recipe(),
-        {**protocol, "select": "last"},
-        classes=3,
-        seed=1,
-        device=CPU,
-        on_epoch=on_epoch,
-    )
+    protocol = {"tune": "head_then_full", "head_epochs": 1, "full_lr_factor": 0.1, "schedule": "constant"}
+    found = trainer(net, **protocol, select="last").run(on_epoch)
     assert moved(before, first) == {"fc.weight", "fc.bias"}
     assert {"conv1.weight", "bn1.running_mean", "fc.weight"} <= moved(first, found.weights)
     assert rates == pytest.approx([0.05, 0.005, 0.005])
