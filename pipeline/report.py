@@ -51,7 +51,7 @@ from pipeline.results import (
     tested,
     timed_on,
 )
-from pipeline.stage import StageError, run, study, whole, write_json
+from pipeline.stage import run, study, whole, write_json
 
 
 def main() -> None:

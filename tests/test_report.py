@@ -850,7 +850,7 @@ def test_data_of_an_earlier_version_are_named_with_the_remedy(tmp_path: Path, mo
     data = json.loads(Path("reports/data.json").read_text())
     del data["caveats"]
     Path("reports/data.json").write_text(json.dumps(data))
-    with pytest.raises(StageError, match="of an earlier version; run `dvc repro split` in the study's folder"):
+    with pytest.raises(StageError, match=r"of an earlier version \(no 'caveats' in it\); run `dvc repro -f split`"):
         report.main()
 
 
