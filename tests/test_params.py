@@ -363,11 +363,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ),
     ("launch", {"slurm": {"output": "x"}}, "launch.slurm.output: `versus launch` sets it itself; leave it out"),
     # names that DVC, a path or an MLflow key would stumble over
-    ("models.my-model", CNN, "models.my-model: use letters, digits and underscores, a letter first"),
-    ("models.2cnn", CNN, "models.2cnn: use letters, digits and underscores, a letter first"),
-    ("models.a/b", CNN, "models.a/b: use letters, digits and underscores, a letter first"),
-    ("models.a b", CNN, "models.a b: use letters, digits and underscores, a letter first"),
-    ("models.cnn@2", CNN, "models.cnn@2: use letters, digits and underscores, a letter first"),
+    ("models.my-model", CNN, "models.my-model: use letters, digits and underscores, a letter first, 100 at most"),
+    ("models.2cnn", CNN, "models.2cnn: use letters, digits and underscores, a letter first, 100 at most"),
+    ("models.a/b", CNN, "models.a/b: use letters, digits and underscores, a letter first, 100 at most"),
+    ("models.a b", CNN, "models.a b: use letters, digits and underscores, a letter first, 100 at most"),
+    ("models.cnn@2", CNN, "models.cnn@2: use letters, digits and underscores, a letter first, 100 at most"),
 ]
 SHAPES = [  # key, value, where the line says that the fault is
     ("", None, "top level: got None; wanted "),
