@@ -182,7 +182,7 @@ def test_the_files_that_go_first_are_there() -> None:
 def test_tests_look_at_the_results_that_are_committed() -> None:
     """`repo.export` and `repo.studies`: what somebody ran in the working tree, or copied there, is of no account."""
     own = re.compile(r"""ROO[T]\b[^\n]*(\breports/|\breports"|dvc\.lock|/data/|/models/|glob\("studies)""")
-    found = [f"{path.name}: {line}" for path in ROOT.glob("tests/*.py") for line in own.findall(path.read_text())]
+    found = [f"{path.name}: {line}" for path in ROOT.glob("tests/**/*.py") for line in own.findall(path.read_text())]
     assert found == []
 
 

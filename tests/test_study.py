@@ -227,23 +227,15 @@ def test_results_travel_through_a_remote(checkout: Path, tmp_path: Path) -> None
 # The techniques
 
 
-def test_a_tiny_network_with_every_technique_goes_through_all_stages(checkout: Path) -> None:
-    layers = ["conv 8", "pool", "dw 8 skip", "transition 6", "pool", "conv 12"]
-    switches = {"in_channels": 1, "blurpool": True, "squeeze_excite": 0.25}
-    augment = {"cutout": 4, "mixup": 0.2}
-    train = {"schedule": "onecycle", "sam": 0.05, "label_smoothing": 0.1, "select": "average"}
-    model = {"family": "tiny", "layers": layers, **switches, "augment": augment, "train": train}
+def test_techniques_and_normalisation_train_again_on_the_data_that_are_there(checkout: Path) -> None:
+    """What such a training leaves is looked at in tests/test_train.py."""
+    original = (checkout / "params.yaml").read_text()
+    model = {"family": "tiny", "layers": ["conv 8", "pool"], "augment": {"cutout": 4}, "train": {"sam": 0.05}}
     repo.change(checkout, {"models.cnn": model, "dataset.normalise": "dataset"})
-    output = repo.call(checkout, "dvc", "repro", "evaluate@cnn-0")
-    assert repo.ran(output) == ["check", "train@cnn-0", "evaluate@cnn-0"]
-    found = json.loads((checkout / "reports/evaluations/cnn-0.json").read_text())
-    assert found["overrides"] == {**augment, **train}
-    assert found["config"]["model"]["layers"] == layers
-    assert found["selected"]["epoch"] == 2
-    trained = json.loads((checkout / "models/cnn-0/config.json").read_text())
-    pixels = np.load(checkout / "data/fit/train_images.npy") / 255
-    assert trained["normalise"]["mean"] == pytest.approx([pixels.mean()], abs=1e-6)
-    restore(checkout)
+    output = repo.call(checkout, "dvc", "repro", "--dry", "evaluate@cnn-0")
+    assert repo.ran(output) == ["check", "train@cnn-0"]
+    assert all(f"Stage '{stage}' didn't change" in output for stage in ("fetch", "split"))
+    (checkout / "params.yaml").write_text(original)
 
 
 # Faults

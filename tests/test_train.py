@@ -39,6 +39,23 @@ def study(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return tmp_path
 
 
+def test_a_tiny_network_with_every_technique_is_trained_and_evaluated(tmp_path: Path) -> None:
+    layers = ["conv 8", "pool", "dw 8 skip", "transition 6", "pool", "conv 12"]
+    switches = {"in_channels": 1, "blurpool": True, "squeeze_excite": 0.25}
+    augment = {"cutout": 4, "mixup": 0.2}
+    protocol = {"schedule": "onecycle", "sam": 0.05, "label_smoothing": 0.1, "select": "average"}
+    model = {"family": "tiny", "layers": layers, **switches, "augment": augment, "train": protocol}
+    settings = {"dataset.normalise": "dataset", "train.epochs": 2}
+    folder = small_study.run(tmp_path, settings, {"tiny": model}, ["tiny-0"])
+    found = json.loads((folder / "reports/evaluations/tiny-0.json").read_text())
+    assert found["overrides"] == {**augment, **protocol}
+    assert found["config"]["model"]["layers"] == layers
+    assert found["selected"]["epoch"] == 2
+    trained = json.loads((folder / "models/tiny-0/config.json").read_text())
+    pixels = np.load(folder / "data/fit/train_images.npy") / 255
+    assert trained["normalise"]["mean"] == pytest.approx([pixels.mean()], abs=1e-6)
+
+
 def test_including_validation_images_is_training_on_a_split_that_has_none(study: Path) -> None:
     """The oracle: the same training where split had put all of them among the training images."""
     including(study, True)
