@@ -1,6 +1,8 @@
 """`versus`: every command explains itself at once, faults are one line, and the texts name commands that exist."""
 
+import errno
 import importlib
+import io
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.stage import StageError
+from pipeline.stage import StageError, Terminated
 from tests import small_study
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +128,7 @@ def test_outside_a_study_every_command_says_so_in_one_line(
 
 
 def fails(error: BaseException) -> Callable[..., None]:
-    def call(*_: object) -> None:
+    def call(*_: object, **__: object) -> None:
         raise error
 
     return call
@@ -165,6 +167,91 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "said"),
+    [
+        (["estimate"], "pipeline.estimate.estimate", "nothing was trained or written, `versus estimate` measures anew"),
+        (["predict", "a.png"], "pipeline.predict.predict", "the images above have their answers, the others none"),
+        (["export", "cnn", "--onnx", "x"], "pipeline.export.export", "a file that is not verified is not kept"),
+        (["models"], "pipeline.trained.show", "nothing was changed"),
+        (["prune", "--yes"], "pipeline.prune.prune", "what was removed stays removed"),
+        (["verify", ".", "."], "pipeline.verify.verify", "nothing is said of the results, which stay as they were"),
+        (["ablation"], "pipeline.ablation.main", "reports/ablation is as it was"),
+        (["launch"], "pipeline.launch.launcher.launch", "what was finished stays, `versus launch` goes on from there"),
+        (["check"], "pipeline.check.main", "nothing was changed"),
+        (["schema"], "pipeline.schema.main", "nothing was changed"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize(
+    ("error", "word", "status"), [(KeyboardInterrupt(), "interrupted", 130), (Terminated(), "terminated", 143)], ids=str
+)
+def test_a_command_that_is_interrupted_says_what_is_true_of_it(
+    words: list[str],
+    target: str,
+    said: str,
+    error: BaseException,
+    word: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(target, fails(error))
+    assert versus(*words) == status
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"versus: {word}; {said}")
+    assert printed.count("\n") == 1
+    assert "dvc repro" not in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full ([Errno 28] No space left on device);"),
+        (OSError(errno.EROFS, "Read-only file system", "x.onnx"), "x.onnx: Read-only file system; give this user the"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.onnx"), "x.onnx: Permission denied; give this user the"),
+    ],
+    ids=["full", "read-only", "forbidden"],
+)
+def test_a_disk_that_cannot_be_written_is_one_line_with_the_command_to_give_again(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.export.export", fails(error))
+    assert versus("export", "cnn", "--onnx", "x.onnx") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"versus: {said}")
+    assert printed.endswith("and run `versus export` again\n")
+    assert printed.count("\n") == 1
+
+
+def test_a_closed_output_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `versus models >&-`, where Python has no sys.stdout."""
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    monkeypatch.setattr("sys.stdout", None)
+    assert versus("models") == 0
+
+
+def test_names_that_the_terminal_has_no_letters_for_are_printed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies/größe"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(small_study.scores(folder, small_study.SCORES))
+    for words in (["models"], ["models", "--json"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        assert versus(*words) == 0
+        text = raw.getvalue().decode("ascii")
+        assert "gr\\xf6\\xdfe" in text or json.loads(text)["study"] == "größe"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "week"])
+def test_a_number_of_days_that_is_none_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus("prune", "--days", number) == 2
+    assert versus("verify", ".", "--tolerance", number) == 2
+    assert "argument --days: invalid amount value" in capsys.readouterr().err
 
 
 # Commands

@@ -150,6 +150,34 @@ def test_one_model_has_mistakes_but_no_disagreement(
     assert [each["model"] for each in facts["mistakes"]] == ["tiny"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("others", "models/tiny-0: not the weights that reports/evaluations/tiny-0.json is of; run `dvc checkout"),
+        ("lost", r"models/tiny-0/weights.safetensors: not found; run `dvc checkout models/tiny-0`"),
+        (
+            "damaged",
+            r"reports/evaluations/tiny-0.json: not readable as an evaluation; run .*`dvc repro evaluate@tiny-0`",
+        ),
+    ],
+)
+def test_only_the_weights_that_were_evaluated_are_looked_at(
+    fault: str, said: str, explained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC compares the evaluations, not models/, which may hold more than params.yaml names."""
+    folder = shutil.copytree(explained, tmp_path / "study")
+    monkeypatch.chdir(folder)
+    weights = folder / "models/tiny-0/weights.safetensors"
+    if fault == "others":
+        shutil.copy(folder / "models/tiny-1/weights.safetensors", weights)
+    elif fault == "lost":
+        weights.unlink()
+    else:
+        (folder / "reports/evaluations/tiny-0.json").write_text("[]")
+    with pytest.raises(StageError, match=said):
+        explain.main()
+
+
 @pytest.mark.parametrize("fault", ["lost", "foreign", "other images"])
 def test_predictions_that_are_missing_or_of_other_images_name_the_stage_to_run(
     fault: str, explained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """ONNX files: PyTorch's answers for any batch, with what one needs to use them, or no file."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_a_folder_in_the_files_place_is_refused_and_left_alone(tmp_path: Path) -
     with pytest.raises(StageError, match="a folder; give the file to write"):
         export.export("tiny-0", tmp_path)
     assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.usefixtures("trained_study")
+@pytest.mark.parametrize("place", ["pipe", "file/x.onnx", "/proc/x.onnx"])
+def test_a_place_that_takes_no_file_is_refused_and_left_alone(place: str, tmp_path: Path) -> None:
+    """A device would be replaced by a file: as root /dev/null for all."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StageError, match=r"neither a file nor a free name|--onnx: .*: cannot be written into"):
+        export.export("tiny-0", Path(place) if place.startswith("/") else tmp_path / place)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_without_the_packages_the_command_that_installs_them_is_named(

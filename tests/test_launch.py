@@ -16,6 +16,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import commands
 from pipeline.launch import copies, job, launcher, local, plan
 from pipeline.stage import StageError, cores
 from tests import repo, slurm, small_study
@@ -206,6 +207,93 @@ def test_a_launch_is_stopped_on_its_own_host_only(tmp_path: Path, monkeypatch: p
         (tmp_path / launcher.LAUNCHER).write_text("1 login2")
         with pytest.raises(StageError, match="runs on login2; stop it there"):
             launcher.stop()
+
+
+def test_status_says_what_is_done_while_no_jobs_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launcher, "place", lambda: tmp_path)
+
+    def said() -> str:
+        capsys.readouterr()
+        launcher.status()
+        return capsys.readouterr().out
+
+    assert said() == "launch: nothing was launched here\n"
+    with launcher._alone(tmp_path):
+        assert said() == "launch: starting\n"
+        launcher._phase(tmp_path, "preparing digits: asking DVC what is to be trained")
+        assert said() == "launch: preparing digits: asking DVC what is to be trained\n"
+    assert "launch: it ended while preparing digits: asking DVC what is to be trained; `versus launch` goes" in said()
+    (tmp_path / launcher.PHASE).unlink()
+    launcher.write(tmp_path, "local", [])
+    assert said() == "launch: there was nothing to train\n"
+    launcher.write(tmp_path, "local", [launcher.Job("cnn-0", str(tmp_path / "cnn-0"), state="done", seconds=3.0)])
+    with launcher._alone(tmp_path):
+        launcher._phase(tmp_path, "finishing the study with DVC")
+        assert re.fullmatch(r"cnn-0  done .*\nlaunch: on local: 1 done\nlaunch: finishing the study with DVC\n", said())
+
+
+def test_a_launch_that_is_just_starting_or_is_anothers_is_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "place", lambda: tmp_path)
+    with launcher._alone(tmp_path):
+        (tmp_path / launcher.LAUNCHER).write_text("")
+        with pytest.raises(StageError, match="is just starting; try again"):
+            launcher.stop()
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("git", "no git checkout here"),
+        ("params.yaml", "params.yaml: not found"),
+        ("dvc.yaml", "dvc.yaml: not found"),
+        ("a commit", "nothing is committed here yet; .* git add, git commit"),
+        ("git's program", "needs git, which is not installed or not on PATH"),
+    ],
+)
+def test_what_a_launch_lacks_is_named(lacks: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_study.write(tmp_path, {})
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    if lacks != "git":
+        subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    if lacks == "git's program":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / lacks).unlink(missing_ok=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=f"^(launch: )?{said}"):
+        launcher.launch("local")
+
+
+DVC = """\
+#!/bin/sh
+sleep 600 &
+echo $! > sleeping
+wait $!
+echo ended > written
+"""
+
+
+def test_dvc_ends_with_its_stage_and_by_itself_where_its_caller_is_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, it would leave the stage running and perhaps half a dvc.lock."""
+    (tmp_path / "dvc").write_text(DVC)
+    (tmp_path / "dvc").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    def wait(*_: object, **__: object) -> int:
+        while not (tmp_path / "sleeping").exists() or not (tmp_path / "sleeping").read_text():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        commands.dvc(tmp_path, "repro")
+    assert (tmp_path / "written").read_text() == "ended\n"
+    assert not repo.running(int((tmp_path / "sleeping").read_text()))
 
 
 # Jobs

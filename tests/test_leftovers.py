@@ -149,6 +149,24 @@ def test_the_notebooks_tables_are_of_the_reported_trainings(reported: Path) -> N
 
 
 @pytest.mark.usefixtures("reported")
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "1"])
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("evaluations/cnn-0.json", "evaluate@cnn-0"),
+        ("data.json", "split"),
+        ("doctor.json", "doctor"),
+        ("latency.json", "latency"),
+        ("explanations.json", "explain"),
+    ],
+)
+def test_a_file_that_is_not_as_its_stage_leaves_it_names_the_stage(file: str, stage: str, content: str) -> None:
+    (Path("reports") / file).write_text(content)
+    with pytest.raises(StageError, match=rf"{file}: not as {stage} leaves it, or of .*; run `dvc repro -f {stage}`"):
+        report.main()
+
+
+@pytest.mark.usefixtures("reported")
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -317,6 +317,34 @@ def test_a_model_without_a_validation_score_is_taken_when_asked_for_or_where_no_
     )
 
 
+def test_a_better_model_whose_weights_are_elsewhere_is_named_with_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    assert "not here" not in trained.choose()[1]
+    Path("models/cnn-1/weights.safetensors").unlink()
+    better = "cnn-1 has 0.9000, but its weights are not here: `dvc checkout models/cnn-1` (`dvc pull models/cnn-1`"
+    for asked, taken in (("", "vit-0"), ("cnn", "cnn-0")):
+        entry, why = trained.choose(asked)
+        assert entry.name == taken
+        assert f"\n{better}" in why
+    assert "the highest of 3 trained models whose weights are here\n" in trained.choose()[1]
+    assert "not here" not in trained.choose("vit")[1]
+    trained.show()
+    assert "* the highest validation macro-F1 of those whose weights are here: what `versus" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '{"run": [], "selected": {}}', '{"run": {}}'])
+@pytest.mark.parametrize("file", ["reports/evaluations/cnn-0.json", "models/cnn-0/run.json"])
+def test_a_damaged_account_of_a_training_is_named(
+    file: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
+    Path(file).write_text(content)
+    with pytest.raises(StageError, match=rf"{file}: damaged; run `dvc repro` to train"):
+        trained.show()
+
+
 @pytest.mark.parametrize("asked", ["vit-7", "vti", "vit-", "-"])
 def test_an_unknown_model_is_refused_with_the_choices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
@@ -386,6 +414,27 @@ def test_damaged_weights_are_refused_with_the_remedy(copied: Path, content: byte
     (copied / "models/tiny-0/weights.safetensors").write_bytes(content)
     with pytest.raises(StageError, match=r"models/tiny-0: damaged.*`dvc checkout --force models/tiny-0`"):
         predict.predict(["any.png"], "tiny-0")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null"])
+@pytest.mark.parametrize("file", ["info.json", "val_images.npy"])
+def test_damaged_data_is_refused_with_the_remedy(copied: Path, file: str, content: bytes) -> None:
+    (copied / "data/fit" / file).write_bytes(content)
+    with pytest.raises(StageError, match=r"data/fit: damaged; run `dvc checkout --force data/fit` or `dvc repro -f"):
+        predict.predict(["any.png"], "tiny-0")
+
+
+@pytest.mark.usefixtures("trained_study")
+@pytest.mark.parametrize("place", ["/dev/null", "file", "file/below", "/proc/why"])
+def test_a_place_for_pictures_that_is_no_folder_is_refused_before_any_answer(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    folder = Path(place) if place.startswith("/") else tmp_path / place
+    with pytest.raises(StageError, match=rf"--explain: {folder}: cannot be written into \(.*; give a folder"):
+        predict.predict(["any.png"], "tiny-0", explain=folder)
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("trained_study")

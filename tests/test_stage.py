@@ -346,6 +346,25 @@ stage.run(main)
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_read_only_checkout_ends_a_stage_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    code = "from pipeline import stage; stage.run(lambda: None)"
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} && cd {tmp_path} &&"
+    command = ["unshare", "--mount", "sh", "-c", f"{mount} exec {sys.executable} -c '{code}'"]
+    if os.getuid():
+        tmp_path.chmod(0o555)
+        command = [sys.executable, "-c", code]
+    elif subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("root may write everywhere, and may mount nothing here")
+    environment = {**os.environ, "PYTHONPATH": str(Path(stage.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    tmp_path.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"versus: {tmp_path}/.versus")
+    assert done.stderr.endswith("or work in a copy of the checkout, and run `dvc repro` again\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -47,6 +48,26 @@ def contents(folder: Path) -> dict[str, str]:
 def test_a_second_repro_does_nothing(checkout: Path) -> None:
     output = repo.call(checkout, "dvc", "repro")
     assert repo.ran(output) == []
+
+
+def test_what_a_removed_model_left_makes_nothing_stale_and_other_weights_do(checkout: Path) -> None:
+    """models/ of another clone has no leftovers, and what explain and report made here is to hold there."""
+    left = checkout / "models/old-0"
+    shutil.copytree(checkout / "models/cnn-0", left)
+    try:
+        assert "up to date" in repo.call(checkout, "dvc", "status", "explain", "report")
+    finally:
+        shutil.rmtree(left)
+    path = checkout / "reports/evaluations/cnn-0.json"
+    before = path.read_text()
+    evaluation = json.loads(before)
+    evaluation["run"]["weights_sha256"] = "0" * 64  # as after another training
+    path.write_text(json.dumps(evaluation))
+    try:
+        said = repo.call(checkout, "dvc", "status", "explain")
+        assert "reports/evaluations" in said
+    finally:
+        path.write_text(before)
 
 
 def test_every_model_is_reported_with_its_test_scores(checkout: Path) -> None:

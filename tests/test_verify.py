@@ -136,10 +136,24 @@ def test_what_is_missing_or_damaged_is_named(committed: Path, rerun: Path) -> No
     with pytest.raises(StageError, match="rerun: has no evaluation of vit-1; run `dvc repro` there"):
         verify(committed, rerun)
     (rerun / "reports/data.json").write_text("{")
-    with pytest.raises(StageError, match=r"data.json: not readable as JSON; `git checkout`"):
+    with pytest.raises(StageError, match=r"data.json: not readable as JSON with digests; `git checkout`"):
         verify(committed, rerun)
     with pytest.raises(StageError, match=r"data.json: not found; give the folders of two studies"):
         verify(committed, rerun / "reports")
+
+
+@pytest.mark.parametrize("file", ["data.json", "evaluations/vit-1.json", "metrics.json"])
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "{", "1"])
+def test_a_file_that_is_not_as_a_stage_left_it_is_named(committed: Path, rerun: Path, file: str, content: str) -> None:
+    (rerun / "reports" / file).write_text(content)
+    with pytest.raises(StageError, match=rf"{file}: not readable as JSON with .*; `git checkout` brings"):
+        verify(committed, rerun)
+
+
+@pytest.mark.parametrize("place", ["nothing", "params.yaml"])
+def test_what_is_no_folder_is_refused(committed: Path, place: str) -> None:
+    with pytest.raises(StageError, match=rf"{place}: not a folder; give those of two runs of a study"):
+        verify(committed, committed / place)
 
 
 def test_what_params_yaml_names_no_more_is_neither_compared_nor_missed(

@@ -58,13 +58,13 @@ def launch(
 ) -> None:
     """Train what DVC would train, `on` an executor; raises StageError if any job failed, naming the logs."""
     folder, home, given = place(), root(), params.load()
-    if not Path("dvc.yaml").exists():
-        raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
-    folder.mkdir(parents=True, exist_ok=True)
     asked = given.launch
     slurm = {**asked.slurm, **(resources or {})}
     if faults := params.slurm_faults(slurm):
         raise StageError("\n".join(f"launch: {fault}" for fault in faults))
+    if not Path("dvc.yaml").exists():
+        raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "name": f"versus-{study()}",
         "workers": workers or asked.workers,
