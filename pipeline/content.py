@@ -27,9 +27,9 @@ def digest(path: Path) -> str:
     A file that cannot be read counts as such: whoever needs it says so.
     """
     path, started = path.resolve(), time.time()
-    title, files = _files(path)
+    frame, files = _files(path)
     listing = [_entry(name, file) for name, file in files.items()]
-    seen = hashlib.sha256(json.dumps([title, listing]).encode()).hexdigest()
+    seen = hashlib.sha256(json.dumps([frame, listing]).encode()).hexdigest()
     kept = state_folder() / "content" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(kept.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def digest(path: Path) -> str:
             return str(known["sha256"])
     if (size := sum(entry[1] for entry in listing)) >= LONG:
         print(f"source: reading {path} once, {len(files):,} files of {size / 1e9:.1f} GB", flush=True)
-    found = hashlib.sha256(json.dumps(title).encode())
+    found = hashlib.sha256(json.dumps(frame).encode())
     for name, file in files.items():
         found.update(json.dumps([name, _sha256(file)]).encode())
     if all(started - changed / 1e9 > SETTLED for _, _, _, changed in listing):
@@ -46,12 +46,12 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def _files(path: Path) -> tuple[str, dict[str, str]]:
-    """The name that a folder gives to its data set, and its files by their names below it; of a file, itself."""
+def _files(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The name that a folder gives to its data set with its subfolders, and its files by name; of a file, itself."""
     if not path.is_dir():
-        return "", {path.name: str(path)}
+        return [], {path.name: str(path)}
     with open_tree(path) as tree:
-        return tree.title, {name: f"{path}/{name}" for name in tree.paths}
+        return [tree.title, *sorted(tree.folders)], {name: f"{path}/{name}" for name in tree.paths}
 
 
 def _entry(name: str, file: str) -> Entry:

@@ -735,6 +735,7 @@ def test_variants_overrides_and_mixed_initialisation_are_named_on_the_page(
     assert "(JPEG copy)" in Path("reports/tables/comparison.md").read_text()
     assert "(JPEG copy)" in Path("reports/tables/classification_vit.tex").read_text()
     assert json.loads(Path("reports/metrics.json").read_text())["study"] == "faces"
+    assert "of study faces" in Path("reports/cards/vit.md").read_text(), "whatever name an earlier data.json has"
 
 
 @pytest.mark.parametrize(("shareable", "shown"), [(True, "training images"), (False, "test cards")])

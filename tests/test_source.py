@@ -82,7 +82,9 @@ def test_one_byte_of_the_source_makes_it_another(tmp_path: Path, look: Look, kin
     assert look(name, place)["sha256"] != before["sha256"]
 
 
-@pytest.mark.parametrize("change", ["renamed", "added", "removed", "moved to another class", "folder renamed"])
+@pytest.mark.parametrize(
+    "change", ["renamed", "added", "removed", "moved to another class", "empty class", "folder renamed"]
+)
 def test_so_do_its_files_names_and_the_name_that_it_gives_to_the_data_set(
     tmp_path: Path, look: Look, change: str
 ) -> None:
@@ -94,6 +96,8 @@ def test_so_do_its_files_names_and_the_name_that_it_gives_to_the_data_set(
         shutil.copy(file, file.with_name("0009.bmp"))
     elif change == "removed":
         file.unlink()
+    elif change == "empty class":
+        (tmp_path / "x/owl").mkdir()
     elif change == "folder renamed":
         (tmp_path / "x").rename(tmp_path / "y")
         link.unlink()
