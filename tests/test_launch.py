@@ -44,6 +44,7 @@ def checkout(folder: Path, epochs: int = 1, replicates: tuple[int, ...] = (0, 1)
 def test_an_option_of_sbatch_stays_one_line_of_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".git").mkdir()
     small_study.write(tmp_path, {})
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError) as fault:
         launcher.launch("slurm", resources={"partition": "gpu\nrm -r x", "output": "y", "--wrap": "z"})
