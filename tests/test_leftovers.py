@@ -9,7 +9,7 @@ import pytest
 from pipeline import leftovers, params, prune, report, results, tracking, trained
 from pipeline.stage import StageError
 from tests import fake_study, repo, small_study, trees
-from tests.test_report import _tracks_into_a_list_and_draws_few_pixels, settings  # noqa: F401
+from tests.test_report import _tracks_into_a_list_and_draws_where_it_is_looked_at, settings  # noqa: F401
 
 KEPT = {"cnn-0": (0.7, 0.9), "cnn-1": (0.9, 0.8)}
 
