@@ -204,8 +204,7 @@ def test_results_from_other_images_are_not_reported(reported: Path) -> None:
 
 def test_no_committed_study_is_refused(tmp_path: Path) -> None:
     """Of versions that had fewer settings, too."""
-    archive = subprocess.run(["git", "archive", "HEAD", "params.yaml", "reports", "studies"], cwd=repo.ROOT, stdout=-1)
-    subprocess.run(["tar", "--extract"], cwd=tmp_path, input=archive.stdout, check=True)
+    repo.export(tmp_path, "params.yaml", "reports", "studies")
     studies = [path.parent.parent for path in tmp_path.rglob("reports/data.json")]
     assert len(studies) > 5
     for study in studies:
