@@ -281,6 +281,12 @@ def original(copy: Path) -> Path:
     return copy
 
 
+def verified(copy: Path) -> Path:
+    """The checkout in which `versus verify` made the clone `copy`: whose data are read, whose results are not."""
+    above = (place.parent.parent for place in copy.parents if place.parts[-2:] == (".versus", "verify"))
+    return next(above, copy)
+
+
 def packed(folder: Path, replicate: int = 0) -> Path:
     """Where a replicate's images lie below data/fit or data/test: in cross-validation each fold has a folder."""
     fold = folder / str(replicate)
@@ -290,13 +296,14 @@ def packed(folder: Path, replicate: int = 0) -> Path:
 def find(path: str) -> Path | None:
     """A path of this machine, if it exists; a relative one starts at the study's folder, `~` is the user's.
 
-    DVC runs queued experiments in a copy of the checkout, which lacks what git ignores: there the same place of the
-    original checkout is looked at too. Raises StageError for what may not be looked at, or is no path.
+    DVC runs queued experiments in a copy of the checkout, `versus verify` in a clone: these lack what git ignores, so
+    that the same place of the user's own is looked at too. Raises StageError for what may not be looked at.
     """
     place, copy = Path(os.path.expanduser(path)), checkout()  # pathlib's raises where there is no such user
     candidates = [place]
     if copy is not None and not place.is_absolute():
-        candidates.append(original(copy) / Path.cwd().relative_to(copy) / place)
+        inside = Path.cwd().relative_to(copy) / place
+        candidates += [original(copy) / inside, verified(copy) / inside]
     try:
         return next((candidate for candidate in candidates if candidate.exists()), None)
     except OSError as error:

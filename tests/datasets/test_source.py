@@ -63,11 +63,12 @@ def test_relative_source_starts_at_the_study_and_tilde_is_home(tmp_path: Path, m
     assert local("~/images").samefile(tmp_path / "images")
 
 
-def test_queued_experiment_finds_what_git_ignores_in_the_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", [".dvc/tmp/exps/copy", ".versus/verify/root/rerun"])
+def test_queued_experiment_and_rerun_find_what_git_ignores_in_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     (tmp_path / "mine").mkdir()
-    copy = tmp_path / ".dvc" / "tmp" / "exps" / "copy"
+    copy = tmp_path / place
     (copy / ".dvc").mkdir(parents=True)
     monkeypatch.chdir(copy)
     assert local("mine").samefile(tmp_path / "mine")
