@@ -164,7 +164,10 @@ def rows(images: Images, chosen: slice | Tensor) -> Images:
 def read_info(folder: Path) -> dict[str, Any]:
     """What split says of the images in `folder`."""
     with _as_packed(folder):
-        return dict(json.loads((folder / "info.json").read_text(encoding="utf-8")))
+        info = dict(json.loads((folder / "info.json").read_text(encoding="utf-8")))
+        if not {"classes", "digest"} <= info.keys():
+            raise ValueError(folder)
+        return info
 
 
 @contextlib.contextmanager

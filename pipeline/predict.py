@@ -27,7 +27,7 @@ from pipeline.datasets.tree import FolderTree, reason, regular
 from pipeline.picture import MOST_BYTES, SUFFIXES
 from pipeline.resize import fitted
 from pipeline.split import FIT
-from pipeline.stage import StageError, legible, shown, study, writable
+from pipeline.stage import StageError, legible, shown, study, whole, writable
 from pipeline.stage import packed as place
 
 
@@ -187,7 +187,8 @@ def overlays(
     images, side = loader.Images(pixels, classes), max(224, pixels.shape[1])
     for row, (path, heat) in enumerate(zip(paths, found.maps.double().cpu().numpy(), strict=True)):
         content = explain.overlay(heat, explain.picture(images, row, side), side)
-        Image.fromarray(content).save(free(folder / f"{Path(path).stem}.png"))
+        with whole(free(folder / f"{Path(path).stem}.png")) as partial:
+            Image.fromarray(content).save(partial, "PNG")
     print(f"{folder}: what each answer rests on, by {found.method}", file=sys.stderr)
 
 

@@ -69,6 +69,18 @@ def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys:
     ]
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "{"])
+def test_damaged_data_is_named_with_the_remedy(
+    content: str, trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained_folder / "params.yaml", tmp_path)
+    shutil.copytree(trained_folder / "data/fit", tmp_path / "data/fit")
+    Path("data/fit/info.json").write_text(content)
+    with pytest.raises(StageError, match=r"data/fit: damaged; run `dvc checkout --force data/fit`"):
+        estimate.estimate()
+
+
 def test_without_images_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_study.write(tmp_path, {}))
     with pytest.raises(StageError, match=r"data/fit/info\.json: not found; run `dvc repro`"):
