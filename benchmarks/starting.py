@@ -25,7 +25,7 @@ WORK = {  # stage -> where its work begins, its arguments
     "fetch": ("pipeline.datasets", "opened", []),
     "split": ("pipeline.split:Raw", "open", []),
     "report": ("pipeline.report", "read_json", []),
-    "train": ("pipeline.engine", "fit", ["tiny", "0"]),
+    "train": ("pipeline.engine", "Trainer", ["tiny", "0"]),
 }
 REACH = """
 import importlib, json, os, pkgutil, sys

@@ -69,7 +69,10 @@ def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued
     """DVC works in a copy of the checkout; the code of the queued state runs, and its runs land in the user's store."""
     source = checkout / "pipeline/evaluate.py"
     original = source.read_text()
-    source.write_text(original.replace('"images": len(images),', '"images": len(images), "queued": True,'))
+    written = "evaluation.write(partial)\n"
+    assert written in original
+    marked = """partial.write_text(partial.read_text().replace("{", '{"queued": true,', 1))\n"""
+    source.write_text(original.replace(written, f"{written}        {marked}"))
     repo.call(
         rafdb, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "models.hybrid.depth=1", "evaluate@hybrid-0"
     )
