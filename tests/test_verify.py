@@ -251,8 +251,8 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
         assert threads(again) == threads(committed)
         assert (again / "reports/report").exists()
         ran = (again / "ran").read_text().removeprefix((committed / "ran").read_text())
-        trained, evaluated = ["cnn-1", "cnn-0", "vit-1", "vit-0"], ["cnn-1", "cnn-0", "vit-0", "vit-1"]
-        assert ran.split() == [*trained, *(f"{name}-test" for name in evaluated)], "all, from no cache, each once"
+        names = ["cnn-0", "cnn-1", "vit-0", "vit-1"]  # DVC settles the order of those that wait for nothing
+        assert sorted(ran.split()) == sorted([*names, *(f"{name}-test" for name in names)]), "all, from no cache, once"
 
 
 def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed: Path) -> None:
