@@ -190,7 +190,7 @@ def test_results_of_before_models_were_registered_register_nothing(home: Path, s
 def test_runs_of_an_experiment_carry_its_name_and_say_what_it_changes(
     home: Path, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    trees.study(tmp_path, {})
+    trees.study(tmp_path, {"models.hybrid.depth": 2})
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=T", "-c", "user.email=t@t", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     baseline = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True)
