@@ -551,6 +551,15 @@ def _tuning(name: str, model: Any, train: Train) -> list[str]:
     return faults
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
 def _refuse_bomb(content: object, path: Path) -> None:
     """Raise StageError for aliases that name each other into more values than memory has, or themselves, and for text
     that would steer a terminal or that no file can hold."""

@@ -51,9 +51,7 @@ def build(study: Params, name: str) -> None:
         except StageError as error:
             raise StageError(f"params.yaml: models.{name}.{error}") from None
         settings["pretrained"] = False
-    devices = (
-        ["cpu"] if settings["pretrained"] else ["meta", "cpu"]
-    )  # what fails on meta may be right, or says why here
+    devices = ["cpu"] if settings["pretrained"] else ["meta", "cpu"]  # what fails on meta may be right on the CPU
     while devices:
         try:
             with warnings.catch_warnings(), torch.device(devices.pop(0)):

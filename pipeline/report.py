@@ -1,8 +1,8 @@
 """Tables, figures, metrics.json and the report page, from what the other stages left in reports/.
 
 Only models and replicates in params.yaml are reported, and only if they were trained by its settings: files of removed
-ones are left alone and named. Nothing is computed from
-images or weights here, so that a report can be rendered anew wherever reports/ is.
+ones are left alone and named. Nothing is computed from images or weights here, so that a report can be rendered anew
+wherever reports/ is.
 """
 
 import contextlib

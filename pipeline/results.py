@@ -18,7 +18,6 @@ import pandas as pd
 
 from pipeline import leftovers, metrics, params, registry, stats, tables
 from pipeline.stage import StageError
-from pipeline.tracking import flatten
 
 REPORTS = Path("reports")
 BEFORE = {  # what a run of an earlier version did, which had not yet the setting
@@ -234,7 +233,7 @@ def decided_by(config: Mapping[str, Any]) -> dict[str, Any]:
     network = json.loads(json.dumps(config["model"]))
     network["pretrained"] = bool(network.get("pretrained"))
     network["args"] = json.dumps(network.get("args", {}), sort_keys=True)
-    return flatten({**config, "model": network})
+    return params.flatten({**config, "model": network})
 
 
 def read_latency(models: Sequence[str]) -> dict[str, tuple[dict[str, Any], ...]]:

@@ -50,10 +50,8 @@ def run(
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # as stderr does it: a name that the locale has no letters for
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the locale lacks: as stderr does it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with locked(_name(), "the same stage runs in another process; waiting") if alone else contextlib.nullcontext():
             main()

@@ -31,7 +31,7 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 
-from pipeline import escape, moved
+from pipeline import escape, moved, params
 from pipeline.stage import PassingError, StageError, commit, home, shown, study, uncommitted, whole
 
 CHAMPION = "champion"
@@ -86,7 +86,7 @@ class Run:
         """Log nested settings under dotted names."""
         from mlflow.entities import Param
 
-        fresh = {key: str(value)[:6000] for key, value in flatten(values).items() if key not in self._params}
+        fresh = {key: str(value)[:6000] for key, value in params.flatten(values).items() if key not in self._params}
         self._params.update(fresh)
         for chunk in _chunks(list(fresh.items()), 100):
             self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
@@ -241,8 +241,6 @@ class Run:
 @contextlib.contextmanager
 def data_run(stage: str) -> Iterator[Run]:
     """The run of this study's data, shared by the stages that make it: one for each state of params.yaml's data."""
-    from pipeline import params
-
     settings = params.load()
     values = {"dataset": settings.dataset.model_dump(), "split": settings.split.model_dump()}
     raw = Path("data/raw/info.json")
@@ -590,7 +588,9 @@ def changes() -> dict[str, str]:
         before = subprocess.run(
             ["git", "show", f"{baseline}:./params.yaml"], capture_output=True, encoding="utf-8", check=True
         ).stdout
-        old, new = (flatten(YAML(typ="safe").load(text)) for text in (before, Path("params.yaml").read_text("utf-8")))
+        old, new = (
+            params.flatten(YAML(typ="safe").load(text)) for text in (before, Path("params.yaml").read_text("utf-8"))
+        )
     except (OSError, subprocess.CalledProcessError, YAMLError):
         return {}
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -653,15 +653,6 @@ def provenance() -> dict[str, str]:
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
-    return flat
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -6,7 +6,7 @@ processor, device and libraries where they do.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from pipeline import params
 from pipeline.leftovers import trainings
 from pipeline.results import BEFORE
 from pipeline.stage import StageError, legible
-from pipeline.tracking import flatten
 
+Evaluations = Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]  # training, the committed one, the rerun's
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
 
 
@@ -30,13 +30,16 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
     for folder in (committed, rerun):
         if not folder.is_dir():
             raise StageError(f"{folder}: not a folder; give those of two runs of a study")
-    faults = [*differing_data(committed, rerun), *differing_settings(committed, rerun)]
-    rounding = [*differing_histories(committed, rerun), *differing_predictions(committed, rerun)]
-    rounding += differing_weights(committed, rerun)
+    faults = [*differing_data(committed, rerun)]
+    names = _names(committed, rerun)
+    evaluations = _evaluations(committed, rerun, names)
+    faults += differing_settings(evaluations)
+    rounding = [*differing_histories(committed, rerun, names), *differing_predictions(committed, rerun, names)]
+    rounding += differing_weights(evaluations)
     scores, worst = differing_scores(committed, rerun)
     for line in (*faults, *rounding, *scores):
         print(legible(line))
-    for line in differing_machines(committed, rerun):
+    for line in differing_machines(evaluations):
         print(f"(made on another machine: {legible(line)})")
     if not (faults or rounding or scores):
         print("verify: the same to the last bit that git keeps")
@@ -57,16 +60,16 @@ def differing_data(committed: Path, rerun: Path) -> Iterator[str]:
             yield f"data: other {name} images (digest {_short(ours.get(name))}, {_short(theirs.get(name))})"
 
 
-def differing_settings(committed: Path, rerun: Path) -> Iterator[str]:
-    for name, ours, theirs in _evaluations(committed, rerun):
-        ours, theirs = (BEFORE | flatten(each["config"]) for each in (ours, theirs))
+def differing_settings(evaluations: Evaluations) -> Iterator[str]:
+    for name, ours, theirs in evaluations:
+        ours, theirs = (BEFORE | params.flatten(each["config"]) for each in (ours, theirs))
         for key in sorted({*ours, *theirs}):
             if ours.get(key) != theirs.get(key):
                 yield f"{name}: {key} is {ours.get(key)!r}, {theirs.get(key)!r}"
 
 
-def differing_histories(committed: Path, rerun: Path) -> Iterator[str]:
-    for name in _names(committed, rerun):
+def differing_histories(committed: Path, rerun: Path, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
         ours, theirs = (_csv(folder, f"histories/{name}.csv") for folder in (committed, rerun))
         if len(ours) != len(theirs):
             yield f"{name}: {len(ours)} epochs, {len(theirs)}"
@@ -82,8 +85,8 @@ def differing_histories(committed: Path, rerun: Path) -> Iterator[str]:
             )
 
 
-def differing_predictions(committed: Path, rerun: Path) -> Iterator[str]:
-    for name in _names(committed, rerun):
+def differing_predictions(committed: Path, rerun: Path, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
         ours, theirs = (_csv(folder, f"predictions/{name}.csv") for folder in (committed, rerun))
         if list(ours) != list(theirs) or not ours["actual"].equals(theirs["actual"]):
             yield f"{name}: predictions of other test images"
@@ -95,9 +98,9 @@ def differing_predictions(committed: Path, rerun: Path) -> Iterator[str]:
             yield f"{name}: {other} of {len(ours)} test images change class, probabilities differ by up to {gap:.3g}"
 
 
-def differing_weights(committed: Path, rerun: Path) -> Iterator[str]:
+def differing_weights(evaluations: Evaluations) -> Iterator[str]:
     """Where both say what their weights are: evaluations of earlier versions do not."""
-    for name, ours, theirs in _evaluations(committed, rerun):
+    for name, ours, theirs in evaluations:
         digests = [each["run"].get("weights_sha256") for each in (ours, theirs)]
         if None not in digests and digests[0] != digests[1]:
             yield f"{name}: other weights (SHA-256 {_short(digests[0])}, {_short(digests[1])})"
@@ -119,9 +122,9 @@ def differing_scores(committed: Path, rerun: Path) -> tuple[list[str], float]:
     return lines, worst
 
 
-def differing_machines(committed: Path, rerun: Path) -> Iterator[str]:
+def differing_machines(evaluations: Evaluations) -> Iterator[str]:
     seen: dict[str, None] = {}
-    for _, ours, theirs in _evaluations(committed, rerun):
+    for _, ours, theirs in evaluations:
         for key in sorted({*ours["machine"], *theirs["machine"]}):
             first, second = ours["machine"].get(key), theirs["machine"].get(key)
             if first != second:
@@ -149,12 +152,11 @@ def _some(names: set[str]) -> str:
     return ", ".join(sorted(names)[:6]) + f" and {len(names) - 6} more" * (len(names) > 6)
 
 
-def _evaluations(committed: Path, rerun: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    for name in _names(committed, rerun):
-        ours, theirs = (
-            _json(folder, f"evaluations/{name}.json", "config", "machine", "run") for folder in (committed, rerun)
-        )
-        yield name, ours, theirs
+def _evaluations(committed: Path, rerun: Path, names: Sequence[str]) -> Evaluations:
+    def read(folder: Path, name: str) -> dict[str, Any]:
+        return _json(folder, f"evaluations/{name}.json", "config", "machine", "run")
+
+    return [(name, read(committed, name), read(rerun, name)) for name in names]
 
 
 def _json(folder: Path, name: str, *keys: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
-from pipeline import tracking
+from pipeline import params, tracking
 from pipeline.stage import PassingError, StageError
 from tests import trees
 
@@ -203,7 +203,7 @@ def test_a_tracking_uri_of_the_users_own_is_honoured(home: Path, monkeypatch: py
 
 
 def test_settings_become_what_mlflow_takes() -> None:
-    assert tracking.flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
+    assert params.flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
         "train.lr": 0.1,
         "train.deep.x": [1],
         "seed": 0,
