@@ -30,9 +30,9 @@ def main(names: Sequence[str] = tuple(sys.argv[1:]) or NAMES) -> None:
             print(f"{row.what}: {row.ratio:.3g} ({row.target}) {row.note}", file=sys.stderr, flush=True)
             found.append(row)
         print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    from pipeline import inference
+    from pipeline.inference import device
 
-    machine = inference.processor()
+    machine = device.processor()
     if "gpu" in names:
         from torch.cuda import get_device_name
 

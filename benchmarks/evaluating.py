@@ -18,44 +18,50 @@ from PIL import Image
 from benchmarks import stepping
 from benchmarks.bench import Row, compare, few, rate
 from benchmarks.feeding import recipe_for
-from pipeline import inference, latency, loader, onnx_model
 from pipeline.datasets.source import provided
+from pipeline.images import packed
+from pipeline.images.batches import train_batches
+from pipeline.images.form import Format, evaluation_batches, prepare, view_batches
+from pipeline.inference import forward
+from pipeline.inference.device import keep_freed_memory
+from pipeline.stages import latency
+from pipeline.trained import onnx
 
 TARGETS = {stepping.CIFAR: ("cifar10", ">= 14"), stepping.MNIST: ("mnist", ">= 30")}
 TRAINED, TESTED = few(10_000, 256), few(10_000, 256)  # images
 PASSES = few(100, 1)
 
 
-def images(name: str, split: str, count: int, case: stepping.Case) -> loader.Images:
+def images(name: str, split: str, count: int, case: stepping.Case) -> packed.Images:
     """`count` images of an archive, spread over all of a split, or noise where VERSUS_DATASETS has none."""
     path = provided(name)
     if path is None:
         print(f"evaluating: noise instead of {name}, for VERSUS_DATASETS names no folder with it", file=sys.stderr)
         shape = (count, case.side, case.side, case.channels)
         pixels = np.random.default_rng(len(split)).integers(0, 256, shape, dtype=np.uint8)
-        return loader.Images(torch.from_numpy(pixels), torch.arange(count) % 10)
+        return packed.Images(torch.from_numpy(pixels), torch.arange(count) % 10)
     with zipfile.ZipFile(path) as archive:
         paths = sorted(path for path in archive.namelist() if path.startswith(f"{split}/") and not path.endswith("/"))
         classes = sorted({path.split("/")[1] for path in paths})
         taken = [paths[row] for row in np.linspace(0, len(paths) - 1, count).round().astype(int)]
         pictures = [np.asarray(Image.open(io.BytesIO(archive.read(path)))) for path in taken]
     pixels = np.stack(pictures).reshape(count, case.side, case.side, case.channels)
-    return loader.Images(torch.from_numpy(pixels), torch.tensor([classes.index(path.split("/")[1]) for path in taken]))
+    return packed.Images(torch.from_numpy(pixels), torch.tensor([classes.index(path.split("/")[1]) for path in taken]))
 
 
-def trained(case: stepping.Case, train: loader.Images) -> tuple[torch.nn.Module, loader.Format]:
+def trained(case: stepping.Case, train: packed.Images) -> tuple[torch.nn.Module, Format]:
     """The network after one epoch."""
     device = torch.device("cpu")
     network, step = stepping.stepper(dataclasses.replace(case, compile="none"), device)  # too few steps to pay
     recipe = recipe_for(case.side, case.channels, {}, classes=10)
     order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "epoch": 0, "device": device}
-    for batch in loader.train_batches(train, recipe, **order):
+    for batch in train_batches(train, recipe, **order):
         step(batch, 0.003)
     return network.eval(), recipe.format
 
 
 def rows() -> Iterator[Row]:
-    inference.keep_freed_memory()
+    keep_freed_memory()
     for case, (name, target) in TARGETS.items():
         network, form = trained(case, images(name, "train", TRAINED, case))
         test = images(name, "test", TESTED, case)
@@ -63,19 +69,19 @@ def rows() -> Iterator[Row]:
         yield ten_crops(case, network, test)
 
 
-def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, test: loader.Images, target: str) -> Row:
+def alone(case: stepping.Case, network: torch.nn.Module, form: Format, test: packed.Images, target: str) -> Row:
     """One image at a time; each side has its better number of threads: waking a second may cost more than it saves."""
-    content = onnx_model.convert(network, form).SerializeToString()
+    content = onnx.convert(network, form).SerializeToString()
     many = torch.get_num_threads()
-    sessions = {threads: onnx_model.runtime(content, threads) for threads in {1, many}}
-    batches = loader.test_batches(test, form, latency.BATCH, latency.CPU)
-    found = onnx_model.compare(sessions[many], network, batches)
+    sessions = {threads: onnx.runtime(content, threads) for threads in {1, many}}
+    batches = evaluation_batches(test, form, latency.BATCH, latency.CPU)
+    found = onnx.compare(sessions[many], network, batches)
     assert not found.differing, f"{found.differing} of {found.images} images have another class in ONNX Runtime"
-    one = loader.prepare(test.pixels[:1], form)
+    one = prepare(test.pixels[:1], form)
 
     def passes(model: object) -> int:
         for _ in range(PASSES):
-            onnx_model.run(model, one)
+            onnx.run(model, one)
         return PASSES
 
     def peer(threads: int) -> float:
@@ -98,20 +104,20 @@ def alone(case: stepping.Case, network: torch.nn.Module, form: loader.Format, te
     )
 
 
-def ten_crops(case: stepping.Case, network: torch.nn.Module, test: loader.Images) -> Row:
+def ten_crops(case: stepping.Case, network: torch.nn.Module, test: packed.Images) -> Row:
     crop = case.side - 4
-    form = loader.Format(case.side, (0.5,) * case.channels, (0.25,) * case.channels, crop, 10)
-    part, device, size = loader.rows(test, slice(few(2048, 256))), torch.device("cpu"), 256
-    ready = next(loader.view_batches(part, form, size, device))
+    form = Format(case.side, (0.5,) * case.channels, (0.25,) * case.channels, crop, 10)
+    part, device, size = packed.rows(test, slice(few(2048, 256))), torch.device("cpu"), 256
+    ready = next(view_batches(part, form, size, device))
 
     def ours() -> int:
-        inference.predict(network, part, form, device, size)
+        forward.predict(network, part, form, device, size)
         return len(part)
 
     @torch.inference_mode()
     def peer() -> int:
         for _ in itertools.repeat(None, len(part) // size):
-            inference.score(network, ready)
+            forward.score(network, ready)
         return len(part)
 
     what = f"evaluating on ten crops: {case.size}, {crop} px"

@@ -10,7 +10,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.bench import Row, compare, few, rate
-from pipeline import inference, loader
+from pipeline.images import packed
+from pipeline.images.batches import order
+from pipeline.images.form import Format
+from pipeline.images.recipe import Recipe
+from pipeline.images.recipe import recipe as recipe_recipe
+from pipeline.images.transform import draw
+from pipeline.images.transform import transform as transform_transform
+from pipeline.inference.device import keep_freed_memory
 
 NONE = {"crop": 0.0, "aspect": 0.0, "shift": 0.0, "rotate": 0, "jitter": 0.0, "erase": 0.0}
 CASES = {  # what -> our amplitudes, the peer's transforms, side, target
@@ -50,9 +57,7 @@ class Pictures(Dataset):
         return self.transform(self.images[index])
 
 
-def recipe_for(
-    side: int, channels: int, amplitudes: dict[str, float], classes: int = 1, device: str = "cpu"
-) -> loader.Recipe:
+def recipe_for(side: int, channels: int, amplitudes: dict[str, float], classes: int = 1, device: str = "cpu") -> Recipe:
     """Our augmentation by these amplitudes, and a flip of coloured images."""
     augment = {
         "strength": 1.0,
@@ -65,27 +70,27 @@ def recipe_for(
         "light": {**NONE, **amplitudes},
         "strong": NONE,
     }
-    form = loader.Format(side, (0.5,) * channels, (0.25,) * channels)
-    return loader.recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device(device))
+    form = Format(side, (0.5,) * channels, (0.25,) * channels)
+    return recipe_recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device(device))
 
 
 def rows() -> Iterator[Row]:
-    inference.keep_freed_memory()
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for what, (amplitudes, transforms, side, target) in CASES.items():
         count = few(4096, 128) if side == 32 else few(256, 64)
         pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-        images = loader.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
+        images = packed.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
         recipe = recipe_for(side, 3, amplitudes)
         batches = DataLoader(Pictures(pixels, v2.Compose([*transforms, v2.PILToTensor()])), 128, shuffle=True)
 
-        def ours(images: loader.Images = images, recipe: loader.Recipe = recipe) -> int:
-            rows, draws = loader.order(images.labels, "shuffle", 0, 0), loader.draw(len(images), 0, 0, recipe.draws)
+        def ours(images: packed.Images = images, recipe: Recipe = recipe) -> int:
+            rows, draws = order(images.labels, "shuffle", 0, 0), draw(len(images), 0, 0, recipe.draws)
             for part in torch.arange(len(images)).split(128):
                 taken = images.pixels.index_select(0, rows[part])
                 strong = torch.zeros(len(part), dtype=torch.bool)
-                loader.transform(taken, draws[part], strong, recipe).to(torch.uint8)
+                transform_transform(taken, draws[part], strong, recipe).to(torch.uint8)
             return len(images)
 
         def peer(batches: DataLoader = batches, count: int = count) -> int:

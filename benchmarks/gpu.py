@@ -10,7 +10,7 @@ import torch
 from benchmarks import plain, stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.replicates import together, trainer
-from pipeline import stage
+from pipeline.base import places
 from pipeline.launch import local
 
 CIFAR = dataclasses.replace(stepping.CIFAR, batches=256)
@@ -33,7 +33,7 @@ def rows() -> Iterator[Row]:
         sys.exit(
             "versus: make bench-gpu needs a CUDA GPU, and this machine has none; make bench measures the CPU's rows"
         )
-    device, cores = torch.device("cuda"), stage.cores()
+    device, cores = torch.device("cuda"), places.cores()
     for case, target in STEPPING.items():
         yield stepping.row(case, device, target)
     for case, target in TRAINING.items():

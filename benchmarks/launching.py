@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import bench
-from pipeline import stage
+from pipeline.base import places
 from pipeline.launch import plan
 from tests import repo
 
@@ -32,7 +32,7 @@ def seconds(folder: Path, study: str, changes: Sequence[str], threads: int, *com
 
 def main() -> None:
     study, *changes = sys.argv[1:] or ["."]
-    cores = len(stage.cores())
+    cores = len(places.cores())
     launch = (*VERSUS, "launch", "--on", "local", "--workers", str(cores))
     with tempfile.TemporaryDirectory() as name:
         sides = {"serial": (1, "dvc", "repro"), "all_cores": (cores, "dvc", "repro"), "launched": (1, *launch)}

@@ -46,7 +46,7 @@ def study(folder: Path, full: bool) -> None:
         if not (folder / path).exists():
             leave(folder / path, {}, full)
     for command in (
-        f"{sys.executable} -m pipeline.source",  # it runs every time: what it leaves has to be true
+        f"{sys.executable} -m pipeline.stages.source",  # it runs every time: what it leaves has to be true
         "git init --quiet",
         "dvc init --quiet",
         f"cp {ROOT}/.dvc/config .dvc",

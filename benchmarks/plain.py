@@ -18,7 +18,8 @@ from torchvision import transforms
 
 from benchmarks import stepping
 from benchmarks.bench import Row, compare, few, rate
-from pipeline import engine, inference
+from pipeline.inference.device import keep_freed_memory
+from pipeline.training import precision
 
 TARGETS = {stepping.CIFAR: ">= 2.4", stepping.MNIST: ">= 3"}
 FAST = "bf16, channels last"
@@ -84,7 +85,7 @@ def timm_loop(case: stepping.Case, device: torch.device, workers: int, fast: boo
 
 def best(case: stepping.Case, device: torch.device, workers: tuple[int, ...]) -> tuple[str, Callable[[], int]]:
     """timm's fastest loop here, and its flags: first the number of workers, then precision and compilation."""
-    fast = engine.pick_precision("auto", device) == "bf16"
+    fast = precision.pick_precision("auto", device) == "bf16"
     loops = {(count, fast, False): timm_loop(case, device, count, fast, False) for count in workers}
     speeds = {flags: _speed(loop) for flags, loop in loops.items()}
     count = max(speeds, key=speeds.__getitem__)[0]
@@ -112,6 +113,6 @@ def row(case: stepping.Case, device: torch.device, target: str, workers: tuple[i
 
 
 def rows() -> Iterator[Row]:
-    inference.keep_freed_memory()
+    keep_freed_memory()
     for case, target in TARGETS.items():
         yield row(case, torch.device("cpu"), target, (0, 1, torch.get_num_threads()))

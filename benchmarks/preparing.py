@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.bench import Row, Worker, compare, seconds
-from pipeline import stage
+from pipeline.base import places
 from pipeline.datasets.source import provided
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def stages(folder: str) -> Callable[[], float]:
     os.chdir(folder)
     settings = YAML(typ="safe").load(ROOT / "studies/cifar10_efficient/params.yaml")
     YAML().dump({**settings, "published": []}, Path("params.yaml"))
-    from pipeline import fetch, split
+    from pipeline.stages import fetch, split
 
     def both() -> float:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -58,7 +58,7 @@ def rows() -> Iterator[Row]:
         return
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")]
-    cores = len(stage.cores())
+    cores = len(places.cores())
     parts = [names[index::cores] for index in range(cores)]
     with tempfile.TemporaryDirectory() as folder:
         store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "VERSUS_HOME": folder}

@@ -26,8 +26,10 @@ def recorder(folder: str) -> Callable[[], float]:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from safetensors.torch import save_file
 
-    from pipeline import engine, params, tracking
-    from pipeline.stage import write_json
+    from pipeline.base.files import write_json
+    from pipeline.params import settings
+    from pipeline.records import diary
+    from pipeline.tracking import runs
 
     case, model = stepping.CIFAR, Path("models/bench-0")
     config: dict[str, Any] = {
@@ -37,10 +39,10 @@ def recorder(folder: str) -> Callable[[], float]:
         "image_size": case.side,
         "data": {"title": "noise", "dataset": "noise", "digest": "0" * 64},
         "network": case.network,
-        "train": params.Train(epochs=EPOCHS, batch_size=128, lr=0.001).model_dump(),
-        "augment": params.Augment(
-            light=params.Pipeline(crop=0, aspect=0, rotate=0, jitter=0, erase=0),
-            strong=params.Pipeline(crop=0, aspect=0, rotate=0, jitter=0, erase=0),
+        "train": settings.Train(epochs=EPOCHS, batch_size=128, lr=0.001).model_dump(),
+        "augment": settings.Augment(
+            light=settings.Pipeline(crop=0, aspect=0, rotate=0, jitter=0, erase=0),
+            strong=settings.Pipeline(crop=0, aspect=0, rotate=0, jitter=0, erase=0),
         ).model_dump(),
         "normalise": {"mean": [0.5] * 3, "std": [0.25] * 3},
     }
@@ -49,12 +51,12 @@ def recorder(folder: str) -> Callable[[], float]:
     write_json(model / "config.json", config)
     history, example = Path("history.csv"), np.zeros((1, case.side, case.side, 3), dtype=np.uint8)
     history.write_text("epoch\n" * EPOCHS)
-    point = engine.Epoch(1, 0.001, 1.0, 0.5, 1.0, 0.5, 0.5)
+    point = diary.Epoch(1, 0.001, 1.0, 0.5, 1.0, 0.5, 0.5)
 
     def record() -> float:
         key = str(time.time_ns())
         began = time.perf_counter()
-        with tracking.training_run("bench-0", key, config) as run:
+        with runs.training_run("bench-0", key, config) as run:
             run.dataset("noise", "0" * 64, "noise", "training")
             for epoch in range(EPOCHS):
                 run.later(vars(point), step=epoch + 1)

@@ -13,8 +13,12 @@ from torch import Tensor
 from benchmarks import stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.feeding import recipe_for
-from pipeline import engine, inference, loader, params, stage
+from pipeline.base import places
+from pipeline.images import packed
+from pipeline.inference.device import keep_freed_memory
 from pipeline.launch import local
+from pipeline.params import settings
+from pipeline.training import fit, precision
 
 TARGETS = {stepping.CIFAR: (">= 1.35", "CIFAR-10's"), stepping.MNIST: (">= 1.6", "MNIST's")}
 EPOCHS = 2
@@ -25,18 +29,18 @@ def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> C
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
-    inference.keep_freed_memory()
+    keep_freed_memory()
     pixels = torch.from_numpy(stepping.pixels_of(case))
-    images = loader.Images(pixels, torch.arange(len(pixels)) % 10)
+    images = packed.Images(pixels, torch.arange(len(pixels)) % 10)
     recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device)
-    protocol = params.Train(epochs=EPOCHS, batch_size=case.batch_size, lr=0.001).model_dump()
-    protocol["precision"] = engine.pick_precision("auto", torch.device(device))
+    protocol = settings.Train(epochs=EPOCHS, batch_size=case.batch_size, lr=0.001).model_dump()
+    protocol["precision"] = precision.pick_precision("auto", torch.device(device))
 
     def train(replicate: int) -> str:
-        trainer = engine.Trainer(
+        trainer = fit.Trainer(
             stepping.network_of(case),
             images,
-            loader.rows(images, slice(case.batch_size)),
+            packed.rows(images, slice(case.batch_size)),
             recipe,
             protocol,
             classes=10,
@@ -60,7 +64,7 @@ def together(workers: Sequence[Worker]) -> list[str]:
 
 
 def rows() -> Iterator[Row]:
-    cores = stage.cores()
+    cores = places.cores()
     slots = local.slots(2, 1, [], cores)
     for case, (target, whose) in TARGETS.items():
         with ExitStack() as stack:

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import params
 from pipeline.launch import plan
+from pipeline.params.read import load_params
 
 STUDY = Path(__file__).parent.parent / "studies/cifar10_efficient"
 WORKERS, MODELS, REPLICATES = 8, 8, 5
@@ -41,7 +41,7 @@ def busy(seconds: Sequence[float], workers: int = WORKERS, overhead: float = OVE
 def trainings(study: Path) -> list[float]:
     """Seconds of the 40 trainings in launch's own order: `plan.longest_first`."""
     measured = plan.expected(study)
-    models = params.load(study / "params.yaml").models
+    models = load_params(study / "params.yaml").models
     alike = [model for model in sorted(measured) if model in models and "epochs" not in models[model].train][:MODELS]
     if not alike:
         raise SystemExit(

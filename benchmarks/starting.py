@@ -21,23 +21,23 @@ from benchmarks.bench import Row, Worker, compare, few, seconds
 
 ROOT = Path(__file__).parent.parent
 WORK = {  # stage -> where its work begins, its arguments
-    "check": ("pipeline.params", "load", []),
+    "check": ("pipeline.stages.check", "load_params", []),
     "fetch": ("pipeline.datasets", "opened", []),
-    "split": ("pipeline.split:Raw", "open", []),
-    "report": ("pipeline.report", "read_json", []),
-    "train": ("pipeline.engine", "Trainer", ["tiny", "0"]),
+    "split": ("pipeline.stages.split:Raw", "open", []),
+    "report": ("pipeline.report.results", "read_json", []),
+    "train": ("pipeline.training.fit", "Trainer", ["tiny", "0"]),
 }
 REACH = """
 import importlib, json, os, pkgutil, sys
 from pathlib import Path
 stage, place, name, found, *sys.argv[1:] = sys.argv[1:]
-module = importlib.import_module(f"pipeline.{stage}")
+module = importlib.import_module(f"pipeline.stages.{stage}")
 def reached(*_, **__):
     if found:
         Path(found).write_text(json.dumps(list(sys.modules)))
     os._exit(0)
 setattr(pkgutil.resolve_name(place), name, reached)
-from pipeline.stage import run
+from pipeline.base.process import run
 run(module.main)
 """
 
@@ -48,7 +48,7 @@ def prepare(folder: str) -> None:
     settings = YAML(typ="safe").load(ROOT / "params.yaml")
     settings["models"] = {"tiny": {"family": "tiny", "layers": ["conv 8, pool, conv 16"]}}
     YAML().dump(settings, Path("params.yaml"))
-    from pipeline import fetch, split
+    from pipeline.stages import fetch, split
 
     with contextlib.redirect_stdout(io.StringIO()):
         fetch.main()

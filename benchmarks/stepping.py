@@ -11,7 +11,12 @@ import torch.nn.functional as F
 
 from benchmarks.bench import Row, compare, few, rate
 from benchmarks.feeding import recipe_for
-from pipeline import engine, inference, loader, networks
+from pipeline import networks
+from pipeline.images import packed
+from pipeline.images.batches import train_batches
+from pipeline.inference.device import keep_freed_memory
+from pipeline.training import compiled, precision
+from pipeline.training.step import Step, make_optimizer
 
 SEPARABLE = ["conv 16, conv 16", "pool, dw 32, conv 32", "pool, dw 64, conv 64", "pool, dw 128, dw 192, dw 260"]
 SMALLEST = ["conv 8, dw 12, transition 8", "pool, dw 12, dw 16, transition 12", "pool, dw 15"]
@@ -81,27 +86,27 @@ def network_of(case: Case) -> torch.nn.Module:
     return networks.build(name="bench", classes=10, image_size=case.side, seed=0, **case.network)
 
 
-def stepper(case: Case, device: torch.device) -> tuple[torch.nn.Module, engine.Step]:
+def stepper(case: Case, device: torch.device) -> tuple[torch.nn.Module, Step]:
     """A new network, and what takes its steps as train would."""
-    protocol = {**PROTOCOL, "precision": engine.pick_precision("auto", device)}
-    net = engine.placed(network_of(case), device, protocol["fast"]).train()
-    step = engine.Step(net, F.cross_entropy, engine.make_optimizer(net, protocol, device), device, protocol, 10)
-    step.network = engine.compiled_by(case.compile, net) or net
+    protocol = {**PROTOCOL, "precision": precision.pick_precision("auto", device)}
+    net = compiled.placed(network_of(case), device, protocol["fast"]).train()
+    step = Step(net, F.cross_entropy, make_optimizer(net, protocol, device), device, protocol, 10)
+    step.network = compiled.compiled_by(case.compile, net) or net
     return net, step
 
 
 def sides(case: Case, device: torch.device) -> tuple[Callable[[], int], Callable[[], int]]:
     """An epoch as train takes it, and as many steps on a fixed batch: functions that return how many images it were."""
     pixels = torch.from_numpy(pixels_of(case))
-    images = loader.resident(loader.Images(pixels, torch.arange(len(pixels)) % 10), device)
+    images = packed.resident(packed.Images(pixels, torch.arange(len(pixels)) % 10), device)
     recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device.type)
     _, step = stepper(case, device)
     order = {"sampler": "shuffle", "batch_size": case.batch_size, "seed": 0, "device": device}
-    ready, epochs = next(loader.train_batches(images, recipe, epoch=0, **order)), itertools.count()
+    ready, epochs = next(train_batches(images, recipe, epoch=0, **order)), itertools.count()
     step(ready, 0.001)  # compiles
 
     def train() -> int:
-        for batch in loader.train_batches(images, recipe, epoch=next(epochs), **order):
+        for batch in train_batches(images, recipe, epoch=next(epochs), **order):
             step(batch, 0.001)
         finish(device)
         return len(images)
@@ -133,6 +138,6 @@ def place(device: torch.device) -> str:
 
 
 def rows() -> Iterator[Row]:
-    inference.keep_freed_memory()
+    keep_freed_memory()
     for case in CASES:
         yield row(case, torch.device("cpu"), ">= 0.95")

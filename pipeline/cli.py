@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import stage
+from pipeline.base import errors, process
+from pipeline.base.errors import StageError
 from pipeline.launch.executor import EXECUTORS
-from pipeline.stage import StageError
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.debug:
         arguments.call(arguments)
     else:
-        stage.run(
+        process.run(
             lambda: in_one_line(lambda: arguments.call(arguments)),
             alone=False,
             interrupted=arguments.interrupted,
@@ -43,7 +43,7 @@ def in_one_line(call: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
-        if stage.disk_fault(error):
+        if errors.disk_fault(error):
             raise
         reason = " ".join(str(error).split())[:300]
         raise StageError(f"unexpected {type(error).__name__}: {reason}; --debug shows where") from error
@@ -186,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--stop", action="store_true", help="end the launch that runs in another terminal")
 
     command("check", check, "Refuse a params.yaml that has a fault, and name it", "versus check")
-    command("schema", schema, "Write what is made from the code: schema, tables, lists in dvc.yaml", "versus schema")
+    command("schema", schema, "Write what is made from the code: schema and tables of the docs", "versus schema")
 
     added = command(
         "completion", completion, "Print what completes `versus` in a shell", 'eval "$(versus completion bash)"'
@@ -242,33 +242,33 @@ def launch(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    from pipeline.predict import predict
+    from pipeline.commands.predict import predict
 
     if not predict(arguments.images, arguments.model, arguments.top, arguments.json, arguments.explain):
         sys.exit(1)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    from pipeline.export import export
+    from pipeline.commands.export import export
 
     export(arguments.model, arguments.onnx)
 
 
 def models(arguments: argparse.Namespace) -> None:
-    from pipeline import trained
+    from pipeline.commands.models import show
 
-    trained.show(arguments.json)
+    show(arguments.json)
 
 
 def prune(arguments: argparse.Namespace) -> None:
-    from pipeline.prune import prune
+    from pipeline.commands.prune import prune
 
     prune(arguments.days, arguments.yes)
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from pipeline.rerun import rerun
-    from pipeline.verify import verify
+    from pipeline.commands.verify import verify
+    from pipeline.launch.rerun import rerun
 
     given = contextlib.nullcontext((arguments.committed, arguments.rerun))
     with given if arguments.rerun else rerun(arguments.committed) as (committed, again):
@@ -278,27 +278,27 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def ablation(_: argparse.Namespace) -> None:
-    from pipeline import ablation
+    from pipeline.commands.ablation import main as ablation_main
 
-    ablation.main([])
+    ablation_main()
 
 
 def estimate(arguments: argparse.Namespace) -> None:
-    from pipeline.estimate import estimate
+    from pipeline.commands.estimate import estimate
 
     estimate(arguments.json, arguments.compile)
 
 
 def check(_: argparse.Namespace) -> None:
-    from pipeline import check
+    from pipeline.stages.check import main as check_main
 
-    check.main()
+    check_main()
 
 
 def schema(_: argparse.Namespace) -> None:
-    from pipeline import schema
+    from pipeline.params.schema import main as schema_main
 
-    schema.main()
+    schema_main()
 
 
 def completion(arguments: argparse.Namespace) -> None:

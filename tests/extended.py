@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import check, params
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
+from pipeline.params import messages
+from pipeline.params.settings import Dataset
+from pipeline.stages import check
 from tests import small_study, trees
 
 EVERYTHING = {
@@ -63,4 +65,4 @@ def test_all_of_it_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_misspelt_is_told_the_choices() -> None:
     for wrong, told in (("flower", "folder, flowers"), ("tulips", "digits, mnist")):
         with pytest.raises(StageError, match=f"dataset.name: got '{wrong}'; choose from .*{told}"):
-            params._validate(params.Dataset, {"name": wrong, "image_size": 16}, "dataset")
+            messages._validate(Dataset, {"name": wrong, "image_size": 16}, "dataset")

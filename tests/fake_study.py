@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import figures
-from pipeline.metrics import confusion_matrix, per_class, scores
+from pipeline.report import drawing
+from pipeline.scoring.metrics import confusion_matrix, per_class, scores
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 FACES = ["Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"]
 QUALITY = {"cnn": 0.96, "vit": 0.86, "hybrid": 0.94}  # how often a made-up model is right
 
@@ -280,7 +280,7 @@ def leave_blank(_: Figure, folder: Path, name: str) -> None:
 
 
 @functools.cache
-def _blank(save: Any = figures.save) -> dict[str, bytes]:
+def _blank(save: Any = drawing.save) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         save(Figure(figsize=(1, 1)), Path(folder), "blank")
         return {path.suffix: path.read_bytes() for path in Path(folder).iterdir()}

@@ -1,4 +1,4 @@
-"""What each process of tests/test_distributed.py does: `python -m tests.ranks FOLDER`, as one of a group."""
+"""What each process of tests/training/test_distributed.py does: `python -m tests.ranks FOLDER`, as one of a group."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline import distributed
-from tests import test_engine
+from pipeline.training import distributed
+from tests.training import test_fit as test_engine
 
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 14}  # 60 images: the last batch has 4
 TRAININGS: dict[str, dict[str, Any]] = {

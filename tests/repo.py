@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from tests import trees
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 SMALL = {  # a study of seconds: the networks and the protocol of the default study, made small
     "dataset.image_size": 16,
     "replicates": [0],
@@ -59,9 +59,9 @@ def copy(folder: Path) -> Path:
     new = _git("ls-files", "--others", "--exclude-standard", "--", *NEW)
     for name in (_git("ls-files") + new).splitlines():
         results = name.endswith("dvc.lock") or "reports" in Path(name).parts
-        if (ROOT / name).is_file() and not results:
+        if os.path.lexists(ROOT / name) and not results:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     call(folder, "git", "init", "--quiet")
     commit(folder)
     return folder

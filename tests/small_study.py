@@ -67,19 +67,22 @@ def run(
     trained: Iterable[str] = TRAINED,
 ) -> Path:
     """Fetch, split, train and evaluate in `folder`."""
-    from pipeline import evaluate, fetch, split, tracking, train
+    from pipeline.stages import fetch, split
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.train import train
+    from pipeline.tracking import runs
 
     write(folder, settings or {}, models)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for opened in ("data_run", "training_run", "evaluation_run"):
-            patch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(Untracked()))
+            patch.setattr(runs, opened, lambda *_: contextlib.nullcontext(Untracked()))
         fetch.main()
         split.main()
         for name in trained:
             model, replicate = name.split("-")
-            train.train(model, int(replicate))
-            evaluate.evaluate(name)
+            train(model, int(replicate))
+            evaluate(name)
     return folder
 
 

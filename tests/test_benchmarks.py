@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import __main__, bench, noop, preparing, replicates, starting, stepping
-from pipeline import stage
+from pipeline.base import places
 from pipeline.datasets import cifar10
 from tests import repo, trees
 
@@ -58,16 +58,24 @@ def test_replicates_at_once_leave_what_each_leaves_alone(monkeypatch: pytest.Mon
     monkeypatch.setattr(replicates, "TARGETS", {case: (">= 1", "a small network's")})
     monkeypatch.setattr(bench, "SHORT", True)
     monkeypatch.setattr(bench, "ROUNDS", 1)
-    threads, cores = torch.get_num_threads(), stage.cores()
+    threads, cores = torch.get_num_threads(), places.cores()
     (row,) = replicates.rows()  # compares each with its solo run
     assert row.note == "each equals its solo run"
     (found,) = digests
     assert len(set(found)) == len(found)
-    assert (torch.get_num_threads(), stage.cores()) == (threads, cores)
+    assert (torch.get_num_threads(), places.cores()) == (threads, cores)
 
 
 def test_what_a_stage_must_import_is_of_others_and_loaded() -> None:
-    loaded = {"pipeline", "pipeline.subset", "pipeline.params", "numpy", "pydantic", "filelock", "torch"}
+    loaded = {
+        "pipeline",
+        "pipeline.images.subset",
+        "pipeline.params.settings",
+        "numpy",
+        "pydantic",
+        "filelock",
+        "torch",
+    }
     found = starting.imports(loaded)
     assert {"import numpy", "from pydantic import BaseModel, ConfigDict, Field"} <= set(found)
     assert not [line for line in found if "torch" in line or "pipeline" in line or "json" in line]

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.stage import StageError, Terminated
+from pipeline.base.errors import StageError, Terminated
 from tests import small_study
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "predict",
     "export",
@@ -137,7 +137,7 @@ def fails(error: BaseException) -> Callable[..., None]:
 def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.trained.show", fails(KeyError("scores")))
+    monkeypatch.setattr("pipeline.commands.models.show", fails(KeyError("scores")))
     assert versus("models") == 1
     assert capsys.readouterr().err == "versus: unexpected KeyError: 'scores'; --debug shows where\n"
 
@@ -145,7 +145,7 @@ def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
 @pytest.mark.parametrize("words", [["models", "--debug"], ["--debug", "models"]], ids=" ".join)
 @pytest.mark.parametrize("error", [KeyError("scores"), StageError("no model")], ids=repr)
 def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]) -> None:
-    monkeypatch.setattr("pipeline.trained.show", fails(error))
+    monkeypatch.setattr("pipeline.commands.models.show", fails(error))
     with pytest.raises(type(error)):
         cli.main(words)
 
@@ -172,16 +172,32 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "target", "said"),
     [
-        (["estimate"], "pipeline.estimate.estimate", "nothing was trained or written, `versus estimate` measures anew"),
-        (["predict", "a.png"], "pipeline.predict.predict", "the images above have their answers, the others none"),
-        (["export", "cnn", "--onnx", "x"], "pipeline.export.export", "a file that is not verified is not kept"),
-        (["models"], "pipeline.trained.show", "nothing was changed"),
-        (["prune", "--yes"], "pipeline.prune.prune", "what was removed stays removed"),
-        (["verify", ".", "."], "pipeline.verify.verify", "nothing is said of the results, which stay as they were"),
-        (["ablation"], "pipeline.ablation.main", "reports/ablation is as it was"),
+        (
+            ["estimate"],
+            "pipeline.commands.estimate.estimate",
+            "nothing was trained or written, `versus estimate` measures anew",
+        ),
+        (
+            ["predict", "a.png"],
+            "pipeline.commands.predict.predict",
+            "the images above have their answers, the others none",
+        ),
+        (
+            ["export", "cnn", "--onnx", "x"],
+            "pipeline.commands.export.export",
+            "a file that is not verified is not kept",
+        ),
+        (["models"], "pipeline.commands.models.show", "nothing was changed"),
+        (["prune", "--yes"], "pipeline.commands.prune.prune", "what was removed stays removed"),
+        (
+            ["verify", ".", "."],
+            "pipeline.commands.verify.verify",
+            "nothing is said of the results, which stay as they were",
+        ),
+        (["ablation"], "pipeline.commands.ablation.main", "reports/ablation is as it was"),
         (["launch"], "pipeline.launch.launcher.launch", "what was finished stays, `versus launch` goes on from there"),
-        (["check"], "pipeline.check.main", "nothing was changed"),
-        (["schema"], "pipeline.schema.main", "nothing was changed"),
+        (["check"], "pipeline.stages.check.main", "nothing was changed"),
+        (["schema"], "pipeline.params.schema.main", "nothing was changed"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -218,7 +234,7 @@ def test_a_command_that_is_interrupted_says_what_is_true_of_it(
 def test_a_disk_that_cannot_be_written_is_one_line_with_the_command_to_give_again(
     error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.export.export", fails(error))
+    monkeypatch.setattr("pipeline.commands.export.export", fails(error))
     assert versus("export", "cnn", "--onnx", "x.onnx") == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"versus: {said}")

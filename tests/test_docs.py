@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import cli, params, registry, schema
+from pipeline import cli
+from pipeline.params import registry, schema
+from pipeline.params.read import load_params
 from tests import repo, trees, walk
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
 LONG = ("versus export", "versus ablation", "versus launch", "versus prune", "versus verify")  # not run here
 
@@ -89,7 +91,7 @@ def test_every_versus_command_runs_on_a_trained_study(
     trained_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With images where the pages say there are; `cnn` is called `tiny` here."""
-    from pipeline import estimate
+    from pipeline.commands import estimate
 
     monkeypatch.setattr(estimate, "BUDGET", 0.0)
     for name in ("FILE", "PAGE", "DATA"):
@@ -163,7 +165,7 @@ def test_what_pages_show_of_params_yaml_is_valid(page: Path, tmp_path: Path, mon
                 content["models"] = {**base["models"], key: value}
         with (tmp_path / "params.yaml").open("w") as file:
             YAML().dump(content, file)
-        params.load()
+        load_params()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md"], ids=lambda page: page.name)
@@ -177,7 +179,7 @@ def test_python_that_pages_show_names_what_there_is(page: Path) -> None:
 
 
 def test_the_reference_is_that_of_the_typed_parameters() -> None:
-    assert schema.PAGE.read_text(encoding="utf-8") == schema.reference(schema.schema()), "run `versus schema`"
+    assert schema.PAGE.read_text(encoding="utf-8") == schema.reference(schema.json_schema()), "run `versus schema`"
     for key in ("models.<name>`, family `hybrid", "`label_smoothing`", "`adamw`, `sgd`"):
         assert key in schema.PAGE.read_text(encoding="utf-8")
 

@@ -10,19 +10,19 @@ import pytest
 
 from tests import repo, walk
 
-PAGE = Path(__file__).parent.parent / "docs/extending.md"
+PAGE = Path(__file__).parents[1] / "docs/extending.md"
 COULD_BREAK = {  # tests of lists, texts and choices, beside those that the page adds
     "tests/extended.py": "",
-    "tests/losses/test_poly.py": "",
-    "tests/test_registry.py": "",
+    "tests/training/losses/test_poly.py": "",
+    "tests/params/test_registry.py": "",
     "tests/test_layout.py": "not import_no_torch and not imports_no_torch and not logged_model",
-    "tests/test_params.py": "",
-    "tests/test_schema.py": "",
+    "tests/params/test_settings.py": "",
+    "tests/params/test_schema.py": "",
     "tests/test_docs.py": "tables or reference",
     "tests/test_hostile.py": "choose",
-    "tests/test_cards.py": "",
+    "tests/report/test_cards.py": "",
     "tests/datasets/test_source.py": "",
-    "tests/optim/test_schedule.py": "",
+    "tests/training/optim/test_schedule.py": "",
 }
 
 
@@ -82,12 +82,12 @@ def test_what_it_adds_passes_the_linter(followed: Path) -> None:
 def test_a_data_set_is_one_file_and_one_line_and_so_are_a_loss_and_a_technique() -> None:
     page = PAGE.read_text(encoding="utf-8")
     added = [(path, kind) for path, kind, _ in steps(page)]
-    lines = [content for path, kind, content in steps(page) if path == "pipeline/registry.py"]
+    lines = [content for path, kind, content in steps(page) if path == "pipeline/params/registry.py"]
     assert all(re.sub(r"(?m)^ .*\n", "", content).count("\n") == 1 for content in lines)
     assert {path for path, kind in added if kind == "diff"} == {
-        "pipeline/registry.py",
-        "pipeline/params.py",
-        "pipeline/optim/schedule.py",
+        "pipeline/params/registry.py",
+        "pipeline/params/settings.py",
+        "pipeline/training/optim/schedule.py",
     }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import fetch, params, split
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
+from pipeline.params.read import load_params
+from pipeline.stages import fetch, split
 from tests import trees
 
 
@@ -106,4 +107,4 @@ def test_replicates_are_folds(tmp_path: Path) -> None:
     ):
         path = trees.study(tmp_path, settings) / "params.yaml"
         with pytest.raises(StageError, match=fault):
-            params.load(path)
+            load_params(path)

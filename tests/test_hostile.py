@@ -1,6 +1,6 @@
 """Hostile and broken input: each case with the message that its author gets, or what becomes of it where it is fine.
 
-Cases that need more than a line to make are in tests/datasets, tests/networks and tests/test_params.py.
+Cases that need more than a line to make are in tests/datasets, tests/networks and tests/params/test_settings.py.
 """
 
 import bz2
@@ -25,11 +25,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import datasets, fetch, inference, params, resume
+from pipeline import datasets
+from pipeline.base.errors import StageError
 from pipeline.datasets import tree as trees_module
 from pipeline.datasets.decode import decode
 from pipeline.datasets.tree import open_tree
-from pipeline.stage import StageError
+from pipeline.inference import loading
+from pipeline.params import faults
+from pipeline.params.read import load_params
+from pipeline.stages import fetch
+from pipeline.training import resume
 from tests import repo, trees
 
 BASE = YAML(typ="safe").load((trees.ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -115,7 +120,7 @@ def test_a_wrong_setting_is_named_with_what_is_wanted(key: str, value: Any, told
     else:
         trees.put_settings(content, {key: value})
     with pytest.raises(StageError) as error:
-        params.parse(content)
+        faults.parse(content)
     assert told in one_line_each(error)
 
 
@@ -156,7 +161,7 @@ FILES: tuple[tuple[bytes, str], ...] = (
 def test_a_params_yaml_that_is_none_is_refused(tmp_path: Path, text: bytes, told: str) -> None:
     path = trees.put(tmp_path / "params.yaml", text)
     with pytest.raises(StageError) as error:
-        params.load(path)
+        load_params(path)
     assert told in one_line_each(error)
 
 
@@ -164,7 +169,7 @@ def test_a_params_yaml_that_is_none_is_refused(tmp_path: Path, text: bytes, told
 def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "params.yaml")
     with pytest.raises(StageError) as error:
-        params.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     assert re.search("cannot be read: Is a directory|neither a file nor a link to one", one_line_each(error))
 
 
@@ -183,7 +188,7 @@ def test_whatever_a_setting_is_it_is_taken_or_refused_and_never_crashes(key: str
     content = YAML(typ="safe").load((trees.ROOT / "params.yaml").read_text(encoding="utf-8"))
     trees.put_settings(content, {key: value})
     try:
-        study = params.parse(content)
+        study = faults.parse(content)
     except StageError as error:
         said = str(error)
         assert said.startswith("params.yaml: ")
@@ -555,7 +560,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_remedy(trained_folder: Pat
     spoil, told = WEIGHTS[case]
     spoil(folder)
     with pytest.raises(StageError) as error:
-        inference.load(folder)
+        loading.load(folder)
     assert told in one_line_each(error)
     assert "`dvc repro train@tiny-0`" in str(error.value)
 

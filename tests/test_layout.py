@@ -1,5 +1,7 @@
 """What holds the repository together: stages name their code, studies share one pipeline, texts keep to the rules."""
 
+import functools
+import graphlib
 import os
 import re
 import shutil
@@ -11,61 +13,73 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import dependencies
+from pipeline.base import code
 from tests import conftest, repo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 STUDIES = repo.studies()
 TABLE = "reports/tables/comparison.md"
+# A floor imports from those before it, never from one after it.
+FLOORS = (
+    "base",
+    "params",
+    "records",
+    "scoring",
+    "images",
+    "datasets",
+    "networks",
+    "inference",
+    "training",
+    "trained",
+    "tracking",
+    "report",
+    "launch",
+    "stages",
+    "commands",
+    "cli",
+)
 
 
 def stages() -> dict[str, dict]:
     return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-def test_a_stage_depends_on_every_module_that_can_change_its_result() -> None:
-    text = (ROOT / "dvc.yaml").read_text()
-    assert dependencies.listed(text) == text, "run `versus schema`"
+def modules() -> dict[str, Path]:
+    """Dotted name below `pipeline` -> file; a package by its own name."""
+    paths = (path.relative_to(code.PACKAGE) for path in code.PACKAGE.rglob("*.py"))
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): code.PACKAGE / path for path in paths}
 
 
-@pytest.mark.parametrize(
-    ("stage", "some", "none"),
-    [
-        ("check", ["check", "params", "registry", "rehearse", "networks/tiny"], ["engine", "losses/focal", "stage"]),
-        ("fetch", ["fetch", "datasets/__init__", "datasets/jaffe", "datasets/tree"], ["params", "registry", "split"]),
-        ("split", ["split", "subset"], ["datasets/jaffe", "stage", "tracking"]),
-        ("train", ["engine", "losses/focal", "optim/sgd", "networks/tiny", "augment/policy"], ["report", "evaluate"]),
-        ("evaluate", ["inference", "networks/hybrid"], ["engine", "losses/focal"]),
-    ],
-)
-def test_what_a_stage_needs_is_found_from_its_imports_and_from_what_it_loads_by_name(
-    stage: str, some: list[str], none: list[str]
-) -> None:
-    needed = dependencies.needed(stage)
-    assert {f"pipeline/{name}.py" for name in some} <= set(needed)
-    assert not {f"pipeline/{name}.py" for name in none} & set(needed)
+@functools.cache
+def imports(name: str) -> frozenset[str]:
+    """Modules of the package that one imports, late imports too."""
+    known = modules()
+    found = code.imported_names(known[name].read_bytes())
+    parents = {each.rpartition(".")[0] for each in found if each in known}
+    return frozenset({each if each in known else each.rpartition(".")[0] for each in found} - parents - {""})
 
 
-def test_the_report_needs_its_templates() -> None:
-    found = {path for path in dependencies.needed("report") if "templates/" in path}
-    assert {"pipeline/templates/report.html", "pipeline/templates/sections/cost.html"} <= found
-    assert "pipeline/templates/ablation.html" not in found
+def test_every_stage_depends_on_its_code() -> None:
+    """test_code says what that is; check and source run whatever their code is."""
+    named = {name: [dep for dep in stage["deps"] if dep.startswith("data/code/")] for name, stage in stages().items()}
+    assert named == {name: [] if name in ("check", "source") else [f"data/code/{name}"] for name in stages()}
 
 
-def test_stages_name_files_of_code_not_folders() -> None:
-    """In a study, a folder outside the project would be hashed with its __pycache__, which differs in every clone."""
-    code = [dep for stage in stages().values() for dep in stage["deps"] if "${root}/" in dep]
-    assert code
-    assert all(Path(dep).suffix in (".py", ".html", ".css", ".js") for dep in code)
+def test_a_room_imports_from_the_floors_below_it_alone() -> None:
+    room = {name: name.split(".")[0] for name in modules()}
+    assert set(room.values()) - {"__init__"} == set(FLOORS)
+    upwards = [
+        f"{name} imports {other}"
+        for name in modules()
+        for other in imports(name)
+        if other in room and FLOORS.index(room[other]) > FLOORS.index(room[name])
+    ]
+    assert upwards == []
 
 
-def test_a_trainings_fingerprint_covers_the_code_that_train_depends_on() -> None:
-    from pipeline import train
-
-    covered = {str(path.relative_to(ROOT)) for path in train.sources()}
-    declared = {dep.removeprefix("${root}/") for dep in stages()["train"]["deps"] if "${root}/" in dep}
-    assert declared <= covered
-    assert all(name.endswith("__init__.py") for name in covered - declared)
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: imports(name) & set(modules()) - {name} for name in modules()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
@@ -80,18 +94,11 @@ def test_train_reads_no_test_images() -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES[1:], ids=lambda path: path.name)
-def test_a_study_has_the_pipeline_of_the_root(study: Path) -> None:
-    wanted = dependencies.for_study((ROOT / "dvc.yaml").read_text(), study)
-    assert (study / "dvc.yaml").read_text() == wanted, "run `versus schema`"
-
-
-def test_with_folds_a_training_reads_its_own_and_nothing_else_differs() -> None:
-    text = (ROOT / "dvc.yaml").read_text()
-    folded = YAML(typ="safe").load(dependencies.with_folds(text))["stages"]
-    assert "data/fit/${item.replicate}" in folded["train"]["deps"]
-    assert "data/test/0" in folded["latency"]["deps"]
-    assert "data/fit" in folded["split"]["outs"]
-    assert dependencies.with_folds(text).replace("/${item.replicate}\n", "\n").replace("/0\n", "\n") != text
+def test_a_study_links_to_the_pipeline_of_the_root(study: Path) -> None:
+    for name in ("dvc.yaml", ".dvcignore", "pipeline"):
+        assert (study / name).is_symlink(), name
+        assert (study / name).resolve() == (ROOT / name).resolve()
+        assert not Path(os.readlink(study / name)).is_absolute()
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
@@ -120,21 +127,21 @@ def test_an_experiment_leaves_the_text_of_params_yaml_as_it_is(study: Path, tmp_
 
 def test_only_tracking_imports_mlflow() -> None:
     pattern = re.compile(r"^\s*(import|from) mlflow", re.MULTILINE)
-    found = [path.name for path in (ROOT / "pipeline").rglob("*.py") if pattern.search(path.read_text())]
-    assert found == ["tracking.py"]
+    found = {path.parent.name for path in (ROOT / "pipeline").rglob("*.py") if pattern.search(path.read_text())}
+    assert found == {"tracking"}
 
 
 @pytest.mark.parametrize("stage", ["check", "fetch", "split", "report"])
 def test_stages_without_networks_import_no_torch(stage: str) -> None:
-    code = f"import sys, pipeline.{stage}; sys.exit(bool({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
+    code = f"import sys, pipeline.stages.{stage}; sys.exit(bool({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_running_them_imports_no_torch_either(tmp_path: Path) -> None:
-    """What their work and their logging import late counts too; of check, tests/test_rehearse.py."""
+    """What their work and their logging import late counts too; of check, tests/inference/test_rehearse.py."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     code = (
-        "import sys\nfrom pipeline import fetch, split\nfor stage in (fetch, split): stage.main()\n"
+        "import sys\nfrom pipeline.stages import fetch, split\nfor stage in (fetch, split): stage.main()\n"
         "sys.exit(str({'torch', 'timm'} & set(sys.modules)) if {'torch', 'timm'} & set(sys.modules) else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
@@ -145,12 +152,12 @@ def test_running_them_imports_no_torch_either(tmp_path: Path) -> None:
 
 
 def test_a_logged_model_needs_no_more_than_its_requirements_say() -> None:
-    """`pipeline.serving` loads where neither DVC nor what only tracking needs is installed."""
-    from pipeline.tracking import SERVING
+    """`pipeline.trained.serving` loads where neither DVC nor what only tracking needs is installed."""
+    from pipeline.tracking.champion import SERVING
 
     blocked = ("dvc", "filelock", "mlflow", "psutil", "pydantic", "ruamel", "sklearn", "matplotlib", "tqdm")
     assert not set(blocked) & set(SERVING)
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import pipeline.serving"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import pipeline.trained.serving"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -187,7 +194,7 @@ def test_tests_look_at_the_results_that_are_committed() -> None:
 
 
 def test_every_section_of_the_report_is_a_template_and_the_other_way_round() -> None:
-    from pipeline.page import SECTIONS
+    from pipeline.report.page import SECTIONS
 
-    files = {path.stem for path in ROOT.glob("pipeline/templates/sections/*.html")}
+    files = {path.stem for path in ROOT.glob("pipeline/report/sections/*.html")}
     assert set(SECTIONS) | {"looks"} == files  # looks is part of images

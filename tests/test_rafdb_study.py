@@ -67,7 +67,7 @@ def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued
     rafdb: Path, checkout: Path
 ) -> None:
     """DVC works in a copy of the checkout; the code of the queued state runs, and its runs land in the user's store."""
-    source = checkout / "pipeline/evaluate.py"
+    source = checkout / "pipeline/stages/evaluate.py"
     original = source.read_text()
     written = "evaluation.write(partial)\n"
     assert written in original

@@ -41,14 +41,17 @@ class Names(dict):  # type: ignore[type-arg]
 @contextlib.contextmanager
 def noting() -> Iterator[tuple[set[str], set[str]]]:
     """Dotted keys of params.yaml and paths of files that are read within the block."""
-    from pipeline import params
+    from pipeline.params import read as params_read
+    from pipeline.params.read import load_params
+    from pipeline.params.settings import Frozen
+    from pipeline.params.study import Params
 
     settings: set[str] = set()
     files: set[str] = set()
-    load, plain = params.load, params.Frozen.__getattribute__
+    load, plain = load_params, Frozen.__getattribute__
     owners: dict[int, str] = {}  # part of the loaded params.yaml -> its dotted key
 
-    def noting_load() -> params.Params:
+    def noting_load() -> Params:
         owners.clear()
         found = load()
         fields = found.__dict__
@@ -67,8 +70,8 @@ def noting() -> Iterator[tuple[set[str], set[str]]]:
         return plain(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "load", noting_load)
-        patch.setattr(params.Frozen, "__getattribute__", noting_attribute, raising=False)
+        patch.setattr(params_read, "load_params", noting_load)
+        patch.setattr(Frozen, "__getattribute__", noting_attribute, raising=False)
         NOTED.append(files)
         try:
             yield settings, files
@@ -82,21 +85,11 @@ Read = dict[str, tuple[set[str], set[str]]]
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """What each stage read, of settings and of files, in a study that all of them went through."""
-    from pipeline import (
-        check,
-        doctor,
-        evaluate,
-        explain,
-        fetch,
-        figures,
-        latency,
-        preview,
-        report,
-        source,
-        split,
-        tracking,
-        train,
-    )
+    from pipeline.report import drawing
+    from pipeline.stages import check, doctor, explain, fetch, latency, preview, report, source, split
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.train import train
+    from pipeline.tracking import runs
 
     folder = tmp_path_factory.mktemp("study")
     images = trees.class_tree(folder / "images", {"": {"cat": 20, "dog": 30}}, (16, 16))
@@ -104,17 +97,17 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     small_study.write(folder, {**settings, "published": []}, MODELS)
     stages: dict[str, Callable[[], None]] = {
         **{each.__name__.split(".")[-1]: each.main for each in (check, source, fetch, split, doctor, preview, latency)},
-        **{f"train@{name}-0": lambda name=name: train.train(name, 0) for name in MODELS},
-        **{f"evaluate@{name}-0": lambda name=name: evaluate.evaluate(f"{name}-0") for name in MODELS},
+        **{f"train@{name}-0": lambda name=name: train(name, 0) for name in MODELS},
+        **{f"evaluate@{name}-0": lambda name=name: evaluate(f"{name}-0") for name in MODELS},
         **{each.__name__.split(".")[-1]: each.main for each in (explain, report)},
     }
     sys.addaudithook(_note)
     found: Read = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(figures, "DPI", 20)
+        patch.setattr(drawing, "DPI", 20)
         for opened in ("data_run", "training_run", "evaluation_run", "report_run"):
-            patch.setattr(tracking, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
+            patch.setattr(runs, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
         for name, stage in stages.items():
             with noting() as (keys, files):
                 stage()

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import repo, test_launch
+from tests import repo
+from tests.launch import test_launch
 
 pytestmark = pytest.mark.cluster
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -249,7 +249,7 @@ def test_results_travel_through_a_remote(checkout: Path, tmp_path: Path) -> None
 
 
 def test_techniques_and_normalisation_train_again_on_the_data_that_are_there(checkout: Path) -> None:
-    """What such a training leaves is looked at in tests/test_train.py."""
+    """What such a training leaves is looked at in tests/stages/test_train.py."""
     original = (checkout / "params.yaml").read_text()
     model = {"family": "tiny", "layers": ["conv 8", "pool"], "augment": {"cutout": 4}, "train": {"sam": 0.05}}
     repo.change(checkout, {"models.cnn": model, "dataset.normalise": "dataset"})

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import requests
 
-from pipeline import tracking
+from pipeline.tracking import runs
+from pipeline.tracking import store as tracking_store
 from tests import browser, repo
 
 SCORES = {"tiny-0": 0.75, "tiny-1": 0.875, "vit-0": 0.5}  # made-up, on validation images
@@ -35,18 +36,18 @@ def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (folder / ".dvc").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(tracking, "GIVEN", "")
+        patch.setattr(tracking_store, "GIVEN", "")
         for variable in ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE"):
             patch.delenv(variable, raising=False)
         for name, score in SCORES.items():
             config = json.loads((folder / f"models/{name}/config.json").read_text())
             key = json.loads((folder / f"models/{name}/run.json").read_text())["key"]
-            with tracking.training_run(name, key, config) as run:
+            with runs.training_run(name, key, config) as run:
                 run.model(Path("models") / name, np.load("data/test/images.npy")[:1], "crop")
                 run.metrics({"selected_val_macro_f1": score})
-            with tracking.evaluation_run(name, key, config, lambda _: None) as run:
+            with runs.evaluation_run(name, key, config, lambda _: None) as run:
                 run.metrics({"test_macro_f1": score - 0.125})
-        with tracking.report_run() as run:
+        with runs.report_run() as run:
             run.summarise("Of 3 pairs, 2 differ.")
             run.champion(json.loads((folder / "reports/evaluations/tiny-1.json").read_text()))
         yield mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

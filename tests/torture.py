@@ -28,7 +28,7 @@ from typing import Any
 import mlflow
 import psutil
 
-from pipeline import prune
+from pipeline.commands import prune
 from tests import repo
 
 EPOCHS = 6
@@ -90,7 +90,7 @@ def mend(folder: Path, output: str) -> bool:
     said = [word for word in DAMAGED if word in output]
     if "not 'NoneType'" in said:
         time.sleep(prune.MAKING)
-        removed = repo.call(folder, sys.executable, "-m", "pipeline.prune", "--yes")
+        removed = repo.call(folder, sys.executable, "-m", "pipeline.commands.prune", "--yes")
         assert "unfinished .dvc/cache/runs" in removed, output
     elif said:
         for name in ("dvc.lock", ".dvc/tmp/rwlock"):

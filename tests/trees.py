@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 USAGES = {"train": ("Training",), "test": ("PublicTest", "PrivateTest")}
@@ -224,8 +224,8 @@ class Recorded:
 
 def recorded(monkeypatch: Any) -> dict[str, Any]:
     """Keep what fetch and split log, instead of opening an MLflow store."""
-    from pipeline import tracking
+    from pipeline.tracking import runs
 
     run = Recorded()
-    monkeypatch.setattr(tracking, "data_run", lambda stage: contextlib.nullcontext(run))  # noqa: ARG005
+    monkeypatch.setattr(runs, "data_run", lambda stage: contextlib.nullcontext(run))  # noqa: ARG005
     return run.logged

@@ -25,8 +25,8 @@ PAGES = ("README.md", "docs/index.md", "docs/mlflow.md", "docs/ablations.md", "d
 PAGES += ("docs/extending.md", "docs/cluster.md")
 ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
     "make test": "it comes before this",
-    "versus launch --on slurm": "tests/test_launch.py, on a real Slurm, by `make cluster-test`",
-    "dvc exp run -S dataset.source=/path/to/both": "tests/test_loader.py, with votes: FER2013 is not to be had here",
+    "versus launch --on slurm": "tests/launch/test_launch.py, on a real Slurm, by `make cluster-test`",
+    "dvc exp run -S dataset.source=/path/to/both": "tests/images/test_batches.py, with votes",
 }
 SETUP = """
 set -eo pipefail

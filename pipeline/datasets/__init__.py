@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
-from pipeline import registry
 from pipeline.datasets.collection import About, Collection
 from pipeline.datasets.source import open_source
+from pipeline.params import registry
 
 
 def about(name: str) -> About:

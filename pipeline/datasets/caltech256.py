@@ -6,10 +6,10 @@ Other files that lie in the folders (the official archive has such) are left out
 
 import re
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Download, Image
 from pipeline.datasets.layouts import from_file
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError
 
 IMAGES = 30_607
 

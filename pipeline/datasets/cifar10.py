@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Download, Image, by_content, in_order
 from pipeline.datasets.layouts import class_folders, from_file, held, in_memory
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError
 
 SIDE = 32
 VALUES = 3 * SIDE * SIDE

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import ExifTags, ImageFile
 from PIL import Image as PillowImage
 
+from pipeline.base.errors import PassingError, StageError
+from pipeline.base.places import cores
 from pipeline.datasets.collection import Image
-from pipeline.picture import opened
-from pipeline.stage import PassingError, StageError, cores
+from pipeline.images.picture import opened
 
 MANY = 2048  # images, from which on processes are worth their start
 CHUNK = 32, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.base.errors import StageError
+from pipeline.base.files import written_whole
+from pipeline.base.places import checkout, original
 from pipeline.datasets.collection import Download
-from pipeline.stage import StageError, checkout, original, whole
 
 
 def cache_folder() -> Path:
@@ -30,7 +32,7 @@ def official_file(download: Download, folder: Path) -> Path:
     faults = []
     for url in download.urls:
         try:
-            with whole(path) as partial:
+            with written_whole(path) as partial:
                 _transfer(url, partial)
                 if damage := _damage(partial, download):
                     raise StageError(damage)
@@ -48,7 +50,7 @@ def url_file(url: str, folder: Path) -> tuple[Path, str]:
     path = url_path(url, folder)
     if not path.is_file():
         try:
-            with whole(path) as partial:
+            with written_whole(path) as partial:
                 _transfer(url, partial)
         except StageError as error:
             raise StageError(f"{url}: {error}; check dataset.source and the network, then run fetch again") from None

@@ -16,10 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Image, in_order
 from pipeline.datasets.layouts import class_folders, from_file, held
 from pipeline.datasets.tree import DAMAGED, Tree
-from pipeline.stage import StageError
 
 SIDE = 48
 SPLITS = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Container
 
+from pipeline.base.errors import StageError, shown
 from pipeline.datasets.collection import About, Collection, Image, in_order
 from pipeline.datasets.layouts import (
     SPLIT_NAMES,
@@ -18,7 +19,6 @@ from pipeline.datasets.layouts import (
     split_of,
 )
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError, shown
 
 ABOUT = About(
     title="",

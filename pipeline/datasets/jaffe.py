@@ -7,10 +7,10 @@ official split: cross-validate, by images (split.folds_by: image), or so that no
 import re
 from collections import Counter
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Image, in_order
 from pipeline.datasets.layouts import from_file, is_image
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError
 
 CODES = {"AN": "angry", "DI": "disgust", "FE": "fear", "HA": "happy", "SA": "sad", "SU": "surprise", "NE": "neutral"}
 PUBLISHED = {"angry": 30, "disgust": 29, "fear": 32, "happy": 31, "sad": 31, "surprise": 30, "neutral": 30}

@@ -10,11 +10,11 @@ from functools import partial
 
 import numpy as np
 
+from pipeline.base.errors import StageError, shown
 from pipeline.datasets.collection import Image
 from pipeline.datasets.decode import decode, decoded, of_size
 from pipeline.datasets.tree import Tree
-from pipeline.picture import SUFFIXES, heif_remedy, lacks_decoder
-from pipeline.stage import StageError, shown
+from pipeline.images.picture import SUFFIXES, heif_remedy, lacks_decoder
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Download, Image, by_content
 from pipeline.datasets.layouts import class_folders, from_file, held, in_memory
 from pipeline.datasets.tree import DAMAGED, Tree
-from pipeline.stage import StageError
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 SHA256 = {

@@ -4,10 +4,10 @@ Sources: the official `list_patition_label.txt` (so spelt) with `aligned/*_align
 class folders `train/1..7`, `test/1..7`. Both give the same bytes: an image's name is the list's, `train_00001`.
 """
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Image, in_order
 from pipeline.datasets.layouts import class_folders, from_file, is_image
 from pipeline.datasets.tree import Tree
-from pipeline.stage import StageError
 
 ABOUT = About(
     title="RAF-DB",

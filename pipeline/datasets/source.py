@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+from pipeline.base.errors import StageError
+from pipeline.base.places import find
 from pipeline.datasets.collection import About
 from pipeline.datasets.download import cache_folder, official_file, url_file, url_path
 from pipeline.datasets.tree import FolderTree, Tree, open_tree
-from pipeline.stage import StageError, find
 
 
 def open_source(name: str, about: About, source: str) -> Tree:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands
-from pipeline.stage import StageError, whole
+from pipeline.base.errors import StageError
+from pipeline.base.files import written_whole
+from pipeline.base.git import git as git_git
 
-git = functools.partial(commands.git, "launch")
+git = functools.partial(git_git, "launch")
 LARGEST = 100_000_000  # bytes of untracked files that travel with a checkout
 
 
@@ -56,5 +57,5 @@ def configure(study: Path, original: Path, settings: Mapping[str, Mapping[str, A
     config = ConfigObj(str(original / ".dvc/config.local"), file_error=False)
     for section, values in {**settings, "core": {"site_cache_dir": str(scratch)}}.items():
         config.setdefault(section, {}).update({key: str(value) for key, value in values.items()})
-    with whole(study / ".dvc/config.local") as partial, partial.open("wb") as file:
+    with written_whole(study / ".dvc/config.local") as partial, partial.open("wb") as file:
         config.write(file)

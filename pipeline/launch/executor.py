@@ -36,7 +36,7 @@ def command(job: Path) -> list[str]:
 
 def source() -> Path:
     """The folder that `pipeline` is imported from."""
-    return Path(__file__).parents[2]
+    return Path(__file__).resolve().parents[2]
 
 
 def named(name: str, folder: Path, settings: Mapping[str, Any]) -> Executor:

@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import PASSING, StageError, legible
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import cores
 from pipeline.launch import copies
-from pipeline.stage import PASSING, StageError, cores, legible, whole, write_json
 
 RESULT, LOG, STARTED = "result.json", "log", "started.json"
 
@@ -75,7 +77,7 @@ def judge(text: str) -> tuple[str, str]:
 
 
 def note(path: Path, content: object) -> None:
-    with whole(path) as partial:
+    with written_whole(path) as partial:
         write_json(partial, content)
 
 

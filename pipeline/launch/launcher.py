@@ -19,10 +19,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline import commands, params
+from pipeline.base import git
+from pipeline.base.errors import StageError
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import checkout, original, study
 from pipeline.launch import copies, executor, plan
 from pipeline.launch.job import LOG, RESULT, STARTED
-from pipeline.stage import StageError, checkout, original, study, whole, write_json
+from pipeline.params.faults import slurm_faults
+from pipeline.params.read import load_params
 
 LAUNCHER = "pid"  # the launcher's, and its host
 PHASE = "phase"  # what is being done where jobs do not tell; stays where that failed
@@ -57,10 +61,10 @@ def launch(
     finish: bool = True,
 ) -> None:
     """Train what DVC would train, `on` an executor; raises StageError if any job failed, naming the logs."""
-    folder, home, given = place(), root(), params.load()
+    folder, home, given = place(), root(), load_params()
     asked = given.launch
     slurm = {**asked.slurm, **(resources or {})}
-    if faults := params.slurm_faults(slurm):
+    if faults := slurm_faults(slurm):
         raise StageError("\n".join(f"launch: {fault}" for fault in faults))
     if not Path("dvc.yaml").exists():
         raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
@@ -243,7 +247,7 @@ def _shared(repo: Any, through_remote: bool) -> dict[str, dict[str, Any]]:
 
 
 def dvc(folder: Path, *command: str, **environment: str) -> None:
-    if not commands.dvc(folder, *command, **environment):
+    if not git.dvc(folder, *command, **environment):
         raise StageError(f"launch: dvc {command[0]} failed; what it said stands above")
 
 
@@ -335,7 +339,7 @@ def _finish(experiment: Experiment, through_remote: bool, finish: bool) -> None:
 
 
 def write(folder: Path, on: str, jobs: Sequence[Job]) -> None:
-    with whole(folder / "state.json") as partial:
+    with written_whole(folder / "state.json") as partial:
         write_json(partial, {"on": on, "jobs": [dataclasses.asdict(job) for job in jobs]})
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import psutil
 
+from pipeline.base.errors import StageError
+from pipeline.base.places import cores
 from pipeline.launch.executor import State, command, source
-from pipeline.stage import StageError, cores
 
 GRACE = 20  # seconds between asking a job to end and ending it
 MARK = "VERSUS_JOB"  # the variable that a job's processes have, however they were started: its folder

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import StageError
 from pipeline.launch.executor import State, command, source
-from pipeline.stage import StageError
 
 ID = "slurm"  # the file in a job's folder that names it to Slurm: array and index
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD"}

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import registry
+from pipeline.base.errors import StageError, disk_full
 from pipeline.networks.angular import add_angular
 from pipeline.networks.pretrained import load_pretrained
-from pipeline.stage import StageError, disk_full
+from pipeline.params import registry
 
 MODULES = {"timm": "timm_classifier", "torchvision": "torchvision_classifier"}  # of families called as libraries are
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 
 class Angular(nn.Module):

@@ -11,9 +11,10 @@ from typing import Any
 import timm
 from torch import nn
 
+from pipeline.base.errors import StageError
+from pipeline.base.places import find
 from pipeline.networks import hub
 from pipeline.networks.pretrained import tensors
-from pipeline.stage import StageError, find
 
 
 def create(backbone: str, *, image_size: int, pretrained: bool | str, **arguments: Any) -> nn.Module:

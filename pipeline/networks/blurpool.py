@@ -7,7 +7,7 @@ more are preceded by a blur without stride, as in MosaicML's Composer: a fractio
 import torch
 from torch import Tensor, nn
 
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 MIN_CHANNELS = 16  # below lies the convolution that reads the image
 

@@ -11,8 +11,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.base.errors import StageError
 from pipeline.networks.cbam import CBAM
-from pipeline.stage import StageError
 
 LEVELS = 4  # of two blocks each
 POOL = 4

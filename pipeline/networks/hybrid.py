@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from pipeline.base.errors import StageError
 from pipeline.networks.backbone import create
-from pipeline.stage import StageError
 
 
 def build(

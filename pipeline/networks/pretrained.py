@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from pipeline.base.errors import StageError
+from pipeline.base.places import find
 from pipeline.networks.angular import classifier_name
-from pipeline.stage import StageError, find
 
 
 def load_pretrained(network: nn.Module, path: str, sha256: str, classes: int) -> None:

@@ -6,7 +6,7 @@ to the pointwise one that follows; cutting an image into patches is no convoluti
 
 from torch import nn
 
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 
 def add_squeeze_excite(network: nn.Module, ratio: float) -> None:

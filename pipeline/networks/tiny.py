@@ -9,7 +9,7 @@ Lines such as `conv 8, dw 12, pool` follow one another. `conv 8` is a 3x3 convol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 
 def build(

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from pipeline.base.errors import StageError
 from pipeline.networks import hub
 from pipeline.networks.backbone import read_weights
-from pipeline.stage import StageError
 
 
 def build(

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import fetch, split
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
 from pipeline.datasets.collection import Download
 from pipeline.datasets.download import official_file
-from pipeline.stage import StageError
+from pipeline.stages import fetch, split
 from tests import trees
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import fetch
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
 from pipeline.datasets.cifar10 import ABOUT
-from pipeline.stage import StageError
+from pipeline.stages import fetch
 from tests.trees import archived, encoded, put, striped
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pipeline.base.errors import PassingError, StageError
 from pipeline.datasets import collection
 from pipeline.datasets import decode as decoding
 from pipeline.datasets.decode import decode
 from pipeline.datasets.layouts import from_file
 from pipeline.datasets.tree import Tree, open_tree
-from pipeline.stage import PassingError, StageError
 from tests import repo
 from tests.trees import encoded, striped
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import Download
 from pipeline.datasets.download import cache_folder, official_file, url_file
-from pipeline.stage import StageError
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

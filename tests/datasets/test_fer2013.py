@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
-from pipeline.stage import StageError
 from tests.trees import encoded, fer2013_csv, fer2013_folders, ferplus, put, striped
 
 

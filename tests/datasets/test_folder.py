@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
 from pipeline.datasets.collection import Collection
-from pipeline.stage import StageError
 from tests.trees import archived, class_tree, encoded, put, striped
 
 

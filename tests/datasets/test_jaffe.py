@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import jaffe, opened
 from pipeline.datasets.collection import Collection
-from pipeline.stage import StageError
 from tests import trees
 
 

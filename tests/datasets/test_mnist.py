@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
 from pipeline.datasets.collection import Collection
 from pipeline.datasets.decode import decode
-from pipeline.stage import StageError
 from tests.trees import encoded, put, striped
 
 

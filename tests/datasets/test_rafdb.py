@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import opened
-from pipeline.stage import StageError
 from tests.trees import RAFDB, archived, rafdb_folders, rafdb_official
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import datasets, registry
+from pipeline import datasets
+from pipeline.base.errors import StageError
 from pipeline.datasets import fer2013, folder, mnist, rafdb
 from pipeline.datasets.source import local, open_source
-from pipeline.stage import StageError
+from pipeline.params import registry
 from tests.trees import archived, put, rafdb_folders
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.datasets import tree as tree_module
 from pipeline.datasets.tree import open_tree
-from pipeline.stage import StageError
 from tests.trees import archived, put
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks.alexnet import response_norm
-from pipeline.stage import StageError
 
 
 def test_a_thousand_classes_take_62_million_parameters() -> None:

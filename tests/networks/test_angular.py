@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from pipeline.base.errors import StageError
 from pipeline.networks.angular import Angular, add_angular, classifier
-from pipeline.stage import StageError
 from tests.networks.test_blurpool import HYBRID, RESNET, TINY, VIT, build, pictures
 
 CBAM = {"family": "cbam_resnet", "width": 2}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks.blurpool import Float32, add_blurpool
-from pipeline.stage import StageError
 
 TINY = {"family": "tiny", "layers": ("conv 16", "pool", "dw 16", "pool", "conv 16")}
 RESNET = {"family": "timm", "backbone": "resnet18", "args": {"channels": [8, 8, 16, 16]}}

@@ -8,9 +8,9 @@ from timm.layers.squeeze_excite import SqueezeExcite
 from torch import Tensor, nn
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks.cbam import CBAM
 from pipeline.networks.cbam_resnet import Block
-from pipeline.stage import StageError
 
 ORDERS = ("channel_first", "spatial_first", "parallel")
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks.hybrid import Hybrid
-from pipeline.stage import StageError
 
 POOLS = ["attention", "mean", "max", "class_token"]
 SMALL = {"channels": [8, 8, 16, 16]}  # a thin ResNet18

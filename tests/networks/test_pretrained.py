@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks import hub
 from pipeline.networks.backbone import published
-from pipeline.stage import StageError
 
 VIT = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 

@@ -9,8 +9,8 @@ from timm.layers.squeeze_excite import SqueezeExcite
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from pipeline.base.errors import StageError
 from pipeline.networks.squeeze_excite import add_squeeze_excite
-from pipeline.stage import StageError
 from tests.networks.test_blurpool import HYBRID, RESNET, TINY, VIT, build, pictures
 
 MODELS = pytest.mark.parametrize("model", [TINY, RESNET, HYBRID], ids=["tiny", "resnet", "hybrid"])

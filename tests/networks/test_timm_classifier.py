@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from pipeline import networks
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 PICTURES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

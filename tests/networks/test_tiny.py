@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pipeline import networks
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = {  # Ethiraj and Bolla 2022, Tables 1 and 2

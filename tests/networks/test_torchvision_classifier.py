@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import networks
+from pipeline.base.errors import StageError
 from pipeline.networks import hub
 from pipeline.networks.torchvision_classifier import last_linear
-from pipeline.stage import StageError
 
 BACKBONE = "shufflenet_v2_x0_5"
 

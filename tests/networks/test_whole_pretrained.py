@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline import networks
-from pipeline.stage import StageError
+from pipeline.base.errors import StageError
 from tests.networks.test_blurpool import HYBRID, RESNET, TINY, VIT
 
 CBAM = {"family": "cbam_resnet", "width": 2}

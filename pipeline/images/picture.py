@@ -1,0 +1,70 @@
+"""The one place that opens image files: from memory, of the formats below and no other, the first frame.
+
+Left to itself, Pillow tries every format that it knows, whatever a file is called, and hands PostScript to Ghostscript,
+which runs it.
+"""
+
+import io
+from importlib.util import find_spec
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from pipeline.base.errors import StageError
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow calls them
+HEIF = (".heic", ".heif", ".hif")
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm"),
+    *(".ppm", ".tif", ".tiff", ".webp", *HEIF),
+)
+MOST_BYTES = 1 << 29  # of a file; the most pixels, uncompressed and in colour with 16 bits, take as many
+MOST_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
+MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each costs a pass over all pixels
+SCANS = tuple(bytes((0xFF, 0xDA, 0, 6 + 2 * n, n)) for n in (1, 2, 3, 4))  # how a scan of n channels begins
+
+
+def opened(content: bytes, name: str) -> ImageFile.ImageFile:
+    """The image in a file's content, its pixels not yet read; raises StageError for what is none, or too large."""
+    if len(content) > MOST_BYTES:
+        raise StageError(f"{name}: larger than {MOST_BYTES >> 20} MiB, which no image to compare should be")
+    if content.startswith(b"\xff\xd8") and sum(map(content.count, SCANS)) > MOST_SCANS:
+        raise StageError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save the image anew")
+    formats = _with_heif(name) if _is_heif(content) else FORMATS
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except UnidentifiedImageError:
+        read = ", ".join(FORMATS)
+        raise StageError(
+            f"{name}: unreadable or truncated image (read are {read}, of 8 or 16 bits; save it as PNG or JPEG)"
+        ) from None
+    except Image.DecompressionBombError:
+        raise StageError(f"{name}: more than {MOST_PIXELS:,} pixels are too many for an image to compare") from None
+    except Exception as error:  # Pillow's plugins raise whatever comes along
+        raise StageError(f"{name}: unreadable or truncated image ({error})") from None
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise StageError(f"{name}: {image.width} x {image.height} pixels are too many for an image to compare")
+    return image
+
+
+def lacks_decoder(path: str) -> bool:
+    """Whether a file of this name can only be read once pillow-heif is installed."""
+    return path.lower().endswith(HEIF) and find_spec("pillow_heif") is None
+
+
+def heif_remedy(name: str) -> StageError:
+    return StageError(f"{name}: HEIC needs a decoder: `pip install pillow-heif`, or save the image as JPEG or PNG")
+
+
+def _is_heif(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+
+
+def _with_heif(name: str) -> tuple[str, ...]:
+    """The formats once Pillow reads HEIC by pillow-heif, which is no dependency of ours; raises StageError without."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise heif_remedy(name) from None
+    register_heif_opener()
+    return (*FORMATS, "HEIF")

@@ -1,0 +1,28 @@
+"""A trained network on images, in float32: logits batch by batch, views averaged."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.images import packed
+from pipeline.images.form import Format, view_batches
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module, images: packed.Images, form: Format, device: torch.device, batch_size: int = 256
+) -> Tensor:
+    """Logits (N, K) in float32, on the CPU; the mean over an image's views where it has several."""
+    network.eval()
+    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # float32 also in a GPU's convolutions
+    batches = view_batches(images, form, batch_size, device)
+    with precise:
+        return torch.cat([score(network, views) for views in batches]).cpu()
+
+
+def score(network: nn.Module, views: list[Tensor]) -> Tensor:
+    """Logits (N, K) of V views (N, C, S, S): their mean, whose softmax is the views' geometric mean, normalised.
+
+    Logits, not probabilities: what is kept and calibrated are logits, and a view that is sure of a wrong class weighs
+    no more than by how sure it is.
+    """
+    return torch.stack([network(view).float() for view in views]).mean(0)

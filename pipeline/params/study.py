@@ -1,0 +1,37 @@
+"""A whole params.yaml, and what it says of one model: its network, its augmentation, its training."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.params.messages import _validate
+from pipeline.params.settings import Augment, Dataset, Evaluate, Frozen, Launch, Model, Published, Seed, Split, Train
+
+
+class Params(Frozen):
+    dataset: Dataset
+    split: Split
+    replicates: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False)]
+    augment: Augment
+    train: Train
+    models: Annotated[dict[str, Model], Field(min_length=1, max_length=1000)]
+    published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
+    evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
+    launch: Launch = Launch()
+
+    def model_train(self, name: str) -> Train:
+        """The protocol as model `name` is trained: `train` with the model's own overrides."""
+        return _validate(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
+
+    def network(self, name: str) -> dict[str, Any]:
+        """What the network of model `name` is built from; with a margin it has a classifier by angle."""
+        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
+        train = self.model_train(name)
+        if train.margin != "none":
+            found["angular"] = train.margin_scale if train.margin == "arcface" else 0.0
+        return found
+
+    def model_augment(self, name: str) -> Augment:
+        """The augmentation of model `name`: `augment` with the model's own overrides."""
+        own = self.models[name].augment
+        return _validate(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")

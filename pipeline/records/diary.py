@@ -1,0 +1,87 @@
+"""What a training says of itself in models/<model>-<replicate>/run.json: its epochs, when, where and how long."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.base.errors import StageError
+from pipeline.base.files import write_json
+
+Record = TypeVar("Record")
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One row of a history; scores are fractions, the validation's in float32, None where it was trained on too."""
+
+    epoch: int  # from 1
+    lr: float  # of its last step
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_macro_f1: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a training ran on."""
+
+    device: str  # a GPU's name, or the kind of device
+    processor: str
+    threads: int
+    precision: str
+    python: str
+    torch: str
+    timm: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Diary:
+    """One training: when, where and how long."""
+
+    key: str  # its fingerprint
+    mlflow_run: str
+    commit: str
+    started: str  # ISO 8601
+    machine: Machine
+    seconds: float  # of training and validation
+    train_images: int
+    images_per_second: float
+    selected: Epoch
+
+    @classmethod
+    def read(cls, folder: Path) -> "Diary":
+        """The diary of the training that left `folder`."""
+        remedy = f"run `dvc checkout --force {folder}` or `dvc repro train@{folder.name}`"
+        return read_record(cls, folder / "run.json", remedy)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "run.json", dataclasses.asdict(self))
+
+
+def read_record(kind: type[Record], path: Path, remedy: str) -> Record:
+    """A dataclass and those within it from JSON; raises StageError with the remedy where something does not fit."""
+    try:
+        return from_plain(kind, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    except ValueError as error:  # pydantic's and JSON's
+        raise StageError(f"{path}: {_reason(error)}; {remedy}") from None
+
+
+def from_plain(kind: type[Record], content: Any) -> Record:
+    """A dataclass and those within it from mappings; keys that it does not have are left out."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_python(content)
+
+
+def _reason(error: ValueError) -> str:
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return f"not readable as JSON ({error})"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"

@@ -1,0 +1,111 @@
+"""What evaluate finds of one training, as a record: reports/evaluations/<model>-<replicate>.json.
+
+What has a default is missing in results of earlier versions.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.base.files import write_json
+from pipeline.records.diary import Epoch, Machine, read_record
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class; what is undefined is None."""
+
+    name: Annotated[str, Field(alias="class")]
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int  # test images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a training and its network cost; what was not measured is None."""
+
+    parameters: int
+    flops: int  # of one image's forward pass
+    weight_bytes: int
+    cpu_ms_per_image: float | None = None  # this and the next three by earlier versions: stage latency measures now
+    cpu_ms_alone: float | None = None
+    cpu_images: int | None = None
+    cpu_batch: int | None = None
+    cpu_threads: int | None = None  # of evaluate
+    onnx_differing: int | None = None  # test images of which ONNX Runtime finds another class likeliest
+    train_seconds: float
+    epochs: int
+
+    def measured(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that was surely taken for another class."""
+
+    actual: str
+    predicted: str
+    png: str  # in base64
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The number of test images of each class that were predicted as each."""
+
+    rows: str
+    columns: str
+    counts: list[list[int]]  # (K, K)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the evaluated weights come from."""
+
+    key: str = ""  # the training's fingerprint
+    commit: str
+    started: str  # ISO 8601
+    mlflow_run: str = ""
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All that a report says of one training."""
+
+    model: str
+    replicate: int
+    classes: list[ClassScores]
+    scores: dict[str, float]
+    one_view: dict[str, float] | None = None  # scores of the first of several views
+    calibration: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    images: int  # of the test
+    inflation: dict[str, Any] | None = None  # pipeline/trained/inflation.py says what it holds
+    mistakes: list[Mistake] = dataclasses.field(default_factory=list)  # none of images that may not be shown
+    train_images: int | None = None
+    confusion: Confusion
+    selected: Epoch
+    cost: Cost
+    machine: Machine
+    run: Origin
+    config: dict[str, Any]  # what determined the training: dataset, augment, train, model
+    overrides: dict[str, Any]  # what the model sets for itself
+    initialisation: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        return read_record(cls, path, f"run `dvc repro evaluate@{path.stem}` in the study's folder")
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """The evaluation as JSON has it."""
+        content = {**dataclasses.asdict(self), "cost": self.cost.measured()}
+        content["classes"] = [{"class": row.pop("name"), **row} for row in content["classes"]]
+        return content

@@ -1,0 +1,210 @@
+"""The page of `versus ablation`: a table and a figure for each axis, main effects for each grid."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.base.places import study
+from pipeline.report import drawing, words
+from pipeline.report.drawing import SOFT, STYLE, colours
+from pipeline.report.table import Table, write
+from pipeline.scoring.ablation import Grid, Point, Score, _text
+
+Triple = tuple[float, float, float]  # mean, low, high
+
+
+def ablation_axis_figure(setting: str, lines: Mapping[str, Sequence[tuple[str, Triple, Triple]]]) -> Figure:
+    """Validation (dashed) and test macro-F1 (with its interval) over a setting's values, a colour per model."""
+    tones = colours(list(lines))
+    values = list(dict.fromkeys(value for points in lines.values() for value, _, _ in points))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(5.0, 0.9 * len(values) + 2.5), 3.4), layout="constrained")
+        panel = figure.subplots()
+        for model, points in lines.items():
+            places = [values.index(value) for value, _, _ in points]
+            for index, (dashes, marker) in enumerate(((((0, (4, 2))), "s"), ("solid", "o"))):
+                means, lows, highs = np.array([point[1 + index] for point in points]).T
+                errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
+                panel.errorbar(
+                    np.array(places) + (index - 0.5) * 0.08,
+                    means,
+                    errors,
+                    linestyle=dashes,
+                    marker=marker,
+                    markersize=4.5,
+                    color=tones[model],
+                    capsize=3,
+                )
+        panel.set_xticks(np.arange(len(values)), values)
+        panel.set(xlabel=setting, ylabel="macro-F1", xlim=(-0.5, len(values) - 0.5))
+        _ablation_key(figure, tones)
+    return figure
+
+
+def main_effects_figure(effects: Mapping[str, Mapping[str, Sequence[tuple[str, float, float]]]]) -> Figure:
+    """Mean validation (dashed) and test macro-F1 over a setting's values, a panel per setting, a colour per model."""
+    models = list(dict.fromkeys(model for lines in effects.values() for model in lines))
+    tones = colours(models)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(effects) + 0.6, 3.4), layout="constrained")
+        panels = figure.subplots(1, len(effects), squeeze=False, sharey=True)[0]
+        for panel, (setting, lines) in zip(panels, effects.items(), strict=True):
+            for model, points in lines.items():
+                names = [value for value, _, _ in points]
+                panel.plot(names, [point[1] for point in points], "s--", markersize=4.5, color=tones[model])
+                panel.plot(names, [point[2] for point in points], "o-", markersize=4.5, color=tones[model])
+            panel.set_xlabel(setting)
+            panel.margins(x=0.2)
+        panels[0].set_ylabel("mean macro-F1")
+        _ablation_key(figure, tones)
+    return figure
+
+
+def _ablation_key(figure: Figure, tones: Mapping[str, str]) -> None:
+    keys = [Line2D([], [], color=tone, linewidth=2.2, label=model) for model, tone in tones.items()]
+    keys += [
+        Line2D([], [], color=SOFT, marker="s", markersize=4.5, linestyle=(0, (4, 2)), label="validation"),
+        Line2D([], [], color=SOFT, marker="o", markersize=4.5, label="test"),
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6), fontsize=9.5)
+
+
+FOLDER = Path("reports/ablation")
+
+
+# tables, figures, page
+
+Section = tuple[str, Table, Path]
+
+
+def axis_section(key: str, found: Sequence[Point], folder: Path) -> Section:
+    table = axis_table(key, found)
+    write(table, folder)
+    models = list(dict.fromkeys(point.model for point in found))
+    lines = {
+        model: [
+            (
+                _text(point.value),
+                (point.validation.mean, point.validation.low, point.validation.high),
+                (point.test.mean, point.test.low, point.test.high),
+            )
+            for point in found
+            if point.model == model
+        ]
+        for model in models
+    }
+    drawing.save(ablation_axis_figure(key, lines), folder, table.name)
+    return key, table, folder / f"{table.name}.svg"
+
+
+def axis_table(key: str, found: Sequence[Point]) -> Table:
+    rows = [
+        {"setting": key, "value": _text(point.value), "model": point.model}
+        | {
+            f"{split}_macro_f1{suffix}": getattr(values, field)
+            for split, values in (("val", point.validation), ("test", point.test))
+            for suffix, field in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+        | {
+            "n": point.test.n,
+            "experiments": len(point.experiments),
+            "names": " ".join(point.experiments),
+            "command": point.command,
+        }
+        for point in found
+    ]
+    cells = tuple(
+        (
+            _text(point.value),
+            point.model,
+            _interval(point.validation),
+            _interval(point.test),
+            str(point.test.n),
+            str(len(point.experiments)),
+            point.command,
+        )
+        for point in found
+    )
+    header = (key, "Model", "Validation macro-F1", "Test macro-F1", "n", "Experiments", "Command")
+    replicates = max(point.test.n for point in found)
+    over = f"n = {replicates} replicates (Student t)" if replicates > 1 else "test images (bootstrap); n = 1 replicate"
+    caption = (
+        f"{study()}: {key}, all else as in the last commit. 95% intervals over {over}. Choose by the validation score;"
+        " `dvc repro` stands for the commit itself."
+    )
+    return Table(_slug(key), caption, pd.DataFrame(rows), header, cells)
+
+
+def grid_section(found: Grid, folder: Path) -> Section:
+    title = " × ".join(found.keys)
+    caption = (
+        f"{study()}: main effects of {title}, means over the other settings' values;"
+        f" {found.found} of {found.possible} combinations were run"
+        + ("." if found.found == found.possible else ": what is missing is not balanced out.")
+    )
+    rows = [
+        {
+            "setting": each.key,
+            "value": _text(each.value),
+            "model": each.model,
+            "val_macro_f1": each.validation,
+            "test_macro_f1": each.test,
+            "points": each.points,
+        }
+        for each in found.effects
+    ]
+    cells = tuple(
+        (
+            f"{each.key}={_text(each.value)}",
+            each.model,
+            words.score(each.validation),
+            words.score(each.test),
+            str(each.points),
+        )
+        for each in found.effects
+    )
+    header = ("Setting", "Model", "Validation macro-F1", "Test macro-F1", "Points")
+    table = Table(_slug(title), caption, pd.DataFrame(rows), header, cells)
+    write(table, folder)
+    effects: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
+    for each in found.effects:
+        line = effects.setdefault(each.key, {}).setdefault(each.model, [])
+        line.append((_text(each.value), each.validation, each.test))
+    drawing.save(main_effects_figure(effects), folder, table.name)
+    return title, table, folder / f"{table.name}.svg"
+
+
+def _interval(value: Score) -> str:
+    return (
+        words.score(value.mean)
+        if math.isnan(value.low)
+        else (f"{words.score(value.mean)} [{words.score(value.low)}, {words.score(value.high)}]")
+    )
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-")
+
+
+def page(sections: Sequence[Section], count: int, failed: int, path: Path) -> None:
+    from pipeline.report.page import TEMPLATES
+    from pipeline.report.pictures import inline_svg
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("ablation.html").render(
+        study=study(),
+        count=count,
+        failed=failed,
+        sections=[(title, table, inline_svg(svg, table.name)) for title, table, svg in sections],
+    )
+    path.write_text(html, encoding="utf-8")

@@ -1,0 +1,236 @@
+"""cost: latency, and scores against parameters, multiply-accumulates and time."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from pipeline.report import table
+from pipeline.report.captions import caption_name, timed_on
+from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, STYLE, Score, _thousands, colours
+from pipeline.report.results import Model
+from pipeline.report.sections.classes import _summary
+from pipeline.report.table import Table
+from pipeline.report.words import milliseconds
+
+
+def latency_figure(seconds: Mapping[str, Sequence[float]]) -> Figure:
+    """Each model's CPU seconds over all test images as a bar, the mean of its rounds (R,), a dot for each.
+
+    The mean's number stands behind the longest.
+    """
+    tones = colours(list(seconds))
+    means = [float(np.mean(values)) for values in seconds.values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 0.36 * len(seconds) + 0.9), layout="constrained")
+        panel = figure.subplots()
+        panel.barh(np.arange(len(means)), means, height=0.66, color=list(tones.values()))
+        for row, values in enumerate(seconds.values()):
+            if len(values) > 1:
+                panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
+            end = max(values)
+            panel.annotate(
+                f"{'mean ' * (len(values) > 1)}{f'{means[row]:#.3g}'.rstrip('.')} s",
+                (end, row),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                size=9,
+                color=SOFT,
+            )
+        panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.2 * max(map(max, seconds.values()))))
+        panel.set_ylim(len(means) - 0.5, -0.5)
+        panel.set_yticks(np.arange(len(means)), list(seconds))
+        panel.tick_params(axis="y", labelcolor=INK)
+        panel.spines["left"].set_visible(False)
+        panel.grid(visible=False, axis="y")
+    return figure
+
+
+def trade_off_figure(
+    across: Mapping[str, float], accuracy: Mapping[str, Score], parameters: Mapping[str, int], label: str
+) -> Figure:
+    """Accuracy with its 95% interval against what `across` costs, a circle for each model, its area the parameters.
+
+    A line joins the models that no other beats in both. `across` and `parameters` are above 0; a logarithmic axis
+    where the largest cost is more than five times the smallest. Of eight models or fewer the parameters are named.
+    """
+    tones, names = colours(list(across)), list(across)
+    x, y = (np.array([float(each) for each in values]) for values in (across.values(), [accuracy[n][0] for n in names]))
+    area = 12 + 1100 * np.array([parameters[name] for name in names]) / max(parameters.values())  # square points
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 4.9), layout="constrained")
+        panel = figure.subplots()
+        best = pareto(x, y)
+        panel.plot(x[best], y[best], color=GHOST, linewidth=1.4, zorder=1)
+        for index, (name, tone) in enumerate(tones.items()):
+            _, low, high = accuracy[name]
+            if not math.isnan(low):
+                panel.plot([x[index]] * 2, [low, high], color=tone, linewidth=1.3, zorder=2)
+            panel.scatter(x[index], y[index], s=area[index], color=tone, alpha=0.28, linewidth=0, zorder=3)
+            panel.scatter(x[index], y[index], s=16, color=tone, linewidth=0, zorder=4)
+        if x.max() > 5 * x.min():
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
+        else:
+            room = max(float(np.ptp(x)), 0.2 * x.max())
+            panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+        panel.margins(y=0.14)
+        panel.set(xlabel=label, ylabel="accuracy")
+        texts = names if len(names) > 8 else [f"{name}, {_thousands(parameters[name])}" for name in names]
+        figure.draw_without_rendering()  # places are known only behind the layout
+        dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
+        for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
+            panel.annotate(
+                texts[index],
+                (x[index], y[index]),
+                tuple(shift),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                size=9,
+                color=INK,
+                zorder=5,
+            )
+    return figure
+
+
+def pareto(cost: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The rows (P,) that no other beats in both, lowest cost first."""
+    order = np.lexsort((-score, cost))
+    best = np.maximum.accumulate(score[order])
+    return order[np.r_[True, score[order][1:] > best[:-1]]]
+
+
+def label_places(
+    dots: npt.NDArray[np.float64], texts: Sequence[str], radii: npt.NDArray[np.float64], size: float = 9
+) -> list[tuple[npt.NDArray[np.float64], str]]:
+    """For each dot (M, 2), in points, where its text starts from it, and its alignment: with the least overlap.
+
+    Dots are seen from the most crowded to the freest; a text may lie beside, above or below its dot, and further off.
+    """
+    width = np.array([0.58 * size * len(text) for text in texts])
+    crowd = (np.hypot(*(dots[:, None] - dots[None]).transpose(2, 0, 1)) < 60).sum(1)
+    taken = [np.array([x - 4, y - 4, x + 4, y + 4]) for x, y in dots]
+    found: dict[int, tuple[npt.NDArray[np.float64], str]] = {}
+    for index in np.argsort(-crowd, kind="stable"):
+        gap = min(radii[index], 9) + 3
+        choices: list[tuple[float, int, npt.NDArray[np.float64], str, npt.NDArray[np.float64]]] = []
+        for far in (1.0, 1.7, 2.6, 3.6):
+            for side, dx, dy in (
+                ("left", gap, 0),
+                ("left", 0.7 * gap * far, 0.8 * gap * far),
+                ("left", 0.7 * gap * far, -0.8 * gap * far),
+                ("right", -gap, 0),
+                ("right", -0.7 * gap * far, 0.8 * gap * far),
+                ("right", -0.7 * gap * far, -0.8 * gap * far),
+            ):
+                left = dots[index][0] + dx - (width[index] if side == "right" else 0)
+                box = np.array([left, dots[index][1] + dy - 0.6 * size, left + width[index], 0])
+                box[3] = box[1] + 1.2 * size
+                crossed = sum(_overlap(box, other) for place, other in enumerate(taken) if place != index)
+                outside = 1e4 * (box[0] < dots[:, 0].min() - 60)
+                choices.append((crossed + outside + 2 * far, len(choices), np.array([dx, dy]), side, box))
+        _, _, shift, side, box = min(choices, key=lambda choice: choice[:2])
+        taken.append(box)
+        found[int(index)] = (shift, side)
+    return [found[index] for index in range(len(texts))]
+
+
+def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    return float(np.prod(np.clip(sides, 0, None)))
+
+
+LATENCY_TITLES = {
+    "cpu_ms_alone": "PyTorch, one alone",
+    "cpu_ms_per_image": "PyTorch, in batches",
+    "onnx_ms_alone": "ONNX Runtime, one alone",
+    "onnx_ms_per_image": "ONNX Runtime, in batches",
+}
+
+
+def latency_rows(timings: Mapping[str, Sequence[Mapping[str, float]]], caption: str) -> Table:
+    """Each model's milliseconds of a forward pass for an image, from its rounds of measuring.
+
+    Means with their standard deviation; empty where a round has none, and no column that all models leave empty.
+    """
+    times = {
+        model: {
+            name: np.array([each[name] for each in rounds])
+            for name in LATENCY_TITLES
+            if all(name in each for each in rounds)
+        }
+        for model, rounds in timings.items()
+    }
+    names = [name for name in LATENCY_TITLES if any(name in each for each in times.values())]
+    nothing = np.empty(0)
+    rows = [
+        {"model": model}
+        | {key: value for name in names for key, value in _summary(name, each.get(name, nothing)).items()}
+        | {"n": len(timings[model])}
+        for model, each in times.items()
+    ]
+    cells = [
+        (model, *(milliseconds(each.get(name, nothing)) for name in names), str(len(timings[model])))
+        for model, each in times.items()
+    ]
+    header = ("Model", *(LATENCY_TITLES[name] for name in names), "n")
+    return Table("latency", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
+def latency_caption(models: Sequence[Model], data: Mapping[str, Any]) -> str:
+    images, first = len(models[0].actual), models[0].timings
+    batch = first[0]["cpu_batch"]
+    timed = min(each["cpu_images"] for model in models for each in model.timings)
+    return (
+        f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
+        f" ({timed_on(models)}), in float32, {batch} at a time"
+        + (f"; reckoned from {timed:,} of them" if timed < images else "")
+        + (f". Bars: means over {models[0].timed_over}; dots: each." if len(first) > 1 else "; n = 1 replicate.")
+    )
+
+
+def latency_table(models: Sequence[Model], data: Mapping[str, Any]) -> table.Table | None:
+    """Milliseconds of a forward pass on the CPU; None where a model's were not measured."""
+    if not all(model.cpu_seconds for model in models):
+        return None
+    first = models[0].timings
+    caption = (
+        f"{caption_name(data)}: a forward pass on the CPU ({timed_on(models)}), milliseconds for an image, in float32,"
+        f" prepared: for one alone and in batches of {first[0]['cpu_batch']}; medians over images"
+        + (f", means ± standard deviations over {models[0].timed_over}." if len(first) > 1 else ".")
+    )
+    compared = [each for model in models for each in model.evaluations if "onnx_differing" in each["cost"]]
+    if compared:
+        images = [each["images"] for each in compared]
+        differing = sum(each["cost"]["onnx_differing"] for each in compared)
+        agreement = f"another class than PyTorch for {differing:,} of {sum(images):,} images"
+        if not differing:
+            trainings = sum(len(model.evaluations) for model in models)
+            whose = "every training" if len(compared) == trainings else f"the {len(compared)} trainings compared"
+            count = f"{images[0]:,} " if len({*images}) == 1 else ""
+            agreement = f"the same class as PyTorch for all {count}test images of {whose}"
+        caption += f" ONNX Runtime named {agreement}."
+    return latency_rows({model.name: model.timings for model in models}, caption)
+
+
+def trade_off(models: Sequence[Model]) -> Figure:
+    """Accuracy against CPU time where it was measured, else against parameters."""
+    parameters = {model.name: model.evaluations[0]["cost"]["parameters"] for model in models}
+    scores = {model.name: model.scores["accuracy"] for model in models}
+    accuracy = {name: (each.mean, each.low, each.high) for name, each in scores.items()}
+    if not all(model.cpu_seconds for model in models):
+        return trade_off_figure(parameters, accuracy, parameters, "parameters")
+    times = {model.name: float(np.mean([each["cpu_ms_per_image"] for each in model.timings])) for model in models}
+    return trade_off_figure(times, accuracy, parameters, "CPU milliseconds for an image")

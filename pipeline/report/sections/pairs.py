@@ -1,0 +1,204 @@
+"""The verdict of `pairs` in words: a table, a matrix for many models, and the sentences that the report opens with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.report import table
+from pipeline.report.captions import ranking, tested
+from pipeline.report.results import Model, other_images
+from pipeline.report.table import Table
+from pipeline.report.words import DASH, interval, p_equals, p_value, signed
+from pipeline.scoring import pairs
+from pipeline.scoring.pairs import Difference, Pair, Verdict, best, threshold
+
+
+def compare_pairs(models: Sequence[Model], data: Mapping[str, Any]) -> list[pairs.Pair]:
+    """Every pair of models; raises StageError where they were not scored on the same images."""
+    for model in models:
+        if not np.array_equal(model.actual, models[0].actual):
+            raise other_images(f"{models[0].name} and {model.name}")
+    guesses = {model.name: model.predicted for model in models}
+    return pairs.compare(models[0].actual, guesses, len(data["classes"]))
+
+
+def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Model], data: Mapping[str, Any]) -> table.Table:
+    n = models[0].runs
+    over = f"mean scores over {models[0].n}" if len(models[0].evaluations) > 1 else models[0].n
+    caption = f"{tested(models, data)}: {over}. {pairs_caption(tested_pairs, n)}"
+    return pair_rows(tested_pairs, ranking(models), n, caption)
+
+
+FEW = 15  # pairs, of six models: more are shown as a matrix, and in full in the CSV only
+NAMED = 3  # models that a sentence names
+
+
+def pair_rows(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, caption: str) -> Table:
+    """Every pair in the CSV; for reading every pair, or of more than 15 those of the best model, the best first."""
+    shown = pairs if len(pairs) <= FEW else in_order(pairs, ranked)
+    if len(shown) < len(pairs):
+        caption += f" Shown: {ranked[0]}, whose mean macro-F1 is highest, beside every other; all pairs are in the CSV."
+    header = (
+        "Pair",
+        "Macro-F1 difference",
+        "p",
+        "Verdict",
+        "Accuracy difference",
+        "p",
+        "McNemar p",
+        "Replicates needed",
+    )
+    return Table("pairs", caption, frame(pairs, replicates), header, tuple(cells(pair, replicates) for pair in shown))
+
+
+def frame(pairs: Sequence[Pair], replicates: int) -> pd.DataFrame:
+    rows = [
+        {"model": pair.model, "other": pair.other, "verdict": pair.verdict}
+        | {
+            f"{name}_{title}": getattr(each, field)
+            for name, each in pair.differences.items()
+            for title, field in (
+                ("difference", "value"),
+                ("low", "low"),
+                ("high", "high"),
+                ("images_low", "images_low"),
+                ("images_high", "images_high"),
+                ("p", "p"),
+                ("p_holm", "holm"),
+                ("verdict", "verdict"),
+                ("replicates_to_settle", "settled_by"),
+            )
+        }
+        | {"mcnemar_p": pair.mcnemar, "mcnemar_p_holm": pair.mcnemar_holm}
+        | {"n": replicates, "interval_over": "seeds and test images" if replicates > 1 else "test images"}
+        for pair in pairs
+    ]
+    return pd.DataFrame(rows)
+
+
+def cells(pair: Pair, replicates: int) -> tuple[str, ...]:
+    macro, accuracy = pair.differences["macro_f1"], pair.differences["accuracy"]
+    return (
+        f"{pair.model} vs {pair.other}",
+        interval(macro),
+        p_value(macro.holm),
+        pair.verdict,
+        interval(accuracy),
+        p_value(accuracy.holm),
+        p_value(pair.mcnemar_holm),
+        settled(macro, replicates),
+    )
+
+
+def pairs_caption(pairs: Sequence[Pair], replicates: int) -> str:
+    """What the numbers of the table are, behind what they are of."""
+    many = f"Holm-adjusted over {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
+    verdict = f"p: {many}; the verdict is that on macro-F1, at 5%."
+    exact = "McNemar's exact test asks of these weights whether one model errs more often"
+    if replicates == 1:
+        return (
+            "Verdicts on these weights, seeds not varied: another seed may turn them. 95% intervals, of each pair"
+            f" alone, over test images (paired bootstrap). {verdict} {exact}."
+        )
+    power = (
+        f" With n = {replicates} a difference has to exceed {threshold(replicates, len(pairs)):.2g} standard deviations"
+        " of a single seed's difference to be called: what is not distinguishable is not shown to be equal."
+    )
+    return (
+        "95% intervals, of each pair alone, over seeds (Student t of the differences between trainings of one seed) and"
+        f" test images (paired bootstrap). {verdict}{power if replicates <= 5 else ''} {exact}; it knows nothing of"
+        " other seeds. Replicates needed: an order of magnitude, if the difference is as large as it looks."
+    )
+
+
+def sentence(pairs: Sequence[Pair], replicates: int) -> str:
+    """Of 105 pairs, 60 differ and 45 cannot be told apart. None of 3 pairs can be told apart. All 3 pairs differ."""
+    held = sum(pair.verdict != "not distinguishable" for pair in pairs)
+    left = len(pairs) - held
+    if len(pairs) == 1:
+        text = f"the two models {'differ' if held else 'cannot be told apart'}."
+    elif held and left:
+        text = f"of {len(pairs)} pairs, {held} differ{'s' * (held == 1)} and {left} cannot be told apart."
+    else:
+        text = f"all {len(pairs)} pairs differ." if held else f"none of {len(pairs)} pairs can be told apart."
+    return text[0].upper() + text[1:] if replicates > 1 else f"On these weights, seeds not varied: {text}"
+
+
+def against_the_rest(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int) -> str:
+    """it is better than vit (difference 0.1073, Holm-adjusted p = 0.017) and not distinguishable from hybrid (...)"""
+    others = in_order(pairs, ranked)
+    first = True
+
+    def named(verdict: Verdict, word: str) -> str:
+        nonlocal first
+        found = [pair for pair in others if pair.verdict == verdict]
+        texts = []
+        for pair in found if len(found) <= NAMED else found[: NAMED - 1]:
+            macro = pair.differences["macro_f1"]
+            numbers = f"{macro.value:.4f}, p {p_equals(macro.holm)}"
+            if first:
+                numbers = f"difference {macro.value:.4f}, Holm-adjusted p {p_equals(macro.holm)}"
+            texts.append(f"{pair.other} ({numbers})")
+            first = False
+        if len(found) > NAMED:
+            texts.append(f"{len(found) - len(texts)} more")
+        return f"{word} {_enumerate(texts)}" if texts else ""
+
+    parts = [named("better", "better than"), named("not distinguishable", "not distinguishable from")]
+    start = "it is" if replicates > 1 else "on these weights, seeds not varied, it is"
+    return f"{start} {' and '.join(filter(None, parts))}"
+
+
+def in_order(pairs: Sequence[Pair], ranked: Sequence[str]) -> list[Pair]:
+    """The pairs of the first model of `ranked`, seen from it, in the order of the others."""
+    return sorted(best(pairs, ranked[0]), key=lambda pair: ranked.index(pair.other))
+
+
+def matrix(pairs: Sequence[Pair], ranked: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each model, the best first, verdict and numbers beside each of them; empty texts beside itself."""
+    rows = []
+    for model in ranked:
+        found = {pair.other: pair for pair in best(pairs, model)}
+        row = [
+            (found[other].verdict, f"{other}: {numbers(found[other].differences['macro_f1'])}")
+            if other in found
+            else ("", "")
+            for other in ranked
+        ]
+        rows.append((model, row))
+    return rows
+
+
+def compact(pairs: Sequence[Pair]) -> list[dict[str, object]]:
+    """What metrics.json has of them."""
+    return [
+        {"models": [pair.model, pair.other], "verdict": pair.verdict}
+        | {
+            name: {"difference": each.value, "low": each.low, "high": each.high, "p_holm": each.holm}
+            for name, each in pair.differences.items()
+        }
+        for pair in pairs
+    ]
+
+
+def numbers(difference: Difference) -> str:
+    return f"{signed(difference.value)}, p {p_equals(difference.holm)}"
+
+
+def settled(difference: Difference, replicates: int) -> str:
+    if difference.verdict != "not distinguishable":
+        return DASH
+    if replicates == 1:
+        return "seeds not varied"
+    if difference.settled_by == "test images":
+        return "none: the test images limit it"
+    if difference.settled_by.startswith(">"):
+        return f"more than {int(difference.settled_by[1:]):,}"
+    return f"about {int(difference.settled_by):,}"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""

@@ -1,0 +1,136 @@
+"""Numbers and settings in words, the same in every table, caption and line of the terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.scoring.intervals import Interval
+from pipeline.scoring.pairs import Difference
+
+DASH = "–"
+SCORE_TITLES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "weighted_f1": "Weighted F1",
+    "balanced_accuracy": "Balanced accuracy",
+}
+
+
+MEASURE_TITLES = {
+    "accuracy": "Accuracy",
+    "top5_accuracy": "Top-5 accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro-F1",
+}
+
+
+def _bare(interval: Interval) -> str:
+    """With its interval where it has one."""
+    text = score(interval.mean).replace("-", "−") if math.isnan(interval.low) else score_interval(interval)
+    return text.replace("-", "−")
+
+
+# text for reading
+
+
+def score(value: float) -> str:
+    """0.93125 -> 0.9313; a dash where undefined."""
+    return DASH if math.isnan(value) else f"{value:.4f}"
+
+
+def score_interval(interval: Interval) -> str:
+    """0.9313 [0.9201, 0.9424]"""
+    return f"{score(interval.mean)} [{score(interval.low)}, {score(interval.high)}]"
+
+
+def milliseconds(values: npt.NDArray[np.float64]) -> str:
+    """[0.5614, 0.5721] -> 0.567 ± 0.008 ms: mean and standard deviation (R,), to three figures of the mean."""
+    if not len(values):
+        return DASH
+    mean = float(values.mean())
+    places = max(0, 2 - math.floor(math.log10(mean))) if mean > 0 else 0
+    spread = f" ± {values.std(ddof=1):,.{places}f}" if len(values) > 1 else ""
+    return f"{mean:,.{places}f}{spread} ms"
+
+
+def spread(values: npt.NDArray[np.float64]) -> str:
+    """The mean of a score's defined values (R,), ± their standard deviation where there are several."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return DASH
+    text = score(float(defined.mean()))
+    if len(defined) > 1:
+        text += f" ± {score(float(defined.std(ddof=1)))}"
+    return text if len(defined) == len(values) else f"{text} ({len(defined)} of {len(values)})"
+
+
+def quantity(value: float) -> str:
+    """11181642 -> 11.2 M; decimal prefixes, three figures."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * limit:
+            scaled = value / limit
+            return f"{scaled:.{max(0, 2 - int(math.log10(max(scaled, 1))))}f} {unit}"
+    return f"{value:.0f}"
+
+
+def size(value: float) -> str:
+    """44746568 -> 44.7 MB (a megabyte is 10^6 bytes)"""
+    text = quantity(value)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> 3.2 s; 192 -> 3 min 12 s; 7260 -> 2 h 1 min"""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def setting(value: Any) -> str:
+    """A setting's value as a reader writes it: {"crop": 0.2, "rotate": 15} -> crop 0.2, rotate 15."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {setting(each)}" for key, each in value.items()) or DASH
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(setting, value)) or DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return DASH if value is None or value == "" else str(value)
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+# text
+
+
+def signed(value: float) -> str:
+    """-0.0123 -> −0.0123; +0.0123; 0.0000 has no sign"""
+    text = f"{abs(value):.4f}"
+    return text if text == "0.0000" else f"{'−' if value < 0 else '+'}{text}"
+
+
+def interval(difference: Difference) -> str:
+    """+0.1073 [+0.0821, +0.1325]"""
+    return f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def p_value(value: float) -> str:
+    """0.01234 -> 0.012, 0.1 -> 0.10; below 0.0001 only that"""
+    if math.isnan(value):
+        return DASH
+    return "< 0.0001" if value < 0.0001 else f"{value:#.2g}" if value < 0.995 else "1"
+
+
+def p_equals(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"

@@ -1,0 +1,351 @@
+"""Which differences between models hold: every pair of models on the same test images, with a verdict.
+
+Shapes: M models, R replicates, N test images, K classes, B resamples, P pairs.
+
+A difference D of mean scores varies for two reasons: the seeds, and the test images. With R > 1,
+
+- seeds: D averages R differences of one seed each; their sample variance s^2 gives s^2 / R with R - 1 degrees of
+  freedom. It holds whatever is particular to one training, its luck on these images included;
+- test images: c, what the differences of all replicates share, is the covariance between replicates of a bootstrap
+  that draws the same images for every model and replicate (Efron 1979). Its degrees of freedom are Kish's effective
+  number of images that the difference rests on, less one: (sum u^2)^2 / sum u^4, u being an image's influence on D;
+  for accuracy those that one of two models has right and the other wrong.
+
+The interval is D -+ sqrt(t^2 s^2 / R + t'^2 c), with Student's t of either's degrees of freedom: Banerjee (1960), whose
+coverage is never below the level, as the distribution function of chi-squared with one degree is concave. Adding the
+variances and approximating the degrees of freedom (Satterthwaite) is not used: with 3 seeds it calls up to 8 of 100
+equal pairs different, and far more at the levels that a correction for many pairs asks for. The interval is never
+narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only.
+
+Assumed: seeds are drawn independently of each other (the two models of a pair may share a seed's luck), a seed's
+difference is roughly normal, test images are a random draw, c is known well. Power is low with few replicates, as R - 1
+degrees of freedom are few: `threshold` says how low. p is the level at which the interval touches 0; Holm (1979) over
+all pairs keeps the chance of calling any equal pair different at 5%, however pairs depend on each other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.scoring.intervals import LEVEL, RESAMPLES
+from pipeline.scoring.metrics import Floats
+
+Verdict = Literal["better", "worse", "not distinguishable"]
+SCORES = ("macro_f1", "accuracy")  # the verdict is that of the first
+Parts = tuple[tuple[Floats, Floats], ...]  # independent parts of a variance, each with its degrees of freedom, (P,)
+POWER = 0.8
+REPLICATES = (*range(2, 11), 15, 20, 30, 50, 100, 200, 500, 1000)  # that are tried to settle a pair
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's mean score less another's, with its 95% interval and the one over test images alone (percentiles).
+
+    `settled_by` is the order of magnitude of the replicates after which a difference as large as this one would be
+    called (with 80% power, Bonferroni-corrected for as many pairs): a number, ">1000", or "test images" where those
+    limit it and no number of replicates would do; empty where it is called already or seeds were not varied.
+    """
+
+    value: float
+    low: float
+    high: float
+    images_low: float
+    images_high: float
+    p: float
+    holm: float
+    verdict: Verdict
+    settled_by: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`model` beside `other`: differences by score, and McNemar's test of these weights, Holm-adjusted too."""
+
+    model: str
+    other: str
+    differences: Mapping[str, Difference]
+    mcnemar: float
+    mcnemar_holm: float
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.differences[SCORES[0]].verdict
+
+
+def compare(
+    actual: npt.NDArray[np.integer],
+    predicted: Mapping[str, npt.NDArray[np.integer]],
+    classes: int,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> list[Pair]:
+    """Every pair of models, in their order, from labels (N,) and each model's predictions (R, N), 0 to K - 1.
+
+    Replicate r of every model is of the same seed. Raises ValueError where shapes differ.
+    """
+    names = list(predicted)
+    guesses = np.array([predicted[name] for name in names])  # (M, R, N)
+    if guesses.ndim != 3 or guesses.shape[-1] != len(actual) or not guesses.size:
+        raise ValueError(f"wanted predictions (R, {len(actual)}) of each model, got {guesses.shape[1:]}")
+    if len(names) < 2:
+        return []
+    first, second = np.array(list(combinations(range(len(names)), 2))).T  # (P,), (P,)
+    drawn = resample(actual, guesses, classes, seed, resamples)
+    influences = influence(actual, guesses, classes)
+    differences = [
+        _differences(*drawn[name], influences[name], first, second) for name in SCORES
+    ]  # per score, one for each pair
+    tests = mcnemar(guesses == actual, first, second)  # (P,)
+    adjusted = holm(tests)
+    return [
+        Pair(
+            names[first[pair]],
+            names[second[pair]],
+            {name: each[pair] for name, each in zip(SCORES, differences, strict=True)},
+            float(tests[pair]),
+            float(adjusted[pair]),
+        )
+        for pair in range(len(first))
+    ]
+
+
+def _differences(
+    scores: Floats, samples: Floats, influences: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> list[Difference]:
+    """Scores (M, R), resampled (M, R, B), influences of images on a model's mean score (M, N) -> one of each pair."""
+    models, replicates, images = *scores.shape, influences.shape[-1]
+    each = scores[first] - scores[second]  # (P, R)
+    value = each.mean(1)
+    drawn = samples.mean(1)
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    ends = np.array([np.quantile(drawn[a] - drawn[b], tails) for a, b in zip(first, second, strict=True)])  # (P, 2)
+
+    covariance = np.cov(samples.reshape(models * replicates, -1)).reshape(models, replicates, models, replicates)
+    # About 0, not about D, as McNemar's: a difference without spread is not for that certain.
+    about = value**2 / images
+    alone = _contrast(covariance.mean((1, 3)), first, second) + about  # of D, the weights as they are
+    one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about  # of one seed's difference
+    freedom = np.array(
+        [_effective(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
+    ).clip(1)
+    over_images: Parts = ((alone, freedom),)
+    parts, seeds, shared = over_images, np.zeros_like(value), alone
+    if replicates > 1:
+        seeds = each.var(1, ddof=1)
+        shared = ((replicates * alone - one) / (replicates - 1)).clip(0)
+        parts = ((seeds / replicates, np.full(len(value), replicates - 1.0)), (shared, freedom))
+    p = np.maximum(p_values(value, parts), p_values(value, over_images))
+    half = np.maximum(half_widths(1 - LEVEL, parts), half_widths(1 - LEVEL, over_images))
+    adjusted = holm(p)
+    found = []
+    for k in range(len(value)):
+        verdict: Verdict = "not distinguishable"
+        if adjusted[k] <= 1 - LEVEL:
+            verdict = "better" if value[k] > 0 else "worse"
+        settled = ""
+        if verdict == "not distinguishable" and replicates > 1:
+            spread = max(seeds[k], one[k] - shared[k])  # not below the luck on single images, which is known well
+            settled = settled_by(value[k], spread, shared[k], freedom[k], (1 - LEVEL) / len(value))
+        low, high = np.clip([value[k] - half[k], value[k] + half[k]], -1, 1)
+        found.append(
+            Difference(
+                value=float(value[k]),
+                low=float(low),
+                high=float(high),
+                images_low=float(ends[k, 0]),
+                images_high=float(ends[k, 1]),
+                p=float(p[k]),
+                holm=float(adjusted[k]),
+                verdict=verdict,
+                settled_by=settled,
+            )
+        )
+    return found
+
+
+def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Floats:
+    """Variances (P,) of differences from the covariance (M, M) of what is subtracted; rounding goes not below 0."""
+    own = covariance.diagonal()
+    return (own[first] + own[second] - 2 * covariance[first, second]).clip(0)
+
+
+def _effective(influences: Floats) -> float:
+    """Kish's effective number: n for n images of equal weight and others of none, 0 where none has any."""
+    squares = influences**2
+    return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else 0.0
+
+
+# scores
+
+
+def f1_and_accuracy(hits: Floats, support: Floats, predicted: Floats) -> dict[str, Floats]:
+    """Macro-F1 and accuracy (...) from each class's hits, support and predictions (..., K), as `metrics` has them."""
+    both = support + predicted
+    defined = both > 0
+    f1 = np.divide(2 * hits, both, out=np.zeros(both.shape), where=defined)
+    return {"macro_f1": f1.sum(-1) / defined.sum(-1), "accuracy": hits.sum(-1) / support.sum(-1)}
+
+
+def resample(
+    actual: npt.NDArray[np.integer], guesses: npt.NDArray[np.integer], classes: int, seed: int, resamples: int
+) -> dict[str, tuple[Floats, Floats]]:
+    """Each score as it is (M, R) and over resamples of the test images (M, R, B), the same ones for all of `guesses`.
+
+    All resamples' counts are one product: images of a cell, (M * R * K, N) and sparse, times how often each is drawn.
+    """
+    from scipy.sparse import csr_array  # late: report alone needs it
+
+    models, replicates, images = guesses.shape
+    rows = np.arange(models * replicates)[:, None] * classes + guesses.reshape(-1, images)  # (M * R, N)
+    columns = np.broadcast_to(np.arange(images), rows.shape)
+
+    def indicator(where: npt.NDArray[np.bool_], rows: npt.NDArray[np.integer], height: int) -> Any:
+        cells = (rows[where], columns[: len(rows)][where])
+        return csr_array((np.ones(where.sum(), dtype=np.float32), cells), shape=(height, images))
+
+    height = models * replicates * classes
+    every = np.ones(rows.shape, dtype=bool)
+    hits = indicator((guesses == actual).reshape(rows.shape), rows, height)
+    predicted = indicator(every, rows, height)
+    support = indicator(every[:1], actual[None], classes)
+
+    def count(times: npt.NDArray[np.float32]) -> dict[str, Floats]:  # (N, b) -> (M, R, b)
+        shape = (models, replicates, classes, -1)
+        cells = ((each @ times).reshape(shape) for each in (hits, predicted))  # whole numbers below 2^24: exact
+        right, named = (np.moveaxis(each, 2, -1).astype(np.float64) for each in cells)  # (M, R, b, K)
+        return f1_and_accuracy(right, (support @ times).T.astype(np.float64), named)
+
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[Floats]] = {name: [] for name in SCORES}
+    step = max(1, min(2**22 // images, 2**23 // height))  # resamples at once: a few hundred MiB at most
+    for start in range(0, resamples, step):
+        width = min(step, resamples - start)
+        drawn = rng.integers(images, size=(width, images)) + images * np.arange(width)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=width * images).reshape(width, images)
+        for name, values in count(np.ascontiguousarray(times.T, dtype=np.float32)).items():
+            found[name].append(values)
+    once = count(np.ones((images, 1), dtype=np.float32))
+    return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
+
+
+def influence(actual: npt.NDArray[np.integer], guesses: npt.NDArray[np.integer], classes: int) -> dict[str, Floats]:
+    """How much an image weighs in each model's mean score, (M, N): of macro-F1 its derivative by the image's weight."""
+    right = guesses == actual  # (M, R, N)
+    support = np.bincount(actual, minlength=classes)
+    macro = np.empty(right.shape)
+    for place in np.ndindex(*guesses.shape[:2]):
+        guess, hit = guesses[place], right[place]
+        both = support + np.bincount(guess, minlength=classes)  # (K,)
+        each = 1 / np.maximum(both, 1)
+        f1 = 2 * np.bincount(actual[hit], minlength=classes) * each
+        macro[place] = (2 * hit * each[actual] - (f1 * each)[actual] - (f1 * each)[guess]) / (both > 0).sum()
+    return {"macro_f1": macro.mean(1), "accuracy": right.mean(1) / len(actual)}
+
+
+# tests
+
+
+def half_widths(alpha: float | Floats, parts: Parts) -> Floats:
+    """Half the width (P,) of the interval of level 1 - alpha: Student's t of each part, as the sides of a box."""
+    from scipy.special import stdtrit
+
+    return np.sqrt(sum(stdtrit(freedom, np.asarray(alpha) / 2) ** 2 * part for part, freedom in parts))
+
+
+def p_values(value: Floats, parts: Parts) -> Floats:
+    """The level (P,) at which the interval around each value touches 0, to a millionth of itself; 1 where it is 0."""
+    low, high = np.full(np.shape(value), -300.0), np.zeros(np.shape(value))  # logarithms
+    for _ in range(32):
+        middle = (low + high) / 2
+        outside = half_widths(np.exp(middle), parts) < np.abs(value)
+        low, high = np.where(outside, low, middle), np.where(outside, middle, high)
+    return np.where(value == 0, 1.0, np.exp(high))
+
+
+def holm(p: npt.ArrayLike) -> Floats:
+    """Holm's adjusted p-values: the smallest times their number, the next times one less, never falling, at most 1."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    raised = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = raised.clip(max=1)
+    return adjusted
+
+
+def mcnemar(right: npt.NDArray[np.bool_], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Floats:
+    """McNemar's exact test of each pair (P,) from what each model has right, (M, R, N).
+
+    It asks of these weights whether one of two models errs more often: seeds have no part in it. The tests of the
+    replicates share their images, so they are not added up but combined by Rueger's rule, which holds however p-values
+    depend on each other: the k-th smallest of R times R / k, here for the median (Vovk and Wang 2020, section 1).
+    """
+    from scipy.special import bdtr
+
+    replicates = right.shape[1]
+    hits = np.moveaxis(right, 1, 0).astype(np.float32)  # (R, M, N)
+    only = hits @ np.swapaxes(1 - hits, 1, 2)  # [r, a, b]: images that a has right and b wrong
+    ours, theirs = only[:, first, second], only[:, second, first]  # (R, P)
+    fewer, both = np.minimum(ours, theirs), ours + theirs
+    values = np.minimum(1, 2 * bdtr(fewer.astype(np.float64), both.astype(np.int64), 0.5))
+    middle = math.ceil(replicates / 2)
+    return np.minimum(1, np.sort(values, axis=0)[middle - 1] * replicates / middle)
+
+
+# how many replicates
+
+
+def settled_by(value: float, seeds: float, shared: float, freedom: float, alpha: float) -> str:
+    """See `Difference`; `seeds` is the variance of one seed's difference, `shared` that over test images."""
+    from scipy.special import ndtri
+
+    for number in (*REPLICATES, math.inf):
+        parts = [(np.asarray(shared), np.asarray(freedom))]
+        if number < math.inf:
+            parts.append((np.asarray(seeds / number), np.asarray(number - 1.0)))
+        error = math.sqrt(sum(float(part) for part, _ in parts))
+        if float(half_widths(alpha, tuple(parts))) + ndtri(POWER) * error <= abs(value):
+            return str(number) if number < math.inf else f">{REPLICATES[-1]}"
+    return "test images"
+
+
+def threshold(replicates: int, pairs: int) -> float:
+    """How many standard deviations of a seed's difference a difference has to exceed to be called, R > 1.
+
+    The first of `pairs`, before test images are allowed for.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(replicates - 1, 1 - (1 - LEVEL) / (2 * pairs)) / math.sqrt(replicates))
+
+
+def best(pairs: Sequence[Pair], model: str) -> list[Pair]:
+    """The pairs of `model`, seen from it."""
+    return [pair if pair.model == model else turned(pair) for pair in pairs if model in (pair.model, pair.other)]
+
+
+def turned(pair: Pair) -> Pair:
+    """The same pair seen from the other model."""
+    opposite: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+    return Pair(
+        pair.other,
+        pair.model,
+        {
+            name: replace(
+                each,
+                value=-each.value,
+                low=-each.high,
+                high=-each.low,
+                images_low=-each.images_high,
+                images_high=-each.images_low,
+                verdict=opposite.get(each.verdict, each.verdict),
+            )
+            for name, each in pair.differences.items()
+        },
+        pair.mcnemar,
+        pair.mcnemar_holm,
+    )

@@ -1,0 +1,60 @@
+"""Refuse a params.yaml with unknown keys, wrong types or values out of range before any work is done.
+
+Leaves a constant, so that a valid change reruns this stage and only those that read what changed.
+"""
+
+from pathlib import Path
+
+from pipeline.base.errors import StageError
+from pipeline.base.files import written_whole
+from pipeline.base.places import study
+from pipeline.base.process import run
+from pipeline.inference.rehearse import rehearse
+from pipeline.params import read
+from pipeline.params.read import load_params
+from pipeline.params.study import Params
+
+
+def main() -> None:
+    study()  # refuses a name of the folder
+    settings = load_params()
+    if settings.evaluate.onnx:
+        read.require_onnx("params.yaml: evaluate.onnx: true")
+    refuse_what_the_data_lack(settings)
+    rehearse(settings)
+    with written_whole(Path("data/checked")) as partial:
+        partial.write_text("params.yaml is valid\n")
+    trainings = len(settings.models) * len(settings.replicates)
+    models = f"{len(settings.models)} models x {len(settings.replicates)} replicates = {trainings}"
+    print(f"check: {settings.dataset.name}, {models}")
+
+
+def refuse_what_the_data_lack(settings: Params) -> None:
+    """Raise StageError for settings that need what no source of the data set has; its files are not looked at."""
+    voted = [name for name in settings.models if settings.model_train(name).targets == "votes"]
+    mirrored = {
+        name: crops for name in settings.models if (crops := settings.model_augment(name).test_crops) in (2, 10)
+    }
+    by_subject = bool(settings.split.folds) and settings.split.folds_by == "subject"
+    if not (voted or mirrored or by_subject):
+        return
+    from pipeline import datasets  # late, as few studies need it
+
+    data, about = settings.dataset.name, datasets.about(settings.dataset.name)
+    faults = []
+    if by_subject and not about.subjects:
+        faults.append(f"split.folds_by: {data} does not say who is in its images; choose image")
+    if not about.votes:
+        faults += [f"models.{name}: train.targets: {data} has no votes; choose labels" for name in voted]
+    if not about.flip:
+        faults += [
+            f"models.{name}: augment.test_crops: {crops} shows mirror images, which change the classes of {data};"
+            f" choose {crops // 2}"
+            for name, crops in mirrored.items()
+        ]
+    if faults:
+        raise StageError("\n".join(f"params.yaml: {fault}" for fault in faults))
+
+
+if __name__ == "__main__":
+    run(main)

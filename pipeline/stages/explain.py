@@ -1,0 +1,271 @@
+"""What the networks look at: test images on which models disagree, each is surely wrong, or all are right.
+
+The weights of each model's first replicate are looked at, on the CPU. Leaves reports/explanations.json and, as tiles of
+one picture, reports/explanations.jpg: each image and, over it, what speaks for the class that a model gave it. Images
+that may not be passed on are left out, and what a network looks at is drawn without them.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from pipeline.base.errors import StageError
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import TEST, fold_folder
+from pipeline.base.process import run
+from pipeline.images import form, packed
+from pipeline.inference import device, loading
+from pipeline.params.read import load_params
+from pipeline.tracking import runs
+from pipeline.trained import saliency
+from pipeline.trained.overlay import Floats, Labels, Sheet, overlay, picture
+
+DATA, EVALUATIONS = Path("reports/data.json"), Path("reports/evaluations")
+FACTS, PICTURE = Path("reports/explanations.json"), Path("reports/explanations.jpg")
+DISAGREE, MISTAKES, RIGHT = 6, 4, 3  # images on which models disagree; mistakes of each model; images all get right
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one trained model said of the N test images."""
+
+    predicted: Labels  # (N,)
+    confidence: Floats  # (N,), the probability of the predicted class; -1 where it is undefined
+
+
+Place = list[int]  # column and row of a tile in the sheet
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says of an image."""
+
+    model: str
+    predicted: str
+    probability: float | None  # undefined is None
+    overlay: Place | None  # what speaks for it; None for a network that cannot be looked at
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image that is shown."""
+
+    image: int  # its row among the test images
+    actual: str
+    tile: Place | None  # None for one that may not be passed on
+
+
+@dataclass(frozen=True)
+class Asked(Shown):
+    """An image that is shown with the answers of all models."""
+
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Mistake(Answer, Shown):
+    """An image that is shown with the answer of one model."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How a model was looked at, and where it is surely wrong."""
+
+    model: str
+    method: str
+    side: int  # of the grid of what it looks at
+    mistakes: list[Mistake]
+
+
+def main() -> None:
+    settings = load_params()
+    replicate = settings.replicates[0]
+    test = fold_folder(TEST, replicate)  # of folds the first
+    classes, images = packed.read_info(test)["classes"], packed.read(test)
+    gallery = Gallery(images, classes, may_be_shown())
+    answers = {name: read(f"{name}-{replicate}", classes, gallery.actual) for name in settings.models}
+    predicted = np.array([each.predicted for each in answers.values()])  # (M, N)
+    confidence = np.array([each.confidence for each in answers.values()])
+    disagree = gallery.asked(disagreements(gallery.actual, predicted, confidence))
+    right = gallery.asked(surely_right(gallery.actual, predicted, confidence))
+    models = [gallery.ask(name, replicate, each, [*disagree, *right]) for name, each in answers.items()]
+    facts: dict[str, Any] = {
+        "images": len(images),
+        "disagreements": int((predicted != predicted[0]).any(0).sum()),
+        "replicate": replicate,
+        "shareable": gallery.shareable,
+        "sheet": [gallery.sheet.columns, gallery.sheet.rows],
+        "models": [{"model": each.model, "method": each.method, "side": each.side} for each in models],
+        "disagree": [asdict(each) for each in disagree],
+        "mistakes": [{"model": each.model, "images": [asdict(image) for image in each.mistakes]} for each in models],
+        "right": [asdict(each) for each in right],
+    }
+    save(facts, gallery.sheet.image())
+    found = ", ".join(f"{each.model} by {each.method}" for each in models)
+    print(f"explain: {found}; models disagree on {facts['disagreements']:,} of {len(images):,} test images")
+
+
+class Gallery:
+    """Test images, and the sheet of those that are shown and of what networks look at in them."""
+
+    def __init__(self, images: packed.Images, classes: list[str], shareable: bool) -> None:
+        self.images, self.classes, self.shareable = images, classes, shareable
+        self.actual: Labels = images.labels.numpy()
+        self.sheet = Sheet()
+
+    def shown(self, row: int) -> Shown:
+        """An image, once it is in the sheet if it may be."""
+        tile = self.sheet.add(picture(self.images, row)) if self.shareable else None
+        return Shown(row, self.classes[self.actual[row]], tile)
+
+    def asked(self, rows: Sequence[int]) -> list[Asked]:
+        """Images that wait for answers."""
+        return [Asked(**vars(self.shown(row)), answers=[]) for row in rows]
+
+    def ask(self, model: str, replicate: int, answers: Answers, asked: Sequence[Asked]) -> Looked:
+        """Add a model's answers to the images that were `asked` of all; also show its surest mistakes."""
+        rows = [*(each.image for each in asked), *sure_mistakes(self.actual, answers)]
+        maps, method, side = look(f"{model}-{replicate}", self.images, rows, answers.predicted)
+        mistakes = []
+        for place, row in enumerate(rows):
+            answer = self.answer(model, answers, row, maps[place] if maps is not None else None)
+            if place < len(asked):
+                asked[place].answers.append(answer)
+            else:
+                mistakes.append(Mistake(**vars(self.shown(row)), **vars(answer)))
+        return Looked(model, method, side, mistakes)
+
+    def answer(self, model: str, answers: Answers, row: int, saliency_map: Floats | None) -> Answer:
+        """A model's answer to an image, once what it looks at is in the sheet."""
+        sure = float(answers.confidence[row])
+        tile = None
+        if saliency_map is not None:
+            tile = self.sheet.add(overlay(saliency_map, picture(self.images, row) if self.shareable else None))
+        return Answer(model, self.classes[answers.predicted[row]], round(sure, 4) if sure >= 0 else None, tile)
+
+
+def save(facts: dict[str, Any], sheet: Image.Image) -> None:
+    """Write and log what was found."""
+    with written_whole(FACTS) as text, written_whole(PICTURE) as jpeg:
+        write_json(text, facts)
+        sheet.save(jpeg, "JPEG", quality=80, subsampling=0, optimize=True)
+    with runs.report_run("explain") as tracked:
+        tracked.metrics({"disagreements": facts["disagreements"]})
+        tracked.artifact(FACTS)
+        tracked.artifact(PICTURE)
+
+
+def may_be_shown() -> bool:
+    """Whether the data set's images may be passed on; what nobody says they may, may not."""
+    try:
+        return bool(json.loads(DATA.read_text(encoding="utf-8")).get("shareable", False))
+    except FileNotFoundError:
+        raise StageError(f"{DATA}: not found; run `dvc repro split` in the study's folder") from None
+
+
+def read(name: str, classes: list[str], actual: Labels) -> Answers:
+    """One training's predictions; raises StageError where they are not of these test images."""
+    path = Path(f"reports/predictions/{name}.csv")
+    remedy = f"run `dvc repro -f evaluate@{name}` in the study's folder"
+    try:
+        table = pd.read_csv(path, dtype={"actual": str, "predicted": str}, keep_default_na=False)
+        labels = pd.Index(classes)
+        truth, predicted = (
+            labels.get_indexer(pd.Index(table[key])).astype(np.int64) for key in ("actual", "predicted")
+        )
+        probabilities = table[[f"p({each})" for each in classes]].apply(pd.to_numeric)
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; {remedy}") from None
+    except (KeyError, ValueError):
+        raise StageError(f"{path}: not readable as predictions of these classes; {remedy}") from None
+    if not np.array_equal(truth, actual) or (predicted < 0).any():
+        raise StageError(f"{path}: not of the images in {TEST}; {remedy}")
+    return Answers(predicted, np.nan_to_num(probabilities.to_numpy(dtype=np.float64).max(1), nan=-1.0))
+
+
+# which images
+
+
+def disagreements(actual: Labels, predicted: Labels, confidence: Floats) -> list[int]:
+    """Images on which models (M,) disagree most: most different answers, then some right and some wrong, then surest.
+
+    One image of each class before a second of any. Empty for one model.
+    """
+    different = np.array([len(set(column)) for column in predicted.T])  # (N,)
+    split = 0.5 - abs((predicted == actual).mean(0) - 0.5)  # 0.5: half of the models are right
+    order = np.lexsort((-confidence.mean(0), -split, -different))
+    return spread_over_classes([int(row) for row in order if different[row] > 1], actual, DISAGREE)
+
+
+def surely_right(actual: Labels, predicted: Labels, confidence: Floats) -> list[int]:
+    """Images that all models get right, those first of which the least sure model is surest; one of each class."""
+    sure = confidence.min(0)
+    rows = np.flatnonzero((predicted == actual).all(0))
+    return spread_over_classes(rows[np.argsort(-sure[rows], kind="stable")].tolist(), actual, RIGHT)
+
+
+def sure_mistakes(actual: Labels, answers: Answers) -> list[int]:
+    """One model's mistakes, the surest first."""
+    rows = np.flatnonzero(answers.predicted != actual)
+    return rows[np.argsort(-answers.confidence[rows], kind="stable")][:MISTAKES].tolist()
+
+
+def spread_over_classes(rows: Sequence[int], actual: Labels, count: int) -> list[int]:
+    """The first `count` of `rows`, but a second image of a class only when every class that occurs has had one."""
+    turns: dict[int, int] = {}
+    ranked = []
+    for place, row in enumerate(rows):
+        turns[actual[row]] = turns.get(actual[row], -1) + 1
+        ranked.append((turns[actual[row]], place, row))
+    return [row for _, _, row in sorted(ranked)[:count]]
+
+
+# what a network looks at
+
+
+def look(name: str, images: packed.Images, rows: list[int], classes: Labels) -> tuple[Floats | None, str, int]:
+    """Saliency maps (len(rows), S, S) of one trained model for the classes that it gave, the method, the grid's side.
+
+    None and "nothing to look at" for a network with neither attention nor feature map, and where there are no rows.
+    """
+    if not rows:
+        return None, "nothing to look at", 0
+    network, config = loading.load(evaluated(name))
+    prepared = form.prepare(images.pixels[torch.tensor(rows)], loading.image_format(config))
+    with device.memory_remedy("free memory"):
+        try:
+            found = saliency.explain(network, prepared, torch.from_numpy(classes[rows]))
+        except ValueError:
+            return None, "nothing to look at", 0
+    return found.maps.double().numpy(), found.method, found.side
+
+
+def evaluated(name: str) -> Path:
+    """The folder of a trained model whose weights are those that evaluate scored; raises StageError if others are.
+
+    DVC compares reports/evaluations alone, which name the weights: models/ also holds what params.yaml names no more.
+    """
+    folder, path = Path("models") / name, EVALUATIONS / f"{name}.json"
+    remedy = f"run `dvc checkout {folder}` or `dvc repro evaluate@{name}` in the study's folder"
+    try:
+        scored = json.loads(path.read_text(encoding="utf-8"))["run"].get("weights_sha256")
+        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename}: not found; {remedy}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StageError(f"{path}: not readable as an evaluation; {remedy}") from None
+    if scored not in (None, digest):  # earlier versions do not say
+        raise StageError(f"{folder}: not the weights that {path} is of; {remedy}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,118 @@
+"""source: what decides a result and lies where DVC cannot see it.
+
+Files outside the study can be no dependencies of DVC's that hold on another machine, so that this stage looks at them
+at every `dvc repro`. It leaves what other stages depend on instead: `reports/source.json`, which git keeps, of the
+images that fetch is to read, in data/weights a file for each model, of the weights that it starts from, in data/code a
+file for each stage, of the code that it rests on, and in data/study the name that the report gives. Where something is
+not on this machine, what was read before stands.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import datasets
+from pipeline.base import code
+from pipeline.base.errors import StageError
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import RAW, find, study
+from pipeline.base.process import run
+from pipeline.datasets import content
+from pipeline.datasets import source as sources
+from pipeline.params.read import load_params
+
+RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
+
+
+def main() -> None:
+    settings = load_params()
+    name, source = settings.dataset.name, settings.dataset.source
+    record = {"dataset": name, "source": source, "sha256": settled(name, source)}
+    if record != recorded():
+        with written_whole(RECORD) as partial:
+            write_json(partial, record)
+    lines = {model: weights(model, each.pretrained) for model, each in settings.models.items()}
+    if lines != weights_recorded():
+        with written_whole(WEIGHTS) as partial:
+            partial.mkdir()
+            for model, line in lines.items():
+                (partial / model).write_text(line, encoding="utf-8")
+    code.write()
+    with written_whole(STUDY) as partial:
+        partial.write_text(f"{study()}\n", encoding="utf-8")
+    print(f"source: {name} {source or 'from its official source'}, SHA-256 {record['sha256'][:12]}")
+
+
+def settled(name: str, source: str) -> str:
+    """SHA-256 of what fetch is to read; where that is not on this machine, of what it read before.
+
+    What can be downloaded, is, unless its images are here already. Raises StageError where nothing is to be had.
+    """
+    if found := present(name, source):
+        return found
+    about, known = datasets.about(name), recorded()
+    public = not source and bool(about.official)
+    if (known.get("dataset"), known.get("source")) == (name, source) and (
+        RAW.exists() or not (public or sources.is_url(source))
+    ):
+        where = source or "the archive that it was read from"
+        print(f"source: {where} is not on this machine; what was read before stands ({RECORD})")
+        return str(known["sha256"])
+    if public:
+        return published(name)
+    return content.digest(sources.given(name, about, source))
+
+
+def present(name: str, source: str) -> str | None:
+    """SHA-256 of what fetch would read as things are on this machine; None if it would have to download or to fail."""
+    if datasets.about(name).embedded:
+        return published(name)
+    path = sources.on_hand(name, source)
+    if path is not None:
+        return content.digest(path)
+    return published(name) if not source and sources.downloaded(name, datasets.about(name)) else None
+
+
+def published(name: str) -> str:
+    """What stands for the official files: their checksums, which fetch compares; of a library's images, their name."""
+    files = [(file.filename, file.sha256 or file.md5) for file in datasets.about(name).official]
+    return hashlib.sha256(json.dumps([name, files]).encode()).hexdigest()
+
+
+def recorded() -> Mapping[str, Any]:
+    """What this stage found last; empty if it has not run."""
+    try:
+        found = json.loads(RECORD.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("sha256"), str) else {}
+
+
+def confirm(name: str, source: str) -> None:
+    """Raise StageError unless the source is as this stage found it, on whose word DVC reuses what fetch leaves."""
+    if (known := recorded()) and known["sha256"] != present(name, source):
+        raise StageError(
+            f"{name}: {source or 'the official source'} is not what {RECORD} says: its files have changed since the"
+            " stage source looked at them, or are others on this machine; run `dvc repro` again"
+        )
+
+
+def weights(model: str, pretrained: object) -> str:
+    """A line on the file that a model starts from: its path as given, and its SHA-256."""
+    if not isinstance(pretrained, str):
+        return "none\n"  # or {path, sha256}: params.yaml names it
+    if path := find(pretrained):
+        return f"{content.digest(path)}  {pretrained}\n"
+    before = weights_recorded().get(model, "")
+    return before if before.endswith(f"  {pretrained}\n") else f"missing  {pretrained}\n"
+
+
+def weights_recorded() -> dict[str, str]:
+    """The lines of the models when this stage ran last."""
+    return {path.name: path.read_text(encoding="utf-8") for path in WEIGHTS.glob("*")} if WEIGHTS.is_dir() else {}
+
+
+if __name__ == "__main__":
+    run(main)

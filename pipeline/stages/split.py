@@ -1,0 +1,160 @@
+"""split: stratified training, validation and test images, thinned and packed.
+
+Reads data/raw. Leaves `data/fit/` (training and validation), apart from it `data/test/`, and `reports/data.json`.
+Nothing in data/fit depends on what a test image looks like. Official splits are kept; where there is none, test
+images are drawn first, then validation images, each stratified and from the split's own seed. With `split.folds`, both
+folders hold one folder for each fold, named 0, 1, 2.
+
+Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.base.errors import shown
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import FIT, RAW, REPORT, TEST
+from pipeline.base.process import run
+from pipeline.datasets.pack import pack, statistics
+from pipeline.datasets.partition import assign, cross_validated, minority_classes, settle_duplicates, thin
+from pipeline.datasets.raw import Raw
+from pipeline.images.subset import subset
+from pipeline.params.read import load_params
+from pipeline.params.study import Params
+
+
+def main() -> None:
+    config = load_params()
+    raw = Raw.open(RAW)
+    rule, seed = config.split, config.split.seed
+    if rule.folds:
+        assigned = cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, seed)
+    else:
+        assigned = [assign(raw, rule.val_fraction, rule.test_fraction, seed)]
+    parts = []
+    for rows in assigned:
+        unique, dropped = settle_duplicates(raw, rows, rule.duplicates)
+        thinned_rows = thin(unique["train"], raw.labels, config.dataset.imbalance, seed)
+        fraction = subset(raw.labels[thinned_rows], config.dataset.train_fraction, seed)
+        parts.append(({**unique, "train": thinned_rows[fraction]}, dropped, len(unique["train"])))
+
+    with written_whole(FIT) as fit, written_whole(TEST) as test, written_whole(REPORT) as report:
+        summaries = []
+        for fold, (rows, dropped, _) in enumerate(parts):
+            places = (fit / str(fold), test / str(fold)) if rule.folds else (fit, test)
+            summaries.append(leave(raw, config, assigned[fold], rows, *places) | {"dropped": dropped})
+        first = summaries[0]  # of folds, what the report counts
+        content = {key: value for key, value in first.items() if key != "dropped"}
+        content["train_fraction"] = config.dataset.train_fraction
+        if rule.folds:
+            content["cross_validation"] = {"folds": rule.folds, "by": rule.folds_by}
+            joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
+            content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
+        dropped = sum(each["dropped"] for each in summaries)
+        write_json(report, {**content, "duplicates": {"rule": rule.duplicates, "dropped": dropped}})
+    rows = parts[0][0]
+    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    log(raw, config.dataset.source, counts, first["minority"], content["digests"])
+    sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
+    thinned = f" (thinned from {kept:,})" if len(rows["train"]) < (kept := parts[0][2]) else ""
+    gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
+    folds = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
+    minority = ", ".join(map(shown, first["minority"])) or "none"
+    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {minority}")
+
+
+def leave(
+    raw: "Raw", config: Params, found: dict[str, np.ndarray], rows: dict[str, np.ndarray], fit: Path, test: Path
+) -> dict[str, Any]:
+    """Write one split into the folders `fit` and `test`; returns what the report says of it."""
+    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    minority = minority_classes(raw.classes, counts["train"])
+    digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
+    per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
+    pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
+    form = {"resize": config.dataset.resize}  # how other images are brought into the form of these
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed) | form)
+    about = {"classes": list(raw.classes), "digest": digests["test"], "shareable": raw.info["shareable"]}
+    write_json(test / "info.json", about | form)
+    return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
+
+
+def fit_info(
+    raw: Raw,
+    minority: list[str],
+    per_class: dict[str, dict[str, int]],
+    digest: str,
+    pixels: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """data/fit/info.json; the variant is that of the training and validation images alone."""
+    return {
+        "dataset": raw.info["dataset"],
+        "title": raw.info["title"],
+        "variant": raw.info["fit_variant"],
+        "classes": raw.classes,
+        "flip": raw.info["flip"],
+        "shareable": raw.info["shareable"],
+        "minority": minority,
+        "train": per_class["train"],
+        "val": per_class["val"],
+        "digest": digest,
+        "pixels": pixels,
+        "seed": seed,
+    }
+
+
+TOLD = (
+    "dataset",
+    "title",
+    "variant",
+    "flip",
+    "shareable",
+    "licence",
+    "homepage",
+    "published",
+    "caveats",
+    "expressions",
+)
+
+
+def summary(
+    raw: Raw,
+    imbalance: float,
+    minority: list[str],
+    found: dict[str, np.ndarray],
+    per_class: dict[str, dict[str, int]],
+    digests: dict[str, str],
+) -> dict[str, Any]:
+    """reports/data.json; `found` counts images before thinning, `classes` after.
+
+    It does not name the study: another one of the same images takes it from DVC's cache.
+    """
+    return {
+        **{key: raw.info[key] for key in TOLD},
+        "found": {split: len(rows) for split, rows in found.items()},
+        "imbalance": imbalance,
+        "minority": minority,
+        "digests": digests,
+        "classes": [{"class": name, **{split: n[name] for split, n in per_class.items()}} for name in raw.classes],
+    }
+
+
+def log(raw: Raw, source: str, counts: dict[str, np.ndarray], minority: list[str], digests: dict[str, str]) -> None:
+    from pipeline.tracking import runs
+
+    with runs.data_run("split") as tracked:
+        tracked.params({"minority": ", ".join(minority)})
+        for split, numbers in counts.items():
+            per_class = {f"{split}_images/{name}": int(n) for name, n in zip(raw.classes, numbers, strict=True)}
+            tracked.metrics({f"{split}_images": int(numbers.sum()), **per_class})
+        for name, digest in digests.items():
+            tracked.dataset(raw.info["title"], digest, source or "official source", name)
+        tracked.artifact(REPORT)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,124 @@
+"""MLflow: the only importer of mlflow.
+
+An MLflow experiment is a study. Data (fetch, split, preview) is one run, every training one, every evaluation a child
+of its training's run, every explanation and every report one; runs of a DVC experiment carry its name behind theirs. A
+training's run is found by the tag `versus.key`, which hashes what determines the training. The best model by validation
+is a registered model, named as the study, with the alias `champion`. MLFLOW_TRACKING_URI is honoured; else the store is
+`mlflow.db` with `mlartifacts/` at the root of the checkout, the original one also where DVC works in a copy of it.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.git import uncommitted
+from pipeline.base.places import study
+from pipeline.params.read import load_params
+from pipeline.tracking.champion import _logged_model
+from pipeline.tracking.provenance import _described, _source, experiment_name, provenance
+from pipeline.tracking.run import Run
+from pipeline.tracking.store import _close_orphans, _connect, _find, owner, reachable
+
+
+@contextlib.contextmanager
+def data_run(stage: str) -> Iterator[Run]:
+    """The run of this study's data, shared by the stages that make it: one for each state of params.yaml's data."""
+    settings = load_params()
+    values = {"dataset": settings.dataset.model_dump(), "split": settings.split.model_dump()}
+    raw = Path("data/raw/info.json")
+    digest = json.loads(raw.read_text(encoding="utf-8")).get("digest") if raw.exists() else None
+    key = hashlib.sha256(json.dumps([study(), values, digest], sort_keys=True).encode()).hexdigest()
+    query = f"tags.`versus.key` = '{key}'"
+    with _open("data", stage, {"versus.key": key}, reopen=query) as run:
+        run.params(values)
+        run.describe(f"The images of {settings.dataset.name}, as fetch, split and preview left them.")
+        yield run
+
+
+@contextlib.contextmanager
+def training_run(name: str, key: str, values: Mapping[str, Any], known: str = "") -> Iterator[Run]:
+    """A run for one training, with system metrics; `key` hashes what determines it.
+
+    A training that was killed goes on in the run it had: `known`, or the newest of the same key that never finished.
+    The caller sees to it that no other process trains the same.
+    """
+    tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
+    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'train'"
+    query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
+    with _open(name, "train", tags, reopen=query, system_metrics=True) as run:
+        run.params(values)
+        run.describe(f"Training of {name}: {_described(values)}.")
+        yield run
+
+
+@contextlib.contextmanager
+def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Callable[[Run], None]) -> Iterator[Run]:
+    """A child of the training's run; where this store has none (another machine, a fresh clone), of a fresh parent.
+
+    `log_model` is called with a fresh parent, which holds no model yet.
+    """
+    from mlflow.entities import LoggedModelInput
+
+    tags = {"versus.model": config["model"], "versus.replicate": str(config["replicate"])}
+    with reachable():
+        client, experiment = _connect()
+        parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
+    if parent is None:
+        with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
+            run.params(config)
+            run.describe(f"{name} was trained elsewhere: {_described(config)}.")
+            log_model(run)
+            parent = run.id
+    with _open(f"{name} test", "evaluate", {**tags, "mlflow.parentRunId": parent}) as run:
+        run.params(config)
+        run.describe(f"{name} on the test images, once: {_described(config)}.")
+        if model := _logged_model(client, experiment, key):
+            client.log_inputs(run.id, models=[LoggedModelInput(model)])
+            run.model_id = model
+        yield run
+
+
+@contextlib.contextmanager
+def report_run(stage: str = "report") -> Iterator[Run]:
+    """A run of its own for what looks at all trainings."""
+    with _open(stage, stage, {}) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def _open(
+    name: str, stage: str, tags: Mapping[str, str], *, reopen: str = "", system_metrics: bool = False
+) -> Iterator[Run]:
+    """Start a run, or go on with the newest that the query `reopen` finds; runs whose process is gone are closed first.
+
+    A run ends as FINISHED, as FAILED by an error, as KILLED by Ctrl-C or SIGTERM.
+    """
+    with reachable():
+        import mlflow
+
+        client, experiment = _connect()
+        _close_orphans(client, experiment)
+        known = _find(client, experiment, reopen) if reopen else None
+        if known:
+            for key, value in owner().items():
+                client.set_tag(known, key, value)
+            mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
+        else:
+            active = mlflow.start_run(
+                experiment_id=experiment,
+                run_name=f"{name} ({experiment_name()})" if experiment_name() else name,
+                tags={"versus.stage": stage, "mlflow.source.name": _source(), **tags, **provenance(), **owner()},
+                log_system_metrics=system_metrics,
+            )
+            if patch := uncommitted():
+                client.log_text(active.info.run_id, patch, "uncommitted.patch")
+        try:
+            yield Run(client, known or active.info.run_id, reopened=bool(known))
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the store may be what failed
+                mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        mlflow.end_run("FINISHED")

@@ -1,0 +1,93 @@
+"""`versus estimate`: the time of a study, from a few steps of each of its models."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import StageError
+from pipeline.commands import estimate as command
+from pipeline.commands.estimate import estimate, span
+from tests import small_study
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_studys_time_is_its_steps_epochs_and_trainings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "BUDGET", 0.0)
+    seconds = iter([0.5, 0.25, 1.0, 0.0, 2.0, 0.0])  # of a training step and of a validation batch, model by model
+    monkeypatch.setattr(command, "timed", lambda call, _: (call(), next(seconds))[1])
+    estimate(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    tiny, vit, _ = found["models"]
+    steps, val_batches = 19, 9  # of 586 and 288 images, 32 at a time
+    assert tiny["seconds"] == pytest.approx(3 * (steps * 0.5 + val_batches * 0.25))  # tiny has 3 epochs of its own
+    assert (vit["seconds"], vit["trainings"], vit["total_seconds"]) == (steps, 2, 2 * steps)
+    assert found["total_seconds"] == pytest.approx(sum(each["total_seconds"] for each in found["models"]))
+    assert "Left out: evaluation" in found["note"]
+
+
+def test_validation_images_that_are_trained_on_are_steps_of_training(
+    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"train.select": "last", "train.include_validation": True}
+    monkeypatch.chdir(small_study.write(tmp_path, settings, {"tiny": small_study.MODELS["tiny"]}))
+    shutil.copytree(trained_folder / "data", tmp_path / "data")
+    monkeypatch.setattr(command, "timed", lambda call, _: (call(), 1.0)[1])
+    estimate(as_json=True)
+    (tiny,) = json.loads(capsys.readouterr().out)["models"]
+    assert tiny["seconds"] == 3 * 28  # epochs, and steps of 874 images, 32 at a time
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_compilation_pays_where_its_seconds_are_gained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """19 steps an epoch, each half a second less, in 40 seconds: from the fifth epoch on. Slower steps never pay."""
+    monkeypatch.setattr(command, "compiled_by", lambda _, network: network)
+    seconds = iter([1.0, 0.0, 0.5, 1.0, 0.0, 1.5, 1.0, 0.0, 1.0])
+    monkeypatch.setattr(command, "timed", lambda call, _: (call(), next(seconds))[1])
+    clock = iter([0.0, 0.0, 40.0] * 3)  # a training begins; compilation begins and ends
+    monkeypatch.setattr(command.time, "perf_counter", lambda: next(clock))
+    estimate(compiled=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("500 ms           40 s  from 5 epochs")
+    assert lines[3].endswith("never")
+    assert lines[4].endswith("never")
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "BUDGET", 0.0)
+    estimate()
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[2:5]] == list(small_study.MODELS)
+    assert "of training, one after the other" in printed.out
+    assert printed.err.splitlines() == [
+        f"measuring {name}, {number} of 3" for number, name in enumerate(small_study.MODELS, 1)
+    ]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{"])
+def test_damaged_data_is_named_with_the_remedy(
+    content: str, trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained_folder / "params.yaml", tmp_path)
+    shutil.copytree(trained_folder / "data/fit", tmp_path / "data/fit")
+    Path("data/fit/info.json").write_text(content)
+    with pytest.raises(StageError, match=r"data/fit: damaged; run `dvc checkout --force data/fit`"):
+        estimate()
+
+
+def test_without_images_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_study.write(tmp_path, {}))
+    with pytest.raises(StageError, match=r"data/fit/info\.json: not found; run `dvc repro`"):
+        estimate()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.1, "1 s"), (45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min")])
+def test_a_span_of_time_is_rounded(seconds: float, text: str) -> None:
+    assert span(seconds) == text

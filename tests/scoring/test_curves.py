@@ -1,0 +1,83 @@
+"""Models that differ only in how many training images they saw are a curve, and the report says who catches whom."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.images import packed
+from pipeline.report.sections import learning
+from pipeline.scoring.curves import Curves, Point, sentences
+from pipeline.scoring.curves import curves as curves_curves
+from pipeline.scoring.curves import gap as curves_gap
+from pipeline.scoring.intervals import over_images, over_replicates
+from pipeline.training import task
+
+
+def point(model: str, images: int, *scores: float) -> Point:
+    score = over_replicates(scores) if len(scores) > 1 else over_images(np.array([[9, 1], [1, 9]]))["macro_f1"]
+    return Point(model, images, np.array(scores), score)
+
+
+CNN = [point("cnn_100", 1000, 0.80, 0.82), point("cnn_10", 100, 0.60, 0.62), point("cnn_50", 500, 0.70, 0.72)]
+
+
+def curves(*points: tuple[str, Point]) -> Curves:
+    return curves_curves({each.model: ({"backbone": name, "train_fraction": 0.5}, each) for name, each in points})
+
+
+def test_a_curve_has_the_models_of_one_network_in_the_order_of_their_images() -> None:
+    found = curves(*(("resnet18", each) for each in CNN), ("vit", point("vit", 1000, 0.5, 0.5)))
+    assert list(found) == ["cnn"]  # the other network was trained on one number of images only
+    assert [each.images for each in found["cnn"]] == [100, 500, 1000]
+
+
+def test_networks_that_were_trained_alike_twice_are_no_curve() -> None:
+    assert not curves(("resnet18", point("one", 1000, 0.5)), ("resnet18", point("two", 1000, 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ((0.40, 0.50, 0.60), "vit does not catch cnn up to 1,000 training images"),
+        ((0.40, 0.50, 0.82), "vit catches cnn between 500 and 1,000 training images"),
+        ((0.40, 0.75, 0.60), "vit does not catch cnn up to 1,000 training images"),  # ahead once is not caught
+        ((0.61, 0.71, 0.81), "vit and cnn are level from 100 training images on"),
+        ((0.90, 0.91, 0.92), "cnn does not catch vit up to 1,000 training images"),
+    ],
+)
+def test_one_curve_catches_another_where_it_stays_level_or_above(scores: tuple[float, ...], said: str) -> None:
+    others = [
+        ("vit", point(f"vit_{images}", images, score - 0.01, score + 0.01))
+        for images, score in zip((100, 500, 1000), scores, strict=True)
+    ]
+    (sentence,) = sentences(curves(*(("resnet18", each) for each in CNN), *others))
+    assert sentence.startswith(f"{said}: ")
+
+
+def test_a_gap_is_that_of_replicates_of_one_seed() -> None:
+    """Both vary with the seed, their difference does not."""
+    gap = curves_gap(point("a", 1, 0.5, 0.7, 0.9), point("b", 1, 0.4, 0.6, 0.8))
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert math.isnan(curves_gap(point("a", 1, 0.5), point("b", 1, 0.4)).low)
+
+
+def test_the_figure_has_a_line_for_each_family_through_its_means() -> None:
+    figure = learning.learning_curves_figure(
+        {"cnn": [(100, 0.6, 0.5, 0.7), (1000, 0.8, 0.7, 0.9)], "vit": [(100, 0.4, 0.4, 0.4)]}
+    )
+    lines = {container.get_label(): container.lines[0] for container in figure.axes[0].containers}
+    assert lines["cnn"].get_xydata().tolist() == [[100, 0.6], [1000, 0.8]]
+    assert lines["vit"].get_ydata().tolist() == [0.4]
+
+
+def test_a_models_fraction_is_of_the_packed_images_the_same_whenever_it_is_taken() -> None:
+    labels = torch.arange(200) % 4
+    images = packed.Images(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1), labels)
+    tenth, fifth = (task.fraction_of(images, part, seed=3) for part in (0.1, 0.2))
+    assert labels[tenth.pixels.flatten().long()].equal(tenth.labels)  # each pixel is its image's place
+    assert tenth.labels.bincount().tolist() == [5, 5, 5, 5]
+    assert set(tenth.pixels.flatten().tolist()) < set(fifth.pixels.flatten().tolist())
+    assert task.fraction_of(images, 0.1, seed=3).pixels.equal(tenth.pixels)
+    assert task.fraction_of(images, 1.0, seed=3) is images
