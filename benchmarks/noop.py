@@ -61,10 +61,12 @@ def outputs(stage: dict[str, Any]) -> list[str]:
 
 
 def inside(stages: dict[str, dict[str, Any]]) -> list[str]:
-    """What stages depend on of a folder that another stage makes, by name."""
+    """What stages depend on of a folder that another stage makes, by name; the stage source makes its own."""
     made = {out for stage in stages.values() for out in outputs(stage)}
     named = {path for stage in stages.values() for path in stage["deps"] if "${" not in path}
-    return sorted(path for path in named - made if {str(parent) for parent in Path(path).parents} & made)
+    return sorted(
+        path for path in named - made if {str(parent) for parent in Path(path).parents} & made - {"data/code"}
+    )
 
 
 def leave(path: Path, sizes: dict[str, int], full: bool) -> None:

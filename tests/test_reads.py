@@ -41,7 +41,6 @@ class Names(dict):  # type: ignore[type-arg]
 @contextlib.contextmanager
 def noting() -> Iterator[tuple[set[str], set[str]]]:
     """Dotted keys of params.yaml and paths of files that are read within the block."""
-    from pipeline.params import read as params_read
     from pipeline.params.read import load_params
     from pipeline.params.settings import Frozen
     from pipeline.params.study import Params
@@ -70,7 +69,9 @@ def noting() -> Iterator[tuple[set[str], set[str]]]:
         return plain(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params_read, "load_params", noting_load)
+        for module in [each for name, each in sys.modules.items() if name.startswith("pipeline.")]:
+            if getattr(module, "load_params", None) is load:
+                patch.setattr(module, "load_params", noting_load)
         patch.setattr(Frozen, "__getattribute__", noting_attribute, raising=False)
         NOTED.append(files)
         try:

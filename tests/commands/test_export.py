@@ -22,7 +22,6 @@ from pipeline.params import faults, read
 from pipeline.params.read import load_params
 from pipeline.stages import check
 from pipeline.trained import catalogue
-from pipeline.trained import onnx as trained_onnx
 from pipeline.trained.onnx import compare
 
 NAMES = ("tiny-0", "vit-0", "hybrid-0")  # blurpool and squeeze_excite; a transformer; a class token
@@ -112,7 +111,7 @@ def test_a_file_that_disagrees_is_not_kept_and_an_older_one_stays(
     path.parent.mkdir()
     if before:
         path.write_bytes(before)
-    monkeypatch.setattr(trained_onnx, "convert", lambda *_: onnx.load(exported["vit-0"]))
+    monkeypatch.setattr(command, "convert", lambda *_: onnx.load(exported["vit-0"]))
     with pytest.raises(StageError) as fault:
         export("tiny-0", path)
     assert str(fault.value).startswith(
@@ -189,7 +188,7 @@ def test_a_study_that_times_onnx_is_refused_before_any_work_without_the_packages
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     timed = faults.parse({**load_params().model_dump(mode="json"), "evaluate": {"onnx": True}})
-    monkeypatch.setattr(read, "load_params", lambda: timed)
+    monkeypatch.setattr(check, "load_params", lambda: timed)
     monkeypatch.setattr(read, "ONNX", ("onnx", "no_such_package"))
     with pytest.raises(StageError, match=r"evaluate\.onnx: true needs no_such_package: .*'\.\[export\]'"):
         check.main()
