@@ -30,8 +30,9 @@ SCHEDULES = (  # of the learning rate; training/optim/schedule.py has a function
     "onecycle",
     "step",
 )
-# images/augment/<name>.py has a function of its name, and DRAWS; done in this order, where the key is not 0
-AUGMENTATIONS = ("cutout",)
+AUGMENTATIONS = (  # images/augment/<name>.py has a function of its name, and DRAWS; in order, where the key is not 0
+    "cutout",
+)
 TECHNIQUES = (  # networks/<name>.py has `add_<name>`, which changes a network; done in this order, where the key is on
     "blurpool",
     "squeeze_excite",

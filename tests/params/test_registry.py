@@ -64,6 +64,10 @@ def test_an_optimiser_steps_downhill_at_the_rate_that_the_protocol_gives(name: s
     assert found[0] > found[1] > found[2]
 
 
+def test_every_schedule_is_a_choice_and_every_choice_a_schedule() -> None:
+    assert tuple(SCHEDULES) == registry.SCHEDULES
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_gives_a_rate_for_every_step(name: str) -> None:
     rates = [
