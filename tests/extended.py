@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import cli
 from pipeline.base.errors import StageError
 from pipeline.params import messages
 from pipeline.params.settings import Dataset
@@ -46,7 +47,9 @@ def put_flowers(folder: Path) -> str:
     return str(folder)
 
 
-def test_all_of_it_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_it_trains_and_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {**EVERYTHING, "dataset.source": put_flowers(tmp_path / "flowers")}
     (tmp_path / "study").mkdir()
     study = small_study.run(tmp_path / "study", settings, MODELS, ["mixer-0", "margin-0"])
@@ -57,6 +60,8 @@ def test_all_of_it_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.M
         assert evaluation["scores"]["accuracy"] > 0.8
     monkeypatch.chdir(study)
     check.main()
+    cli.main(["classes"])
+    assert capsys.readouterr().out.endswith("daisy: 24\nrose: 16\n")
     config = json.loads((study / "models/mixer-0/config.json").read_text())
     assert config["network"]["groupnorm"] == 4
     assert (config["train"]["poly_epsilon"], config["augment"]["gridmask"]) == (0.5, 6)

@@ -18,22 +18,10 @@ import pytest
 
 from pipeline import cli
 from pipeline.base.errors import StageError, Terminated
+from pipeline.commands import NAMES
 from tests import small_study
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = (
-    "predict",
-    "export",
-    "models",
-    "prune",
-    "verify",
-    "ablation",
-    "estimate",
-    "launch",
-    "check",
-    "schema",
-    "completion",
-)
 
 
 def versus(*arguments: str) -> int:
@@ -58,7 +46,7 @@ def test_versus_is_the_command_that_the_package_installs() -> None:
     assert getattr(importlib.import_module(module), name) is cli.main
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *NAMES])
 def test_help_has_an_example_that_the_command_takes(capsys: pytest.CaptureFixture[str], command: str) -> None:
     text = helped(capsys, *command.split())
     (example,) = re.search(r"example:\n  (.*)\n", text).groups()  # type: ignore[union-attr]
@@ -69,9 +57,14 @@ def test_help_has_an_example_that_the_command_takes(capsys: pytest.CaptureFixtur
     cli.parser().parse_args(words[1:])
 
 
+def test_every_module_of_commands_is_one() -> None:
+    modules = {path.stem for path in (ROOT / "pipeline/commands").glob("*.py")}
+    assert modules - {"__init__", "numbers"} == set(NAMES)
+
+
 def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(helped(capsys).split())
-    for command in COMMANDS:
+    for command in NAMES:
         assert re.search(rf" {command} \w+ \w+", text), command
 
 
@@ -137,7 +130,7 @@ def fails(error: BaseException) -> Callable[..., None]:
 def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.commands.models.show", fails(KeyError("scores")))
+    monkeypatch.setattr("pipeline.trained.listing.listed", fails(KeyError("scores")))
     assert versus("models") == 1
     assert capsys.readouterr().err == "versus: unexpected KeyError: 'scores'; --debug shows where\n"
 
@@ -145,7 +138,7 @@ def test_an_unforeseen_error_is_one_line_that_names_the_way_to_its_trace(
 @pytest.mark.parametrize("words", [["models", "--debug"], ["--debug", "models"]], ids=" ".join)
 @pytest.mark.parametrize("error", [KeyError("scores"), StageError("no model")], ids=repr)
 def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]) -> None:
-    monkeypatch.setattr("pipeline.commands.models.show", fails(error))
+    monkeypatch.setattr("pipeline.trained.listing.listed", fails(error))
     with pytest.raises(type(error)):
         cli.main(words)
 
@@ -184,17 +177,18 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
         ),
         (
             ["export", "cnn", "--onnx", "x"],
-            "pipeline.commands.export.export",
+            "pipeline.trained.export.export",
             "a file that is not verified is not kept",
         ),
-        (["models"], "pipeline.commands.models.show", "nothing was changed"),
+        (["models"], "pipeline.trained.listing.listed", "nothing was changed"),
         (["prune", "--yes"], "pipeline.commands.prune.prune", "what was removed stays removed"),
         (
             ["verify", ".", "."],
-            "pipeline.commands.verify.verify",
+            "pipeline.report.agreement.verify",
             "nothing is said of the results, which stay as they were",
         ),
-        (["ablation"], "pipeline.commands.ablation.main", "reports/ablation is as it was"),
+        (["ablation"], "pipeline.report.experiments.show", "reports/ablation is as it was"),
+        (["cross"], "pipeline.trained.cross.read", "reports/cross.json and reports/cross are as they were"),
         (["launch"], "pipeline.launch.launcher.launch", "what was finished stays, `versus launch` goes on from there"),
         (["check"], "pipeline.stages.check.main", "nothing was changed"),
         (["schema"], "pipeline.params.schema.main", "nothing was changed"),
@@ -234,7 +228,7 @@ def test_a_command_that_is_interrupted_says_what_is_true_of_it(
 def test_a_disk_that_cannot_be_written_is_one_line_with_the_command_to_give_again(
     error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.commands.export.export", fails(error))
+    monkeypatch.setattr("pipeline.trained.export.export", fails(error))
     assert versus("export", "cnn", "--onnx", "x.onnx") == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"versus: {said}")
@@ -340,6 +334,8 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
     assert completed("versus", "ex") == ["export"]
     assert completed("versus", "predict", "--m") == ["--model"]
     assert completed("versus", "export", "--o") == ["--onnx"]
+    assert "versus.bash" in completed("versus", "export", "cnn", "--onnx", "")
+    assert "versus.bash" in completed("versus", "verify", "")
 
 
 # Texts
@@ -348,6 +344,6 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
 def test_readme_and_docs_show_every_command_as_it_is_taken() -> None:
     text = "\n".join(page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
     calls = re.findall(r"^(?:eval \"\$\()?versus ([^#\n)]*)", text, re.MULTILINE)
-    assert {call.split()[0] for call in calls} == set(COMMANDS)
+    assert {call.split()[0] for call in calls} == set(NAMES)
     for call in calls:
         cli.parser().parse_args(shlex.split(call))

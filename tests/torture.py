@@ -28,7 +28,7 @@ from typing import Any
 import mlflow
 import psutil
 
-from pipeline.commands import prune
+from pipeline.trained import remains
 from tests import repo
 
 EPOCHS = 6
@@ -89,8 +89,8 @@ def mend(folder: Path, output: str) -> bool:
     """Where DVC was killed while it wrote a file of its own: what docs/trust.md says one does then."""
     said = [word for word in DAMAGED if word in output]
     if "not 'NoneType'" in said:
-        time.sleep(prune.MAKING)
-        removed = repo.call(folder, sys.executable, "-m", "pipeline.commands.prune", "--yes")
+        time.sleep(remains.MAKING)
+        removed = repo.call(folder, sys.executable, "-m", "pipeline.cli", "prune", "--yes")
         assert "unfinished .dvc/cache/runs" in removed, output
     elif said:
         for name in ("dvc.lock", ".dvc/tmp/rwlock"):

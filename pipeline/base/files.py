@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +57,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def writable(folder: Path, what: str) -> None:
     """Make a folder; raises StageError, which `what` begins, where nothing can be written into it."""
+    import tempfile  # late, as `versus --help` needs none of what it imports
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,7 +1,6 @@
 """A stage as a process: alone under its lock, and one clear line for a fault or an end that nobody chose."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -57,5 +56,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _name() -> str:
     """A stage's command line and folder, as a lock's name."""
+    import hashlib  # late, as `versus --help` needs none of what it imports
+
     text = json.dumps([str(Path.cwd()), Path(sys.argv[0]).stem, *sys.argv[1:]])
     return f"stage-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

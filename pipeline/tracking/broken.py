@@ -3,6 +3,7 @@
 import getpass
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ class Broken:
     status: str
     ended: float  # seconds since 1970
     bytes: int  # of its artifacts, where they lie on this machine
+
+    @property
+    def age(self) -> float:
+        """Seconds since it ended."""
+        return time.time() - self.ended
 
 
 def broken_runs() -> list[Broken]:

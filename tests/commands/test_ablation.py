@@ -2,6 +2,7 @@
 
 import json
 import math
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import StageError
 from pipeline.commands import ablation
-from pipeline.report import drawing
+from pipeline.report import drawing, experiments
 from pipeline.scoring.ablation import Experiment, _mean, crossings, score, validation
 from pipeline.scoring.ablation import axes as ablation_axes
 from tests import repo, trees
@@ -56,9 +57,9 @@ GRID = [
 
 
 def test_an_axis_has_the_commits_own_value_and_the_command_of_each_point() -> None:
-    base, experiments, failed = ablation.read(shown(*GRID, entry("slow", 0.5, 0.4, train__lr=0.01)))
+    base, finished, failed = experiments.read(shown(*GRID, entry("slow", 0.5, 0.4, train__lr=0.01)))
     assert failed == 1
-    axes = ablation_axes(base, experiments)
+    axes = ablation_axes(base, finished)
     depth = [(point.value, point.model, point.test.mean, point.command) for point in axes["models.vit.depth"]]
     assert depth == [
         (2, "vit", 0.6, "dvc repro"),  # the other model's score cannot change
@@ -70,14 +71,14 @@ def test_an_axis_has_the_commits_own_value_and_the_command_of_each_point() -> No
 
 
 def test_main_effects_are_means_over_the_other_settings_of_the_grid() -> None:
-    base, experiments, _ = ablation.read(shown(*GRID))
-    (grid,) = crossings(base, experiments)
+    base, finished, _ = experiments.read(shown(*GRID))
+    (grid,) = crossings(base, finished)
     assert (grid.found, grid.possible) == (4, 4)
     effects = {(each.key, each.value): (each.test, each.points) for each in grid.effects}
     assert effects["models.vit.depth", 2] == (pytest.approx((0.6 + 0.64) / 2), 2)
     assert effects["models.vit.depth", 4] == (pytest.approx((0.7 + 0.78) / 2), 2)
     assert effects["models.vit.dim", 16] == (pytest.approx((0.64 + 0.78) / 2), 2)
-    (missing,) = crossings(base, [each for each in experiments if each.name != "wide"])
+    (missing,) = crossings(base, [each for each in finished if each.name != "wide"])
     assert (missing.found, missing.possible) == (3, 4)
 
 
@@ -91,8 +92,8 @@ def test_what_has_no_validation_score_is_left_out_of_its_means() -> None:
 def test_a_table_a_figure_and_a_page_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(drawing, "DPI", 20)
-    monkeypatch.setattr(ablation, "show", lambda: shown(*GRID))
-    ablation.main()
+    monkeypatch.setattr(experiments, "show", lambda: shown(*GRID))
+    ablation.run(Namespace())
     folder = tmp_path / "reports/ablation"
     rows = pd.read_csv(folder / "models-vit-depth.csv")
     assert rows["test_macro_f1"].tolist() == [0.6, 0.7]
@@ -110,12 +111,12 @@ def test_a_table_a_figure_and_a_page_are_left(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_commit_without_results_or_experiments_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablation, "show", lambda: [{"rev": "main", "data": None}])
+    monkeypatch.setattr(experiments, "show", lambda: [{"rev": "main", "data": None}])
     with pytest.raises(StageError, match=r"run `dvc repro` and commit"):
-        ablation.main()
-    monkeypatch.setattr(ablation, "show", lambda: shown())
+        ablation.run(Namespace())
+    monkeypatch.setattr(experiments, "show", lambda: shown())
     with pytest.raises(StageError, match=r"dvc exp run --queue"):
-        ablation.main()
+        ablation.run(Namespace())
 
 
 def test_what_dvc_shows_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,17 +135,17 @@ def test_what_dvc_shows_is_understood(tmp_path: Path, monkeypatch: pytest.Monkey
     repo.commit(tmp_path)
     repo.call(tmp_path, "dvc", "exp", "run", "--quiet", "--name", "deep", "--set-param", "models.vit.depth=4")
     monkeypatch.chdir(tmp_path)
-    base, experiments, failed = ablation.read(ablation.show())
+    base, finished, failed = experiments.read(experiments.show())
     assert (base.changed, failed) == ({"models.vit.depth": 2}, 0)
-    assert [(each.name, each.changed) for each in experiments] == [("deep", {"models.vit.depth": 4})]
-    values = [(point.value, point.test.mean) for point in ablation_axes(base, experiments)["models.vit.depth"]]
+    assert [(each.name, each.changed) for each in finished] == [("deep", {"models.vit.depth": 4})]
+    values = [(point.value, point.test.mean) for point in ablation_axes(base, finished)["models.vit.depth"]]
     assert values == [(2, 0.2), (4, 0.4)]
 
 
 def test_outside_a_study_the_fault_is_dvcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError, match="exp show"):
-        ablation.show()
+        experiments.show()
 
 
 def test_values_are_written_as_dvc_takes_them() -> None:

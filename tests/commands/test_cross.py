@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_data_set_is_scored_by_the_names_of_its_expressions(study: Path) -> None:
-    cross.main()
+    cross.run(Namespace())
     found = json.loads((study / "reports/cross.json").read_text())["cnn"]
     assert {key: found[key]["images"] for key in found} == {"rafdb": 14, "jaffe": 21}
     assert found["rafdb"]["classes"] == ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
@@ -68,7 +69,7 @@ def test_other_weights_and_unknown_expressions_are_refused(study: Path) -> None:
     sha256 = model(study / "models/few-0", trees.FER2013[:6])
     path.write_text(f"models: {{few: {{path: models/few-0, sha256: '{sha256}'}}}}\n" + content.split("\n", 1)[1])
     with pytest.raises(StageError, match=r"cross: few on rafdb: the model knows no class 'neutral'; it has anger,"):
-        cross.main()
+        cross.run(Namespace())
     path.write_text(path.read_text().replace(sha256, "0" * 64))
     with pytest.raises(StageError, match=rf"models\.few\.sha256: the weights in models/few-0 have {sha256}"):
-        cross.main()
+        cross.run(Namespace())

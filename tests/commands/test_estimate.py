@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import StageError
-from pipeline.commands import estimate as command
 from pipeline.commands.estimate import estimate, span
+from pipeline.training import timing
 from tests import small_study
 
 
@@ -16,9 +16,9 @@ from tests import small_study
 def test_a_studys_time_is_its_steps_epochs_and_trainings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "BUDGET", 0.0)
+    monkeypatch.setattr(timing, "BUDGET", 0.0)
     seconds = iter([0.5, 0.25, 1.0, 0.0, 2.0, 0.0])  # of a training step and of a validation batch, model by model
-    monkeypatch.setattr(command, "timed", lambda call, _: (call(), next(seconds))[1])
+    monkeypatch.setattr(timing, "timed", lambda call, _: (call(), next(seconds))[1])
     estimate(as_json=True)
     found = json.loads(capsys.readouterr().out)
     tiny, vit, _ = found["models"]
@@ -35,7 +35,7 @@ def test_validation_images_that_are_trained_on_are_steps_of_training(
     settings = {"train.select": "last", "train.include_validation": True}
     monkeypatch.chdir(small_study.write(tmp_path, settings, {"tiny": small_study.MODELS["tiny"]}))
     shutil.copytree(trained_folder / "data", tmp_path / "data")
-    monkeypatch.setattr(command, "timed", lambda call, _: (call(), 1.0)[1])
+    monkeypatch.setattr(timing, "timed", lambda call, _: (call(), 1.0)[1])
     estimate(as_json=True)
     (tiny,) = json.loads(capsys.readouterr().out)["models"]
     assert tiny["seconds"] == 3 * 28  # epochs, and steps of 874 images, 32 at a time
@@ -46,11 +46,11 @@ def test_compilation_pays_where_its_seconds_are_gained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """19 steps an epoch, each half a second less, in 40 seconds: from the fifth epoch on. Slower steps never pay."""
-    monkeypatch.setattr(command, "compiled_by", lambda _, network: network)
+    monkeypatch.setattr(timing, "compiled_by", lambda _, network: network)
     seconds = iter([1.0, 0.0, 0.5, 1.0, 0.0, 1.5, 1.0, 0.0, 1.0])
-    monkeypatch.setattr(command, "timed", lambda call, _: (call(), next(seconds))[1])
+    monkeypatch.setattr(timing, "timed", lambda call, _: (call(), next(seconds))[1])
     clock = iter([0.0, 0.0, 40.0] * 3)  # a training begins; compilation begins and ends
-    monkeypatch.setattr(command.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     estimate(compiled=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].endswith("500 ms           40 s  from 5 epochs")
@@ -60,7 +60,7 @@ def test_compilation_pays_where_its_seconds_are_gained(
 
 @pytest.mark.usefixtures("trained_study")
 def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command, "BUDGET", 0.0)
+    monkeypatch.setattr(timing, "BUDGET", 0.0)
     estimate()
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()[2:5]] == list(small_study.MODELS)

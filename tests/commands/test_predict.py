@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ def test_a_model_without_a_validation_score_is_taken_when_asked_for_or_where_no_
         "cnn-0",
         "trained on the validation images too: no validation score",
     )
-    models.show()
+    models.run(Namespace(json=False))
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in table[2:5]] == [
         ["cnn-0", "-", "0.9900"],
@@ -315,7 +316,7 @@ def test_a_model_without_a_validation_score_is_taken_when_asked_for_or_where_no_
     ]
     shutil.rmtree("models/vit-0")
     assert catalogue.choose()[0].name == "cnn-0"
-    models.show()
+    models.run(Namespace(json=False))
     assert (
         "* no validation score, and the first of those whose weights are here: what `versus predict` takes"
         in capsys.readouterr().out
@@ -335,7 +336,7 @@ def test_a_better_model_whose_weights_are_elsewhere_is_named_with_how_to_get_it(
         assert f"\n{better}" in why
     assert "the highest of 3 trained models whose weights are here\n" in catalogue.choose()[1]
     assert "not here" not in catalogue.choose("vit")[1]
-    models.show()
+    models.run(Namespace(json=False))
     assert "* the highest validation macro-F1 of those whose weights are here: what `versus" in capsys.readouterr().out
 
 
@@ -347,7 +348,7 @@ def test_a_damaged_account_of_a_training_is_named(
     monkeypatch.chdir(small_study.scores(tmp_path, small_study.SCORES))
     Path(file).write_text(content)
     with pytest.raises(StageError, match=rf"{file}: damaged; run `dvc repro` to train"):
-        models.show()
+        models.run(Namespace(json=False))
 
 
 @pytest.mark.parametrize("asked", ["vit-7", "vti", "vit-", "-"])

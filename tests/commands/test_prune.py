@@ -10,11 +10,12 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline.commands import prune as command
-from pipeline.commands.prune import DAY, prune
+from pipeline.commands.prune import prune
 from pipeline.tracking import runs
 from pipeline.tracking import store as tracking_store
 from pipeline.tracking.broken import broken_runs
+from pipeline.trained import remains
+from pipeline.trained.remains import DAY
 from pipeline.training import resume
 from tests import repo, trees
 from tests.tracking.test_runs import statuses
@@ -147,7 +148,7 @@ def test_an_entry_of_the_run_cache_that_dvc_was_killed_in_the_middle_of_goes_wha
     half.mkdir()
     prune(yes=True)
     assert half.exists(), "it may be in the making"
-    monkeypatch.setattr(command, "MAKING", 0.0)
+    monkeypatch.setattr(remains, "MAKING", 0.0)
     prune(yes=True)
     assert "unfinished studies/mine/.dvc/cache/runs/ab/abce" in capsys.readouterr().out
     assert whole.exists()
@@ -166,7 +167,7 @@ def test_dvc_goes_on_after_an_entry_that_it_was_killed_in_the_middle_of(
     for path in (entry, home / "dvc.lock", home / "b"):
         path.unlink()
     assert "not 'NoneType'" in repo.call(home, "dvc", "repro", fails=True), "else DVC has mended it: prune need not"
-    monkeypatch.setattr(command, "MAKING", 0.0)
+    monkeypatch.setattr(remains, "MAKING", 0.0)
     prune(yes=True)
     assert "unfinished .dvc/cache/runs" in capsys.readouterr().out
     assert repo.ran(repo.call(home, "dvc", "repro")) == ["a"]

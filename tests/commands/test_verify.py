@@ -11,9 +11,9 @@ import pytest
 
 from pipeline import cli
 from pipeline.base.errors import StageError
-from pipeline.commands.verify import verify
 from pipeline.launch.rerun import rerun as run_again
 from pipeline.launch.rerun import steps
+from pipeline.report.agreement import verify
 from tests import fake_study, repo, trees
 
 MODELS = ("cnn", "vit")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -56,17 +57,17 @@ def test_removed_models_and_replicates_are_told_from_the_users_own_files() -> No
 
 @pytest.mark.usefixtures("study")
 def test_models_names_them_and_lists_none(capsys: pytest.CaptureFixture[str]) -> None:
-    models.show()
+    models.run(Namespace(json=False))
     said = capsys.readouterr().out
     assert "Not in params.yaml, and left out: cnn-1, old-0. `versus prune` lists their files" in said
     assert said.count("old-0") == 1
-    models.show(as_json=True)
+    models.run(Namespace(json=True))
     listed = json.loads(capsys.readouterr().out)
     assert [row["model"] for row in listed["models"]] == ["cnn-0"]
     assert listed["leftovers"] == list(LEFT)
     small_study.write(Path(), {}, {"new": small_study.MODELS["tiny"]})
     with pytest.raises(StageError, match=r"no trained model in models/(.|\n)*left out: cnn-0, cnn-1, old-0"):
-        models.show()
+        models.run(Namespace(json=False))
 
 
 def test_prune_lists_them_whatever_their_age_and_yes_removes_them(

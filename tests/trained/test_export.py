@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import StageError
-from pipeline.commands import export as command
-from pipeline.commands.export import export, refuse_disagreement
-from pipeline.commands.export import test_images as saved_images
 from pipeline.images import form, packed
 from pipeline.inference import loading
 from pipeline.params import faults, read
 from pipeline.params.read import load_params
 from pipeline.stages import check
 from pipeline.trained import catalogue
+from pipeline.trained import export as trained_export
+from pipeline.trained.export import export, refuse_disagreement
+from pipeline.trained.export import test_images as saved_images
 from pipeline.trained.onnx import compare
 
 NAMES = ("tiny-0", "vit-0", "hybrid-0")  # blurpool and squeeze_excite; a transformer; a class token
@@ -81,7 +81,7 @@ def test_with_its_metadata_alone_a_file_classifies_the_studys_images(exported: d
 def test_a_file_tells_nothing_of_the_machine_that_wrote_it(exported: dict[str, Path]) -> None:
     for path in exported.values():
         content = path.read_bytes()
-        assert str(Path(command.__file__).parent).encode() not in content
+        assert str(Path(trained_export.__file__).parent).encode() not in content
         assert b"site-packages" not in content
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_disagrees_is_not_kept_and_an_older_one_stays(
     path.parent.mkdir()
     if before:
         path.write_bytes(before)
-    monkeypatch.setattr(command, "convert", lambda *_: onnx.load(exported["vit-0"]))
+    monkeypatch.setattr(trained_export, "convert", lambda *_: onnx.load(exported["vit-0"]))
     with pytest.raises(StageError) as fault:
         export("tiny-0", path)
     assert str(fault.value).startswith(
@@ -200,9 +200,9 @@ def test_a_large_test_set_is_compared_at_images_spread_over_all_of_it(
     images = packed.Images(torch.arange(100), torch.arange(100))
     monkeypatch.setattr(packed, "read", lambda _: images)
     monkeypatch.setattr(packed, "read_info", lambda _: {"classes": ["a"]})
-    monkeypatch.setattr(command, "MOST", 4)
+    monkeypatch.setattr(trained_export, "MOST", 4)
     assert saved_images({"classes": ["a"], "replicate": 0}, "x").labels.tolist() == [0, 33, 66, 99]
-    monkeypatch.setattr(command, "MOST", 1000)
+    monkeypatch.setattr(trained_export, "MOST", 1000)
     assert saved_images({"classes": ["a"], "replicate": 0}, "x").labels.equal(images.labels)
     with pytest.raises(StageError, match="was trained on classes"):
         saved_images({"classes": ["b"], "replicate": 0}, "x")

@@ -1,0 +1,119 @@
+"""How long a model's training takes: a few steps and validation batches are timed, from random weights."""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.base.places import FIT, fold_folder
+from pipeline.images import packed
+from pipeline.inference import forward
+from pipeline.inference.device import memory_remedy, pick_device
+from pipeline.params.study import Params
+from pipeline.training import fit
+from pipeline.training.compiled import compile_remedy, compiled_by
+from pipeline.training.task import Task, resolve
+from pipeline.training.task import prepared as task_prepared
+from pipeline.training.task import trainer as task_trainer
+
+BUDGET = 2.0  # seconds of measuring per model, for training and for validation each
+LEAST = 2  # measured steps, however long they take
+
+
+@dataclass(frozen=True)
+class Estimate:
+    model: str
+    device: str
+    step_ms: float
+    compiled_ms: float | None  # where it was asked for
+    compilation: float | None  # seconds
+    images_per_second: float
+    epochs: int
+    steps: int  # of an epoch
+    seconds: float  # of one training
+    trainings: int
+
+    @property
+    def total(self) -> float:
+        return self.seconds * self.trainings
+
+    @property
+    def pays_from(self) -> int | None:
+        """The number of epochs that torch.compile pays from; None where it never does, or was not measured."""
+        if self.compiled_ms is None or self.compilation is None or self.compiled_ms >= self.step_ms:
+            return None
+        return math.ceil(self.compilation / (self.steps * (self.step_ms - self.compiled_ms) / 1000))
+
+
+def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
+    """Time a model's steps as train would take them; if `compiled`, also with torch.compile."""
+    task, config, device = prepared(settings, name)
+    size, epochs, val = config["train"]["batch_size"], config["train"]["epochs"], task.val_images
+    with memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
+        trainer = task_trainer(task, config, device)
+        trainer.network.train()
+        taken = steps(trainer)
+        step, batch = timed(lambda: next(taken), device), 0.0
+        if val is not None:
+            part, form = packed.rows(val, slice(size)), task.recipe.format
+            batch = timed(lambda: forward.predict(trainer.network, part, form, device, size), device)
+        compilation, fast = with_compiler(trainer, taken) if compiled else (None, None)
+    val_batches = -(-len(val) // size) if val is not None else 0
+    return Estimate(
+        model=name,
+        device=device.type,
+        step_ms=step * 1000,
+        compiled_ms=fast * 1000 if fast is not None else None,
+        compilation=compilation,
+        images_per_second=min(size, len(task.train_images)) / step,
+        epochs=epochs,
+        steps=trainer.per_epoch,
+        seconds=epochs * (trainer.per_epoch * step + val_batches * batch),
+        trainings=len(settings.replicates),
+    )
+
+
+def prepared(settings: Params, name: str) -> tuple[Task, dict[str, Any], torch.device]:
+    """What a model's first training works on, its resolved configuration and the device; weights are random."""
+    replicate = settings.replicates[0]
+    folder = fold_folder(FIT, replicate)
+    info = packed.read_info(folder)
+    config = resolve(settings, name, replicate, info)
+    config["network"]["pretrained"] = False  # no download: the values of weights take no time
+    device = pick_device(config["train"]["device"])
+    return task_prepared(config, folder, info, settings.dataset.normalise, device), config, device
+
+
+def steps(trainer: fit.Trainer) -> Iterator[Any]:
+    """Training steps without an end, each taken when it is asked for."""
+    for batch in itertools.chain.from_iterable(map(trainer.batches, itertools.count())):
+        yield trainer.step(batch, trainer.protocol["lr"])
+
+
+def with_compiler(trainer: fit.Trainer, taken: Iterator[Any]) -> tuple[float, float]:
+    """The seconds that torch.compile takes, and those of a step from then on."""
+    mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
+    with compile_remedy(mode):
+        trainer.step.network = compiled_by(mode, trainer.network.train()) or trainer.network
+        started = time.perf_counter()
+        next(taken)
+        compilation = time.perf_counter() - started
+        return compilation, timed(lambda: next(taken), trainer.device)
+
+
+def timed(call: Callable[[], Any], device: torch.device) -> float:
+    """Median seconds of a call, after a first one that is not counted."""
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(seconds) <= LEAST or time.perf_counter() - begun < BUDGET:
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
