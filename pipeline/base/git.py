@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from pipeline.base.errors import StageError
 
 
@@ -41,6 +39,8 @@ def dvc(folder: Path, *arguments: str, **environment: str) -> bool:
     try:
         return process.wait() == 0
     except BaseException:
+        import psutil
+
         while process.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for child in psutil.Process(process.pid).children(recursive=True):

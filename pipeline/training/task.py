@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,9 +15,11 @@ from pipeline.images.recipe import Recipe
 from pipeline.images.recipe import recipe as recipe_recipe
 from pipeline.images.subset import subset
 from pipeline.inference import loading
-from pipeline.params.study import Params
 from pipeline.training import fit
 from pipeline.training.precision import sound_precision
+
+if TYPE_CHECKING:
+    from pipeline.params.study import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def trainer(task: Task, config: dict[str, Any], device: torch.device) -> fit.Tra
     )
 
 
-def resolve(study: Params, name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:
+def resolve(study: "Params", name: str, replicate: int, info: dict[str, Any]) -> dict[str, Any]:
     """Everything that determines a training, as plain values."""
     model, network = study.models[name], study.network(name)
     fraction, given = model.train_fraction, network["pretrained"]

@@ -197,24 +197,20 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
-@pytest.mark.parametrize(("name", "read"), [(".", ("data/fit", "data/test")), ("studies/jaffe_cbam", None)])
-def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(
-    tmp_path: Path, name: str, read: tuple[str, ...] | None
-) -> None:
-    """Its model's note on weights; of folds its own alone."""
+@pytest.mark.parametrize("name", [".", "studies/jaffe_cbam"])
+def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(tmp_path: Path, name: str) -> None:
+    """Of the code, what its stages depend on; its model's note on weights."""
     for file in ("dvc.yaml", "params.yaml"):
         shutil.copy(repo.ROOT / name / file, tmp_path)
-    text = (tmp_path / "dvc.yaml").read_text().replace("root: ../..", "root: .")
-    (tmp_path / "dvc.yaml").write_text(text)
     for command in ("git", "dvc"):
         repo.call(tmp_path, command, "init", "--quiet")
     with plan.opened(tmp_path) as opened:
         found = plan.plan(opened)
     assert found.shared == ["check", "source", "fetch", "split"]
     for group in found.groups:
-        model, replicate = group.key.rsplit("-", 1)
-        parts = read or (f"data/fit/{replicate}", f"data/test/{replicate}")
-        assert group.needs == [*parts, f"data/weights/{model}"]
+        model, _ = group.key.rsplit("-", 1)
+        code = ["data/code/evaluate", "data/code/train"]
+        assert group.needs == [*code, "data/fit", "data/test", f"data/weights/{model}"]
 
 
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:
