@@ -27,21 +27,29 @@ def cross_validated(raw: Raw, folds: int, by: str, val_fraction: float, seed: in
     By subject, nobody is in two of a fold's three parts. Raises StageError where there is an official test split, no
     subjects are known, or too few images or subjects for so many folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     if (raw.splits == "test").any():
         raise StageError("params.yaml: split.folds: this data set has an official test split; choose 0")
+    return (folds_by_image if by == "image" else folds_by_subject)(raw, folds, val_fraction, seed)
+
+
+def folds_by_image(raw: Raw, folds: int, val_fraction: float, seed: int) -> list[dict[str, np.ndarray]]:
+    from sklearn.model_selection import StratifiedKFold
+
     labels = raw.labels
-    if by == "image":
-        fewest = np.bincount(labels, minlength=len(raw.classes)).min()
-        if fewest < folds:
-            raise StageError(f"params.yaml: split.folds: {folds} folds, but a class has {fewest} images; choose fewer")
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        assigned = []
-        for rest, test in splitter.split(labels, labels):
-            train, val = draw(rest, labels, raw.classes, "val", val_fraction, seed)
-            assigned.append({"train": train, "val": val, "test": test})
-        return assigned
+    fewest = np.bincount(labels, minlength=len(raw.classes)).min()
+    if fewest < folds:
+        raise StageError(f"params.yaml: split.folds: {folds} folds, but a class has {fewest} images; choose fewer")
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    assigned = []
+    for rest, test in splitter.split(labels, labels):
+        train, val = draw(rest, labels, raw.classes, "val", val_fraction, seed)
+        assigned.append({"train": train, "val": val, "test": test})
+    return assigned
+
+
+def folds_by_subject(raw: Raw, folds: int, val_fraction: float, seed: int) -> list[dict[str, np.ndarray]]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
     if not (raw.subjects != "").all():
         raise StageError("params.yaml: split.folds_by: this data set does not say who is in its images; choose image")
     people, inner = len(np.unique(raw.subjects)), max(2, round(1 / val_fraction))
@@ -54,11 +62,11 @@ def cross_validated(raw: Raw, folds: int, by: str, val_fraction: float, seed: in
 
     def parted(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
         splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-        found = splitter.split(rows, labels[rows], raw.subjects[rows])
+        found = splitter.split(rows, raw.labels[rows], raw.subjects[rows])
         return [(rows[kept], rows[taken]) for kept, taken in found]
 
     assigned = []
-    for rest, test in parted(np.arange(len(labels)), folds):
+    for rest, test in parted(np.arange(len(raw.labels)), folds):
         train, val = parted(rest, inner)[0]
         assigned.append({"train": train, "val": val, "test": test})
     return assigned

@@ -5,6 +5,7 @@ epoch's order: the batch size changes nothing, and an image that is sampled twic
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -66,39 +67,70 @@ def train_batches(
 
     `share` (rank, processes): labels are always those of the whole batch, images only those of this process.
     """
-    places = order(images.labels, sampler, seed, epoch)
-    ordered = images.labels[places].to(device, non_blocking=True)
-    draws = draw(len(places), seed, epoch, recipe.draws).to(device, non_blocking=True)
-    rank, processes = share
-    count = steps(images, batch_size, processes)
+    feed = _Epoch(images, recipe, batch_size, *_ordered(images, recipe, sampler, seed, epoch, device))
+    count = steps(images, batch_size, share[1])
     mixing = shares(count, recipe.mixup, np.random.default_rng([seed, epoch, 2])) if recipe.mixup else None
-
-    def augmented_at(taken: slice | Tensor) -> Tensor:
-        """Images at these places of the epoch's order."""
-        pixels = images.pixels.index_select(0, places[taken].to(images.pixels.device)).to(device, non_blocking=True)
-        return augment(pixels, draws[taken], recipe.strong[ordered[taken]], recipe)
-
-    together = at_once(recipe.format, batch_size) if device.type == "cpu" and processes == 1 else 1
-    block = torch.empty(0)
-    for step in range(count):
-        part = slice(step * batch_size, (step + 1) * batch_size)
-        labels = ordered[part]
-        targets = labels if images.shares is None else images.targets(places[part]).to(device, non_blocking=True)
-        if processes == 1:
-            place = step % together
-            if not place:
-                block = augmented_at(slice(step * batch_size, min(step + together, count) * batch_size))
-            augmented = block[place * batch_size : (place + 1) * batch_size]
-        else:
-            first, last = len(labels) * rank // processes, len(labels) * (rank + 1) // processes
-            own = torch.arange(first - (mixing is not None), last) % len(labels)
-            augmented = augmented_at(step * batch_size + own)
+    alone = share[1] == 1
+    augmented = feed.batches(count) if alone else feed.parts(count, *share, neighbour=mixing is not None)
+    for step, inputs in enumerate(augmented):
+        labels, targets = feed.labelled(step)
         if mixing is None:
-            yield Batch(augmented, labels, targets, targets)
+            yield Batch(inputs, labels, targets, targets)
         else:  # the order is random: an image's neighbour in it is a random partner
-            partners = torch.arange(len(augmented), device=device).roll(1)
-            mixed = mixup(augmented, partners, mixing[step])[int(processes > 1) :]
+            partners = torch.arange(len(inputs), device=device).roll(1)
+            mixed = mixup(inputs, partners, mixing[step])[int(not alone) :]
             yield Batch(mixed, labels, targets, targets.roll(1, 0), mixing[step])
+
+
+def _ordered(
+    images: Images, recipe: Recipe, sampler: str, seed: int, epoch: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An epoch's order: rows of the images (N,), and on `device` their labels (N,) and draws (N, recipe.draws)."""
+    places = order(images.labels, sampler, seed, epoch)
+    labels = images.labels[places].to(device, non_blocking=True)
+    return places, labels, draw(len(places), seed, epoch, recipe.draws).to(device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """One epoch's images in its order: where they lie, their labels, their draws."""
+
+    images: Images
+    recipe: Recipe
+    batch_size: int
+    places: Tensor  # (N,) rows of `images`
+    labels: Tensor  # (N,), on the device
+    draws: Tensor  # (N, D), on the device
+
+    def labelled(self, step: int) -> tuple[Tensor, Tensor]:
+        """Labels and targets of a whole batch."""
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        labels = self.labels[part]
+        if self.images.shares is None:
+            return labels, labels
+        return labels, self.images.targets(self.places[part]).to(labels.device, non_blocking=True)
+
+    def augmented(self, taken: slice | Tensor) -> Tensor:
+        """Images at these places of the epoch's order."""
+        rows = self.places[taken].to(self.images.pixels.device)
+        pixels = self.images.pixels.index_select(0, rows).to(self.labels.device, non_blocking=True)
+        return augment(pixels, self.draws[taken], self.recipe.strong[self.labels[taken]], self.recipe)
+
+    def batches(self, count: int) -> Iterator[Tensor]:
+        """Whole batches; on a CPU small ones are augmented several at once."""
+        size = self.batch_size
+        together = at_once(self.recipe.format, size) if self.labels.device.type == "cpu" else 1
+        for first in range(0, count, together):
+            last = min(first + together, count)
+            yield from self.augmented(slice(first * size, last * size)).split(size)
+
+    def parts(self, count: int, rank: int, processes: int, neighbour: bool) -> Iterator[Tensor]:
+        """One process's part of each batch; if `neighbour`, led by the image before it."""
+        for step in range(count):
+            start = step * self.batch_size
+            size = min(self.batch_size, len(self.places) - start)
+            first, last = size * rank // processes, size * (rank + 1) // processes
+            yield self.augmented(start + torch.arange(first - neighbour, last) % size)
 
 
 def at_once(form: Format, batch_size: int) -> int:

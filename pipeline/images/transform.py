@@ -41,40 +41,45 @@ def transform(pixels: Tensor, draws: Tensor, strong: Tensor, recipe: Recipe) -> 
 
     Images that are only shifted and flipped stay whole pixels; a crop, a rotation or another size resamples them.
     """
-    crop, aspect, shift, rotate, jitter, _ = recipe.amplitudes[strong.long()].unbind(1)  # each (N,)
-    signed = draws * 2 - 1
+    amplitudes = recipe.amplitudes[strong.long()]  # (N, 6)
     if recipe.policy != "none":
         from pipeline.images.augment.policy import auto_augment  # late: torchvision takes a second to import
 
         changed = auto_augment(pixels.permute(0, 3, 1, 2), recipe.policy, draws[:, DRAWS : DRAWS + 5])
         pixels = changed.permute(0, 2, 3, 1)
-    height, width = pixels.shape[1:3]
-    size, whole = recipe.format.size, recipe.format.whole
-    down, right = signed[:, 2] * shift * height, signed[:, 3] * shift * width
-    flip = draws[:, 4] < 0.5 if recipe.flip else None
-    places = (
-        (draws[:, 2:4] * (whole - size + 1)).floor().clamp(max=whole - size)
-    )  # (N, 2) of the square that is taken of a resized image
-    if recipe.used & {"crop", "aspect", "rotate"} or (height, width) != (whole, whole):
-        area = 1 - crop * draws[:, 0]
-        stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
-        tall = (area.sqrt() * stretch).clamp(max=1) * height
-        wide = (area.sqrt() / stretch).clamp(max=1) * width
-        top, left = draws[:, 2] * (height - tall) + down, draws[:, 3] * (width - wide) + right
-        if size < whole:  # the same resampling reads that part alone
-            top, left = top + places[:, 0] / whole * tall, left + places[:, 1] / whole * wide
-            tall, wide = tall * (size / whole), wide * (size / whole)
-        elif size >= LARGE and "shift" not in recipe.used:  # whole pixels, as torchvision's
-            top, left, tall, wide = top.floor(), left.floor(), tall.round().clamp(min=1), wide.round().clamp(min=1)
-        angle = signed[:, 5] * rotate if "rotate" in recipe.used else None
-        images = resized_crop(pixels.permute(0, 3, 1, 2), top, left, tall, wide, size, angle, flip)
-    else:
-        if "shift" in recipe.used or flip is not None or size < whole:
-            pixels = window(pixels, down.round() + places[:, 0], right.round() + places[:, 1], size, flip)
-        images = pixels.permute(0, 3, 1, 2)
+    images = moved(pixels, draws, amplitudes, recipe)
     if "jitter" in recipe.used:
-        images = color_jitter(images, *(1 + signed[:, 6:9] * jitter[:, None]).unbind(1))
+        jitter = amplitudes[:, KEYS.index("jitter"), None]
+        images = color_jitter(images, *(1 + (draws[:, 6:9] * 2 - 1) * jitter).unbind(1))
     if recipe.pca and recipe.axes is not None:
         channels = len(recipe.axes)
         images = pca_jitter(images.float(), recipe.axes, recipe.pca, draws[:, DRAWS + 5 : DRAWS + 5 + channels])
     return images
+
+
+def moved(pixels: Tensor, draws: Tensor, amplitudes: Tensor, recipe: Recipe) -> Tensor:
+    """pixels (N, H, W, 1 or 3), amplitudes (N, 6) -> (N, 1 or 3, S, S): crop, shift, rotation and flip in one pass."""
+    crop, aspect, shift, rotate = amplitudes[:, :4].unbind(1)  # each (N,)
+    signed = draws * 2 - 1
+    height, width = pixels.shape[1:3]
+    size, whole = recipe.format.size, recipe.format.whole
+    down, right = signed[:, 2] * shift * height, signed[:, 3] * shift * width
+    flip = draws[:, 4] < 0.5 if recipe.flip else None
+    # (N, 2), of the square that is taken of a resized image
+    places = (draws[:, 2:4] * (whole - size + 1)).floor().clamp(max=whole - size)
+    if not recipe.used & {"crop", "aspect", "rotate"} and (height, width) == (whole, whole):
+        if "shift" in recipe.used or flip is not None or size < whole:
+            pixels = window(pixels, down.round() + places[:, 0], right.round() + places[:, 1], size, flip)
+        return pixels.permute(0, 3, 1, 2)
+    area = 1 - crop * draws[:, 0]
+    stretch = torch.exp(signed[:, 1] * torch.log1p(aspect)).sqrt()
+    tall = (area.sqrt() * stretch).clamp(max=1) * height
+    wide = (area.sqrt() / stretch).clamp(max=1) * width
+    top, left = draws[:, 2] * (height - tall) + down, draws[:, 3] * (width - wide) + right
+    if size < whole:  # the same resampling reads that part alone
+        top, left = top + places[:, 0] / whole * tall, left + places[:, 1] / whole * wide
+        tall, wide = tall * (size / whole), wide * (size / whole)
+    elif size >= LARGE and "shift" not in recipe.used:  # whole pixels, as torchvision's
+        top, left, tall, wide = top.floor(), left.floor(), tall.round().clamp(min=1), wide.round().clamp(min=1)
+    angle = signed[:, 5] * rotate if "rotate" in recipe.used else None
+    return resized_crop(pixels.permute(0, 3, 1, 2), top, left, tall, wide, size, angle, flip)

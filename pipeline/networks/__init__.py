@@ -34,16 +34,11 @@ def build(
     that timm does not have, arguments that it does not take, weights that cannot be had or do not fit, and a technique
     that finds nothing to change.
     """
-    techniques = {key: amount for key in registry.TECHNIQUES if (amount := settings.pop(key, False))}
     cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(cuda):
         torch.manual_seed(seed)
         try:
-            published = pretrained if isinstance(pretrained, bool | str) else False
-            network = builder(family)(classes=classes, image_size=image_size, pretrained=published, **settings)
-            for technique, amount in techniques.items():
-                add = getattr(registry.load("networks", technique), f"add_{technique}")
-                add(network) if amount is True else add(network, amount)
+            network = _with_techniques(family, classes, image_size, pretrained, settings)
             if angular is not None:
                 add_angular(network, classes, angular)
             try_out(network.eval(), 1, image_size, classes)  # sizes the positional embedding, too
@@ -54,15 +49,33 @@ def build(
         except Exception as error:  # whatever a network of other people raises on settings that it does not take
             if disk_full(error):
                 raise
-            reason = " ".join(str(error).split())[:300]
-            if isinstance(error, KeyError) and (key := _argument(settings.get("args"), error.args)):
-                raise StageError(f"params.yaml: models.{name}.args.{key}: {family} knows no {reason}") from None
-            if not isinstance(error, RuntimeError | AssertionError | ValueError | TypeError):
-                reason = f"{type(error).__name__}: {reason}"  # alone, as of a missing key, it says too little
-            raise StageError(
-                f"params.yaml: models.{name}: cannot be built for images of {image_size} pixels: {reason}"
-            ) from None
+            fault = _in_words(error, family, image_size, settings.get("args") or {})
+            raise StageError(f"params.yaml: models.{name}{fault}") from None
     return network
+
+
+def _with_techniques(
+    family: str, classes: int, image_size: int, pretrained: bool | str | Mapping[str, str], settings: dict[str, Any]
+) -> nn.Module:
+    """A family's network with the techniques of the registry that `settings` has switched on."""
+    given = {key: value for key, value in settings.items() if key not in registry.TECHNIQUES}
+    published = pretrained if isinstance(pretrained, bool | str) else False
+    network = builder(family)(classes=classes, image_size=image_size, pretrained=published, **given)
+    for technique in registry.TECHNIQUES:
+        if amount := settings.get(technique, False):
+            add = getattr(registry.load("networks", technique), f"add_{technique}")
+            add(network) if amount is True else add(network, amount)
+    return network
+
+
+def _in_words(error: Exception, family: str, image_size: int, args: Mapping[str, Any]) -> str:
+    """What a library raised on settings that it does not take, as the end of a line that names the model."""
+    reason = " ".join(str(error).split())[:300]
+    if isinstance(error, KeyError) and (key := _argument(args, error.args)):
+        return f".args.{key}: {family} knows no {reason}"
+    if not isinstance(error, RuntimeError | AssertionError | ValueError | TypeError):
+        reason = f"{type(error).__name__}: {reason}"  # alone, as of a missing key, it says too little
+    return f": cannot be built for images of {image_size} pixels: {reason}"
 
 
 def try_out(network: nn.Module, images: int, image_size: int, classes: int) -> None:
@@ -78,9 +91,9 @@ def try_out(network: nn.Module, images: int, image_size: int, classes: int) -> N
         )
 
 
-def _argument(args: Mapping[str, Any] | None, missing: tuple[Any, ...]) -> str:
+def _argument(args: Mapping[str, Any], missing: tuple[Any, ...]) -> str:
     """The key of `args` whose value a library looked up in vain; empty if it is none of them."""
-    return next((key for key, value in (args or {}).items() if (value,) == missing), "")
+    return next((key for key, value in args.items() if (value,) == missing), "")
 
 
 def require_published(family: str, backbone: str) -> None:

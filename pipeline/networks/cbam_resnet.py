@@ -34,13 +34,7 @@ def build(
         raise StageError(
             "pretrained: a cbam_resnet has no published weights; choose false, or {path, sha256} of a file"
         )
-    side = image_size
-    for _ in range(LEVELS - 1):
-        side = -(-side // 2)
-    if side < POOL:
-        least = (POOL - 1) * 2 ** (LEVELS - 1) + 1
-        raise StageError(f"family: a cbam_resnet needs images of {least} pixels or more, got {image_size}")
-    channels = width
+    pooled, channels = pooled_side(image_size), width
     blocks: list[nn.Module] = []
     for level in range(LEVELS):
         for block in range(2):
@@ -56,8 +50,19 @@ def build(
         nn.AvgPool2d(POOL, POOL),
         nn.Flatten(),
         nn.Dropout(dropout),
-        nn.Linear(channels * (side // POOL) ** 2, classes),
+        nn.Linear(channels * pooled**2, classes),
     )
+
+
+def pooled_side(image_size: int) -> int:
+    """The side of the map that the classifier reads, of images of this side; raises StageError where none is left."""
+    side = image_size
+    for _ in range(LEVELS - 1):
+        side = -(-side // 2)
+    if side < POOL:
+        least = (POOL - 1) * 2 ** (LEVELS - 1) + 1
+        raise StageError(f"family: a cbam_resnet needs images of {least} pixels or more, got {image_size}")
+    return side // POOL
 
 
 class Block(nn.Module):

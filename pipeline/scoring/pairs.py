@@ -114,58 +114,80 @@ def compare(
     ]
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """Variances (P,) of differences, each for its reason, and the degrees of freedom of those over test images."""
+
+    alone: Floats  # over test images, of D, the weights as they are
+    one: Floats  # over test images, of one seed's difference
+    seeds: Floats  # of one seed's difference; 0 with a single replicate
+    shared: Floats  # over test images, what all replicates share
+    freedom: Floats
+
+
 def _differences(
     scores: Floats, samples: Floats, influences: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
 ) -> list[Difference]:
     """Scores (M, R), resampled (M, R, B), influences of images on a model's mean score (M, N) -> one of each pair."""
-    models, replicates, images = *scores.shape, influences.shape[-1]
     each = scores[first] - scores[second]  # (P, R)
     value = each.mean(1)
-    drawn = samples.mean(1)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    spread = _spread(each, samples, influences, first, second)
+    over_images: Parts = ((spread.alone, spread.freedom),)
+    parts = over_images
+    if (replicates := scores.shape[1]) > 1:
+        parts = ((spread.seeds / replicates, np.full(len(value), replicates - 1.0)), (spread.shared, spread.freedom))
+    p = np.maximum(p_values(value, parts), p_values(value, over_images))
+    half = np.maximum(half_widths(1 - LEVEL, parts), half_widths(1 - LEVEL, over_images))
+    low, high = np.clip([value - half, value + half], -1, 1)
+    drawn, tails = samples.mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     ends = np.array([np.quantile(drawn[a] - drawn[b], tails) for a, b in zip(first, second, strict=True)])  # (P, 2)
+    adjusted = holm(p)
+    verdicts = [_verdict(*each) for each in zip(value, adjusted, strict=True)]
+    return [
+        Difference(
+            value=float(value[k]),
+            low=float(low[k]),
+            high=float(high[k]),
+            images_low=float(ends[k, 0]),
+            images_high=float(ends[k, 1]),
+            p=float(p[k]),
+            holm=float(adjusted[k]),
+            verdict=verdicts[k],
+            settled_by=_settled(spread, value, k) if verdicts[k] == "not distinguishable" and replicates > 1 else "",
+        )
+        for k in range(len(value))
+    ]
 
+
+def _verdict(value: float, holm: float) -> Verdict:
+    if holm > 1 - LEVEL:
+        return "not distinguishable"
+    return "better" if value > 0 else "worse"
+
+
+def _settled(spread: _Spread, value: Floats, k: int) -> str:
+    """By how many replicates pair k would be called; see `Difference`."""
+    seeds = max(spread.seeds[k], spread.one[k] - spread.shared[k])  # not below the luck on single images, known well
+    return settled_by(value[k], seeds, spread.shared[k], spread.freedom[k], (1 - LEVEL) / len(value))
+
+
+def _spread(
+    each: Floats, samples: Floats, influences: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> _Spread:
+    """Differences of each seed (P, R), and what `_differences` takes."""
+    value, replicates, models = each.mean(1), each.shape[1], len(samples)
     covariance = np.cov(samples.reshape(models * replicates, -1)).reshape(models, replicates, models, replicates)
     # About 0, not about D, as McNemar's: a difference without spread is not for that certain.
-    about = value**2 / images
-    alone = _contrast(covariance.mean((1, 3)), first, second) + about  # of D, the weights as they are
-    one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about  # of one seed's difference
+    about = value**2 / influences.shape[-1]
+    alone = _contrast(covariance.mean((1, 3)), first, second) + about
+    one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about
     freedom = np.array(
         [_effective(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
     ).clip(1)
-    over_images: Parts = ((alone, freedom),)
-    parts, seeds, shared = over_images, np.zeros_like(value), alone
-    if replicates > 1:
-        seeds = each.var(1, ddof=1)
-        shared = ((replicates * alone - one) / (replicates - 1)).clip(0)
-        parts = ((seeds / replicates, np.full(len(value), replicates - 1.0)), (shared, freedom))
-    p = np.maximum(p_values(value, parts), p_values(value, over_images))
-    half = np.maximum(half_widths(1 - LEVEL, parts), half_widths(1 - LEVEL, over_images))
-    adjusted = holm(p)
-    found = []
-    for k in range(len(value)):
-        verdict: Verdict = "not distinguishable"
-        if adjusted[k] <= 1 - LEVEL:
-            verdict = "better" if value[k] > 0 else "worse"
-        settled = ""
-        if verdict == "not distinguishable" and replicates > 1:
-            spread = max(seeds[k], one[k] - shared[k])  # not below the luck on single images, which is known well
-            settled = settled_by(value[k], spread, shared[k], freedom[k], (1 - LEVEL) / len(value))
-        low, high = np.clip([value[k] - half[k], value[k] + half[k]], -1, 1)
-        found.append(
-            Difference(
-                value=float(value[k]),
-                low=float(low),
-                high=float(high),
-                images_low=float(ends[k, 0]),
-                images_high=float(ends[k, 1]),
-                p=float(p[k]),
-                holm=float(adjusted[k]),
-                verdict=verdict,
-                settled_by=settled,
-            )
-        )
-    return found
+    if replicates == 1:
+        return _Spread(alone, one, np.zeros_like(value), alone, freedom)
+    shared = ((replicates * alone - one) / (replicates - 1)).clip(0)
+    return _Spread(alone, one, each.var(1, ddof=1), shared, freedom)
 
 
 def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Floats:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 MIN_SIDE = 4  # a map of 1 x 1 to 3 x 3 places nothing
 
@@ -97,53 +98,60 @@ def _rollout_grid(scores: Tensor, seen: "_Seen") -> Tensor:
 
 @dataclass
 class _Seen:
+    """What hooks note of a network while it computes."""
+
     maps: list[Tensor] = field(default_factory=list)  # 4-D outputs in the order in which they were ready
     attentions: list[Tensor] = field(default_factory=list)  # (N, heads, T, T)
     attended: list[Tensor] = field(default_factory=list)  # (N, T, D), what these attentions gave
     partial: bool = False  # some attention is not from every token to every token: windows, channels
+    images: int = 0
+    weights: dict[nn.Module, Tensor] = field(default_factory=dict)  # of attention modules that compute at the moment
+
+    def note_images(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self.images = len(arguments[0])
+
+    def note_map(self, _: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad and _side(output) > 1:
+            self.maps.append(output)
+
+    def note_attention(self, module: nn.Module, _: object, output: object) -> None:
+        attention = self.weights.pop(module, None)
+        if attention is None:
+            return
+        tokens = self.attended[0].shape[1] if self.attended else attention.shape[-1]
+        if (
+            isinstance(output, Tensor)
+            and output.shape[:-1] == (self.images, tokens)
+            and attention.ndim == 4
+            and attention.shape[-2:] == (tokens, tokens)
+        ):
+            self.attentions.append(attention.detach().float())
+            self.attended.append(output)
+        else:
+            self.partial = True
+
+    def hooks(self, network: nn.Module) -> Iterator[RemovableHandle]:
+        """Have a network's modules tell what they do until the hooks are removed."""
+        yield network.register_forward_pre_hook(self.note_images)
+        inside: set[nn.Module] = set()  # of attention modules: what they give there is no map
+        for module in (module for module in network.modules() if hasattr(module, "fused_attn")):
+            inside.update(module.modules())
+            drop = getattr(module, "attn_drop", None)
+            if isinstance(drop, nn.Module):
+                note = lambda _, arguments, module=module: self.weights.__setitem__(module, arguments[0])  # noqa: E731
+                yield drop.register_forward_pre_hook(note)
+                yield module.register_forward_hook(self.note_attention)
+        for module in network.modules():
+            if module not in inside:
+                yield module.register_forward_hook(self.note_map)
 
 
 @contextlib.contextmanager
 def _watched(network: nn.Module) -> Iterator[_Seen]:
     """Note maps and attention while the block runs; attention is computed openly meanwhile, not fused."""
     seen = _Seen()
-    inside: set[nn.Module] = set()  # of attention modules: what they give there is no map
-    weights: dict[nn.Module, Tensor] = {}
     fused = [module for module in network.modules() if getattr(module, "fused_attn", False)]
-    attending = [module for module in network.modules() if hasattr(module, "fused_attn")]
-    hooks = []
-    images: list[int] = []
-
-    def note_map(_: nn.Module, __: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad and _side(output) > 1:
-            seen.maps.append(output)
-
-    def note_attention(module: nn.Module, _: object, output: object) -> None:
-        attention = weights.pop(module, None)
-        if attention is None:
-            return
-        tokens = seen.attended[0].shape[1] if seen.attended else attention.shape[-1]
-        if (
-            isinstance(output, Tensor)
-            and output.shape[:-1] == (images[0], tokens)
-            and attention.ndim == 4
-            and attention.shape[-2:] == (tokens, tokens)
-        ):
-            seen.attentions.append(attention.detach().float())
-            seen.attended.append(output)
-        else:
-            seen.partial = True
-
-    for module in attending:
-        inside.update(module.modules())
-        drop = getattr(module, "attn_drop", None)
-        if isinstance(drop, nn.Module):
-            note = lambda _, arguments, module=module: weights.__setitem__(module, arguments[0])  # noqa: E731
-            hooks.append(drop.register_forward_pre_hook(note))
-            hooks.append(module.register_forward_hook(note_attention))
-    hooks += [each.register_forward_hook(note_map) for each in network.modules() if each not in inside]
-
-    hooks.append(network.register_forward_pre_hook(lambda _, arguments: images.append(len(arguments[0]))))
+    hooks = list(seen.hooks(network))
     try:
         for module in fused:
             module.fused_attn = False  # type: ignore[assignment]
