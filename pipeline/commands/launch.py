@@ -26,14 +26,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from pipeline.launch import launcher
+    from pipeline.launch import launcher, status
 
     if given.status:
-        launcher.status()
+        status.status()
     elif given.stop:
-        launcher.stop()
+        status.stop()
     else:
-        launcher.launch(
+        asked = launcher.Asked(
             given.on,
             overrides=given.S,
             workers=given.workers,
@@ -42,6 +42,7 @@ def run(given: argparse.Namespace) -> None:
             through_remote=given.through_remote,
             finish=not given.no_finish,
         )
+        launcher.launch(asked)
 
 
 def options_of_sbatch(texts: list[str]) -> dict[str, str]:

@@ -20,7 +20,9 @@ from ruamel.yaml import YAML
 from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.places import cores
-from pipeline.launch import copies, job, launcher, local, plan
+from pipeline.launch import copies, job, launcher, local, plan, state, status, watch
+from pipeline.launch.state import Job, Ledger
+from pipeline.launch.watch import Watch
 from tests import repo, slurm, small_study
 
 CHECKED = ("weights.safetensors", "val_logits.npy", "config.json")
@@ -48,7 +50,7 @@ def test_an_option_of_sbatch_stays_one_line_of_its_script(tmp_path: Path, monkey
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError) as fault:
-        launcher.launch("slurm", resources={"partition": "gpu\nrm -r x", "output": "y", "--wrap": "z"})
+        launcher.launch(launcher.Asked("slurm", resources={"partition": "gpu\nrm -r x", "output": "y", "--wrap": "z"}))
     assert str(fault.value).splitlines() == [
         "launch: slurm.partition: got 'gpu\\nrm -r x'; wanted one line of text or a number",
         "launch: slurm.output: `versus launch` sets it itself; leave it out",
@@ -220,48 +222,48 @@ def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:
 
 
 def test_a_launch_is_stopped_on_its_own_host_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "place", lambda: tmp_path)
+    monkeypatch.setattr(state, "place", lambda: tmp_path)
     with pytest.raises(StageError, match="no launch of this study is running"):
-        launcher.stop()
-    with launcher._alone(tmp_path):
-        (tmp_path / launcher.LAUNCHER).write_text("1 login2")
+        status.stop()
+    with Ledger(tmp_path).held():
+        (tmp_path / state.LAUNCHER).write_text("1 login2")
         with pytest.raises(StageError, match="runs on login2; stop it there"):
-            launcher.stop()
+            status.stop()
 
 
 def test_status_says_what_is_done_while_no_jobs_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launcher, "place", lambda: tmp_path)
+    monkeypatch.setattr(state, "place", lambda: tmp_path)
 
     def said() -> str:
         capsys.readouterr()
-        launcher.status()
+        status.status()
         return capsys.readouterr().out
 
     assert said() == "launch: nothing was launched here\n"
-    with launcher._alone(tmp_path):
+    with Ledger(tmp_path).held():
         assert said() == "launch: starting\n"
-        launcher._phase(tmp_path, "preparing digits: asking DVC what is to be trained")
+        Ledger(tmp_path).begin("preparing digits: asking DVC what is to be trained")
         assert said() == "launch: preparing digits: asking DVC what is to be trained\n"
     assert "launch: it ended while preparing digits: asking DVC what is to be trained; `versus launch` goes" in said()
-    (tmp_path / launcher.PHASE).unlink()
-    launcher.write(tmp_path, "local", [])
+    Ledger(tmp_path).end()
+    Ledger(tmp_path).write("local", [])
     assert said() == "launch: there was nothing to train\n"
-    launcher.write(tmp_path, "local", [launcher.Job("cnn-0", str(tmp_path / "cnn-0"), state="done", seconds=3.0)])
-    with launcher._alone(tmp_path):
-        launcher._phase(tmp_path, "finishing the study with DVC")
+    Ledger(tmp_path).write("local", [Job("cnn-0", str(tmp_path / "cnn-0"), state="done", seconds=3.0)])
+    with Ledger(tmp_path).held():
+        Ledger(tmp_path).begin("finishing the study with DVC")
         assert re.fullmatch(r"cnn-0  done .*\nlaunch: on local: 1 done\nlaunch: finishing the study with DVC\n", said())
 
 
 def test_a_launch_that_is_just_starting_or_is_anothers_is_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "place", lambda: tmp_path)
-    with launcher._alone(tmp_path):
-        (tmp_path / launcher.LAUNCHER).write_text("")
+    monkeypatch.setattr(state, "place", lambda: tmp_path)
+    with Ledger(tmp_path).held():
+        (tmp_path / state.LAUNCHER).write_text("")
         with pytest.raises(StageError, match="is just starting; try again"):
-            launcher.stop()
+            status.stop()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_what_a_launch_lacks_is_named(lacks: str, said: str, tmp_path: Path, mon
     (tmp_path / lacks).unlink(missing_ok=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError, match=f"^(launch: )?{said}"):
-        launcher.launch("local")
+        launcher.launch(launcher.Asked("local"))
 
 
 DVC = """\
@@ -319,7 +321,7 @@ def test_dvc_ends_with_its_stage_and_by_itself_where_its_caller_is_to_end(
 # Jobs
 
 
-def jobs(folder: Path, scripts: dict[str, str]) -> list[launcher.Job]:
+def jobs(folder: Path, scripts: dict[str, str]) -> list[Job]:
     """Jobs that run scripts of our own on this machine."""
     made = []
     for name, script in scripts.items():
@@ -327,7 +329,7 @@ def jobs(folder: Path, scripts: dict[str, str]) -> list[launcher.Job]:
         (folder / name / "script").write_text(
             f"import json, os, pathlib, time\nhere = pathlib.Path({str(folder / name)!r})\n{script}"
         )
-        made.append(launcher.Job(name, str(folder / name)))
+        made.append(Job(name, str(folder / name)))
     return made
 
 
@@ -345,14 +347,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> local.Local:
 
 def test_a_job_that_dies_is_tried_again_and_a_fault_is_not(tmp_path: Path, scripted: local.Local) -> None:
     made = jobs(tmp_path, {"good": DONE, "weak": DIES_ONCE, "faulty": FAULTY, "dead": "os.kill(os.getpid(), 9)"})
-    launcher._watch(tmp_path, "local", scripted, made, attempts=2)
+    Watch(Ledger(tmp_path), "local", scripted, made, attempts=2).until_done()
     assert {each.name: (each.state, each.attempts) for each in made} == {
         "good": ("done", 1),
         "weak": ("done", 2),
         "faulty": ("failed", 1),
         "dead": ("failed", 2),
     }
-    assert launcher.read(tmp_path)["jobs"] == made
+    assert Ledger(tmp_path).read().jobs == made
 
 
 def test_ctrl_c_ends_all_jobs_and_their_children(
@@ -370,9 +372,9 @@ def test_ctrl_c_ends_all_jobs_and_their_children(
             raise KeyboardInterrupt
         time.sleep(0.1)
 
-    monkeypatch.setattr(launcher, "time", type("Clock", (), {"sleep": interrupt, "time": time.time}))
+    monkeypatch.setattr(watch, "time", type("Clock", (), {"sleep": interrupt, "time": time.time}))
     with pytest.raises(KeyboardInterrupt):
-        launcher._watch(tmp_path, "local", scripted, made, attempts=2)
+        Watch(Ledger(tmp_path), "local", scripted, made, attempts=2).until_done()
     assert [each.state for each in made] == ["stopped"] * 3
     assert len(seen) == 4
     assert not [pid for pid in seen if repo.running(pid)]

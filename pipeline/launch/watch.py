@@ -1,0 +1,98 @@
+"""Jobs from their submission to their end: looked at in turn, tried again where they died, ended on Ctrl-C."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+
+from pipeline.launch.executor import Executor, State
+from pipeline.launch.job import RESULT, STARTED
+from pipeline.launch.state import Job, Ledger
+
+SOON = 0.2  # seconds until the next look after something has changed; then ever longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    ledger: Ledger
+    on: str  # the executor's name
+    executor: Executor
+    jobs: Sequence[Job]
+    attempts: int  # that a job has
+
+    def until_done(self) -> None:
+        """Return when every job is done or has failed; on Ctrl-C end them all."""
+        try:
+            self.submit()
+            delay = SOON
+            while any(job.is_open for job in self.jobs):
+                time.sleep(delay)
+                delay = min(1.5 * (SOON if self.look() else delay), self.executor.poll)
+        except BaseException as error:
+            self.end()
+            if isinstance(error, KeyboardInterrupt):
+                print("launch: nothing is left running; `versus launch` goes on from here", flush=True)
+            raise
+
+    def submit(self) -> None:
+        self.ledger.write(self.on, self.jobs)  # a launcher killed while it submits leaves their names
+        self.executor.submit([job.path for job in self.jobs])
+        print(f"launch: {len(self.jobs)} jobs on {self.on}, longest first: {', '.join(job.name for job in self.jobs)}")
+        print("launch: `versus launch --status` in another terminal shows them and their logs", flush=True)
+
+    def look(self) -> bool:
+        """Take note of what became of the jobs, submit again those that died, and say whether anything changed."""
+        before = [dataclasses.replace(job) for job in self.jobs]
+        unfinished = [job for job in self.jobs if job.is_open]
+        states = self.executor.states([job.path for job in unfinished])
+        for job in unfinished:
+            note(job, states[job.path], self.attempts)
+        again = [new.path for new, old in zip(self.jobs, before, strict=True) if new.attempts > old.attempts]
+        if again:
+            self.executor.submit(again)
+        for new, old in zip(self.jobs, before, strict=True):
+            self.tell(new, old)
+        if before == list(self.jobs):
+            return False
+        self.ledger.write(self.on, self.jobs)
+        return True
+
+    def tell(self, new: Job, old: Job) -> None:
+        """Print what has changed of a job."""
+        done = sum(job.state == "done" for job in self.jobs)
+        if new.attempts > old.attempts:
+            print(f"launch: {new.name} died ({new.reason}); attempt {new.attempts}", flush=True)
+        elif new.state != old.state:
+            took = f" after {new.seconds:.0f} s" if new.state in ("done", "failed") else ""
+            print(f"launch: {new.name} {new.state}{took} ({done} of {len(self.jobs)} done)", flush=True)
+
+    def end(self) -> None:
+        """End all jobs; those that were not finished are stopped."""
+        print("launch: ending the jobs", flush=True)
+        self.executor.cancel([job.path for job in self.jobs])
+        for job in self.jobs:
+            if job.is_open:
+                job.state = "stopped"
+        self.ledger.write(self.on, self.jobs)
+
+
+def note(job: Job, state: State, attempts: int) -> None:
+    """Take note of what became of a job; one that died is queued again while it has attempts left."""
+    if state != "gone":
+        job.state = state
+        return
+    try:
+        result = json.loads((job.path / RESULT).read_text(encoding="utf-8"))
+        (job.path / RESULT).unlink()
+    except FileNotFoundError:
+        seconds = time.time() - (job.started() or time.time())
+        result = {"outcome": "died", "reason": "ended without a word", "seconds": seconds}
+    job.reason, job.seconds = result["reason"], result["seconds"]
+    if result["outcome"] == "done":
+        job.state = "done"
+    elif result["outcome"] == "fault" or job.attempts >= attempts:
+        job.state = "failed"
+    else:
+        job.state = "queued"
+        job.attempts += 1
+        (job.path / STARTED).unlink(missing_ok=True)
