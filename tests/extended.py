@@ -70,4 +70,4 @@ def test_all_of_it_trains_and_is_evaluated(
 def test_what_is_misspelt_is_told_the_choices() -> None:
     for wrong, told in (("flower", "folder, flowers"), ("tulips", "digits, mnist")):
         with pytest.raises(StageError, match=f"dataset.name: got '{wrong}'; choose from .*{told}"):
-            messages._validate(Dataset, {"name": wrong, "image_size": 16}, "dataset")
+            messages.validated(Dataset, {"name": wrong, "image_size": 16}, "dataset")

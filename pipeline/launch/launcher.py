@@ -68,7 +68,7 @@ def launch(asked: Asked) -> None:
 def _settings(asked: Asked, given: Params) -> dict[str, Any]:
     """What an executor is opened with."""
     slurm = {**given.launch.slurm, **asked.resources}
-    if faults := slurm_faults(slurm):
+    if faults := list(slurm_faults(slurm)):
         raise StageError("\n".join(f"launch: {fault}" for fault in faults))
     return {
         "name": f"versus-{study()}",

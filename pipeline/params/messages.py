@@ -15,7 +15,7 @@ from pipeline.base.errors import StageError
 from pipeline.params.settings import FAMILIES, Weights
 
 
-def _shown(value: object) -> str:
+def quoted(value: object) -> str:
     """A value as Python writes it, in a line's length."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a whole number of about {value.bit_length() * 3 // 10} digits"
@@ -28,7 +28,8 @@ def _shown(value: object) -> str:
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def _validate(kind: type[Kind], content: object, prefix: str) -> Kind:
+def validated(kind: type[Kind], content: object, prefix: str) -> Kind:
+    """The content as a model; raises StageError with a line for each fault, its key below `prefix`."""
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
@@ -76,16 +77,16 @@ def _explain(kind: type[BaseModel], fault: Mapping[str, Any], prefix: str) -> tu
         return where, f"{where}: missing; it is needed{plain}"
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = got.get("family") if isinstance(got, Mapping) else got
-        return where, f"{where}.family: got {_shown(found)}; choose from {', '.join(FAMILIES)}"
+        return where, f"{where}.family: got {quoted(found)}; choose from {', '.join(FAMILIES)}"
     if fault["type"] == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
-        return where, f"{where}: got {_shown(got)}; choose from {', '.join(choices)}"
+        return where, f"{where}: got {quoted(got)}; choose from {', '.join(choices)}"
     if path[-1:] == ["sha256"]:
-        return where, f"{where}: got {_shown(got)}; wanted 64 hexadecimal digits, as sha256sum prints them"
+        return where, f"{where}: got {quoted(got)}; wanted 64 hexadecimal digits, as sha256sum prints them"
     if fault["type"] == "too_long":
         return where, f"{where}: got {len(got):,} of them; wanted {context['max_length']:,} or fewer"
     wanted = WANTED.get(fault["type"]) or fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return where, f"{where or 'top level'}: got {_shown(got)}; wanted {wanted}"
+    return where, f"{where or 'top level'}: got {quoted(got)}; wanted {wanted}"
 
 
 def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[list[str], list[str], FieldInfo | None]:

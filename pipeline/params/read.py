@@ -10,7 +10,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline.base.errors import StageError
 from pipeline.params.faults import parse
-from pipeline.params.messages import _shown
+from pipeline.params.messages import quoted
 from pipeline.params.study import Params
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # packages
@@ -69,7 +69,7 @@ def _refuse_bomb(content: object, path: Path) -> None:
         value = todo.pop()
         todo += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | set) else ()
         if isinstance(value, str) and UNPRINTABLE.search(value):
-            raise StageError(f"{path}: got {_shown(value)}, with a character that cannot be printed; leave it out")
+            raise StageError(f"{path}: got {quoted(value)}, with a character that cannot be printed; leave it out")
         seen += 1
         if seen > MOST_VALUES:
             raise StageError(f"{path}: its aliases (&, *) stand for more than {MOST_VALUES:,} values; write them out")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.params.messages import _validate
+from pipeline.params.messages import validated
 from pipeline.params.settings import Augment, Dataset, Evaluate, Frozen, Launch, Model, Published, Seed, Split, Train
 
 
@@ -21,7 +21,7 @@ class Params(Frozen):
 
     def model_train(self, name: str) -> Train:
         """The protocol as model `name` is trained: `train` with the model's own overrides."""
-        return _validate(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
+        return validated(Train, {**self.train.model_dump(), **self.models[name].train}, f"models.{name}.train")
 
     def network(self, name: str) -> dict[str, Any]:
         """What the network of model `name` is built from; with a margin it has a classifier by angle."""
@@ -34,4 +34,4 @@ class Params(Frozen):
     def model_augment(self, name: str) -> Augment:
         """The augmentation of model `name`: `augment` with the model's own overrides."""
         own = self.models[name].augment
-        return _validate(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")
+        return validated(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from pipeline.base.errors import StageError
 from pipeline.base.places import main_checkout
 from pipeline.tracking import store
-from pipeline.tracking.store import _close_orphans, _connect, _is, _of_this_host, reachable, store_uri
+from pipeline.tracking.store import close_orphans, connect, equals, of_this_host, reachable, store_uri
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def broken_runs() -> list[Broken]:
     if not store.GIVEN and not (main_checkout() / "mlflow.db").exists():
         return []
     with reachable():
-        client, _ = _connect()
-        mine = f" and {_of_this_host()} and {_is('tags.`mlflow.user`', getpass.getuser())}" if store.GIVEN else ""
+        client, _ = connect()
+        mine = f" and {of_this_host()} and {equals('tags.`mlflow.user`', getpass.getuser())}" if store.GIVEN else ""
         found = []
         for experiment in client.search_experiments():
-            _close_orphans(client, experiment.experiment_id)
+            close_orphans(client, experiment.experiment_id)
             for status in ("KILLED", "FAILED"):
                 for run in client.search_runs([experiment.experiment_id], f"attributes.status = '{status}'{mine}"):
                     place = url2pathname(urlparse(run.info.artifact_uri).path)
@@ -60,7 +60,7 @@ def delete_runs(ids: Sequence[str]) -> None:
     if not ids:
         return
     with reachable():
-        client, _ = _connect()
+        client, _ = connect()
         for run in ids:
             client.delete_run(run)
     if store_uri().startswith("sqlite"):

@@ -36,7 +36,7 @@ def changes() -> dict[str, str]:
     return {key: f"{old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys}
 
 
-def _change_note() -> str:
+def change_note() -> str:
     """A paragraph on the DVC experiment; empty outside one."""
     if not experiment_name():
         return ""
@@ -44,14 +44,14 @@ def _change_note() -> str:
     return f"\n\nDVC experiment {escape.code(experiment_name())} changes:{''.join(lines) or ' nothing in params.yaml'}"
 
 
-def _described(config: Mapping[str, Any]) -> str:
+def described(config: Mapping[str, Any]) -> str:
     """resnet18 (timm), seed 0, on Digits"""
     network = config["network"]
     what = network.get("backbone") or "layers of params.yaml"
     return escape.markdown(f"{what} ({network['family']}), seed {config['replicate']}, on {config['data']['title']}")
 
 
-def _source() -> str:
+def rerun_command() -> str:
     """What a user would type to run this stage again."""
     return f"dvc repro {os.environ['DVC_STAGE']}" if "DVC_STAGE" in os.environ else Path(sys.argv[0]).name
 

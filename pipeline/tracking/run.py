@@ -1,6 +1,5 @@
 """An open MLflow run."""
 
-import contextlib
 import json
 import sys
 import time
@@ -13,11 +12,10 @@ import numpy as np
 
 from pipeline.base import escape
 from pipeline.base.errors import StageError
-from pipeline.base.places import study
 from pipeline.params.read import flatten
-from pipeline.tracking.champion import CHAMPION, SERVING, _about_champion, _logged_model, _takes_over
-from pipeline.tracking.provenance import _change_note, _described, experiment_name, provenance
-from pipeline.tracking.store import LEGEND, _alone, _is, reachable
+from pipeline.tracking.champion import SERVING, logged_model, register
+from pipeline.tracking.provenance import change_note, experiment_name
+from pipeline.tracking.store import LEGEND, reachable
 
 
 class Run:
@@ -86,7 +84,7 @@ class Run:
 
     def describe(self, text: str) -> None:
         """Markdown that the UI shows of a run; what a DVC experiment changes is added."""
-        self.client.set_tag(self.id, "mlflow.note.content", f"{text}{_change_note()}")
+        self.client.set_tag(self.id, "mlflow.note.content", f"{text}{change_note()}")
 
     def summarise(self, text: str) -> None:
         """Describe a report, and the study too unless the report is a DVC experiment's."""
@@ -164,43 +162,10 @@ class Run:
         A study as it stands (`dvc repro`) names its own best one. A DVC experiment takes the alias only with a higher
         validation macro-F1 on the same training and validation images. A model is registered once.
         """
-        from mlflow import MlflowException
-        from mlflow.entities.model_registry import ModelVersion
-
         key = evaluation["run"].get("key")  # none in results of before models were registered
-        model = _logged_model(self.client, self.client.get_run(self.id).info.experiment_id, key) if key else None
-        if model is None:
-            return
-        name, label, config = study(), f"{evaluation['model']}-{evaluation['replicate']}", evaluation["config"]
-        validation = evaluation["selected"]["val_macro_f1"]
-        tags = {
-            "versus.key": key,
-            "versus.model": evaluation["model"],
-            "versus.replicate": str(evaluation["replicate"]),
-            "versus.data": config["dataset"]["digest"],
-            "val_macro_f1": repr(validation),
-            **{key: value for key, value in provenance().items() if key in ("dvc.experiment", "dvc.changes")},
-        }  # the run that it comes from has the rest
-        with _alone():
-            with contextlib.suppress(MlflowException):  # it is there
-                self.client.create_registered_model(name)
-            self.client.update_registered_model(name, _about_champion(name, evaluation))
-            found: list[ModelVersion] = list(self.client.search_model_versions(_is("name", name)))
-            versions = [each for each in found if each.name == name]
-            holder = self.client.get_registered_model(name).aliases.get(CHAMPION)  # a search tells no aliases
-            present = next((each for each in versions if str(each.version) == str(holder)), None)  # a server's: text
-            if present is not None and not _takes_over(tags, present.tags):
-                return
-            same = next((each for each in versions if each.tags.get("versus.key") == key), None)
-            if same is None:
-                parts = {"network": config["model"], "replicate": evaluation["replicate"], "data": config["dataset"]}
-                text = f"{label}: validation macro-F1 {validation:.4f}; {_described(parts)}."
-                same = self.client.create_model_version(
-                    name, f"models:/{model}", model_id=model, run_id=self.id, tags=tags, description=text
-                )
-                seen = json.dumps([{"name": name, "version": same.version}])  # beside it in the table of models
-                self.client.set_logged_model_tags(model, {"mlflow.modelVersions": seen})
-            self.client.set_registered_model_alias(name, CHAMPION, same.version)
+        model = logged_model(self.client, self.client.get_run(self.id).info.experiment_id, key) if key else None
+        if model is not None:
+            register(self.client, self.id, model, evaluation)
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

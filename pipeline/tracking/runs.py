@@ -17,10 +17,10 @@ from typing import Any
 from pipeline.base.git import uncommitted
 from pipeline.base.places import study
 from pipeline.params.read import load_params
-from pipeline.tracking.champion import _logged_model
-from pipeline.tracking.provenance import _described, _source, experiment_name, provenance
+from pipeline.tracking.champion import logged_model
+from pipeline.tracking.provenance import described, experiment_name, provenance, rerun_command
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import _close_orphans, _connect, _find, owner, reachable
+from pipeline.tracking.store import close_orphans, connect, newest_run, owner, reachable
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
     query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
     with _open(name, "train", tags, reopen=query, system_metrics=True) as run:
         run.params(values)
-        run.describe(f"Training of {name}: {_described(values)}.")
+        run.describe(f"Training of {name}: {described(values)}.")
         yield run
 
 
@@ -64,18 +64,18 @@ def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Ca
 
     tags = {"versus.model": config["model"], "versus.replicate": str(config["replicate"])}
     with reachable():
-        client, experiment = _connect()
-        parent = _find(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
+        client, experiment = connect()
+        parent = newest_run(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
     if parent is None:
         with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
             run.params(config)
-            run.describe(f"{name} was trained elsewhere: {_described(config)}.")
+            run.describe(f"{name} was trained elsewhere: {described(config)}.")
             log_model(run)
             parent = run.id
     with _open(f"{name} test", "evaluate", {**tags, "mlflow.parentRunId": parent}) as run:
         run.params(config)
-        run.describe(f"{name} on the test images, once: {_described(config)}.")
-        if model := _logged_model(client, experiment, key):
+        run.describe(f"{name} on the test images, once: {described(config)}.")
+        if model := logged_model(client, experiment, key):
             client.log_inputs(run.id, models=[LoggedModelInput(model)])
             run.model_id = model
         yield run
@@ -99,9 +99,9 @@ def _open(
     with reachable():
         import mlflow
 
-        client, experiment = _connect()
-        _close_orphans(client, experiment)
-        known = _find(client, experiment, reopen) if reopen else None
+        client, experiment = connect()
+        close_orphans(client, experiment)
+        known = newest_run(client, experiment, reopen) if reopen else None
         if known:
             for key, value in owner().items():
                 client.set_tag(known, key, value)
@@ -110,7 +110,7 @@ def _open(
             active = mlflow.start_run(
                 experiment_id=experiment,
                 run_name=f"{name} ({experiment_name()})" if experiment_name() else name,
-                tags={"versus.stage": stage, "mlflow.source.name": _source(), **tags, **provenance(), **owner()},
+                tags={"versus.stage": stage, "mlflow.source.name": rerun_command(), **tags, **provenance(), **owner()},
                 log_system_metrics=system_metrics,
             )
             if patch := uncommitted():

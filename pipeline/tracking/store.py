@@ -120,7 +120,7 @@ def store_uri() -> str:
     return GIVEN or f"sqlite:///{main_checkout() / 'mlflow.db'}"
 
 
-def _connect() -> tuple[Any, str]:
+def connect() -> tuple[Any, str]:
     """A client of the store and the id of this study's experiment, both made if need be, by one process at a time."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -130,32 +130,39 @@ def _connect() -> tuple[Any, str]:
 
     for logger in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
         logging.getLogger(logger).setLevel(logging.WARNING)
-    uri, database = store_uri(), main_checkout() / "mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    with _alone():
+    mlflow.set_tracking_uri(store_uri())
+    with only_writer():
         _refuse_unusable()
+        database = main_checkout() / "mlflow.db"
         if not GIVEN and not database.exists():
             with written_whole(database) as partial:  # a kill while the tables are made must not leave some of them
                 mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments()
-        client = mlflow.MlflowClient(uri)
+        client = mlflow.MlflowClient(store_uri())
         found = client.get_experiment_by_name(study())
-        if found is not None and not GIVEN:
+        if found is None:
+            return client, _new_experiment(client)
+        if not GIVEN:
             moved.follow(database, found.artifact_location, main_checkout() / "mlartifacts", study())
-        if found is not None and found.lifecycle_stage == "deleted":
+        if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        if found is not None:
-            for key, value in _experiment_tags().items():
-                if key not in found.tags:
-                    client.set_experiment_tag(found.experiment_id, key, value)
-            return client, found.experiment_id
-        local = None if GIVEN else (main_checkout() / "mlartifacts" / study()).as_uri()
-        try:
-            return client, client.create_experiment(study(), artifact_location=local, tags=_experiment_tags())
-        except mlflow.MlflowException:  # another machine made it on a shared server just now
-            found = client.get_experiment_by_name(study())
-            if found is None:
-                raise
-            return client, found.experiment_id
+        for key, value in _experiment_tags().items():
+            if key not in found.tags:
+                client.set_experiment_tag(found.experiment_id, key, value)
+        return client, found.experiment_id
+
+
+def _new_experiment(client: Any) -> str:
+    """The id of this study's experiment, which is made."""
+    import mlflow
+
+    local = None if GIVEN else (main_checkout() / "mlartifacts" / study()).as_uri()
+    try:
+        return client.create_experiment(study(), artifact_location=local, tags=_experiment_tags())
+    except mlflow.MlflowException:  # another machine made it on a shared server just now
+        found = client.get_experiment_by_name(study())
+        if found is None:
+            raise
+        return found.experiment_id
 
 
 def _experiment_tags() -> dict[str, str]:
@@ -173,25 +180,25 @@ def _experiment_tags() -> dict[str, str]:
     return tags
 
 
-def _alone() -> contextlib.AbstractContextManager[Any]:
+def only_writer() -> contextlib.AbstractContextManager[Any]:
     """One process at a time makes what a store may hold once; a server sees to that itself."""
     from filelock import FileLock
 
     return FileLock(main_checkout() / ".versus.lock") if store_uri().startswith("sqlite") else contextlib.nullcontext()
 
 
-def _find(client: Any, experiment: str, query: str) -> str | None:
+def newest_run(client: Any, experiment: str, query: str) -> str | None:
     """The id of the newest run that a query finds."""
     runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0].info.run_id if runs else None
 
 
-def _of_this_host() -> str:
+def of_this_host() -> str:
     """A part of a query: runs that stages on this machine opened last."""
-    return _is("tags.`versus.host`", socket.gethostname())
+    return equals("tags.`versus.host`", socket.gethostname())
 
 
-def _is(key: str, value: str) -> str:
+def equals(key: str, value: str) -> str:
     """A part of a query: `key` has a value, or one that differs from it where it has a quotation mark or backslash.
 
     MLflow's queries know no way to write those, but a pattern in which `_` is any character.
@@ -200,9 +207,9 @@ def _is(key: str, value: str) -> str:
     return f"{key} = '{value}'" if pattern == value else f"{key} LIKE '{pattern}'"
 
 
-def _close_orphans(client: Any, experiment: str) -> None:
+def close_orphans(client: Any, experiment: str) -> None:
     """Mark as KILLED the runs of this machine that say RUNNING while their process is gone."""
-    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and {_of_this_host()}"):
+    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and {of_this_host()}"):
         if not _alive(run.data.tags.get("versus.process", "")):
             client.set_terminated(run.info.run_id, status="KILLED")
 
