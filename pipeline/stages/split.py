@@ -9,6 +9,8 @@ Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
 """
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,63 +25,87 @@ from pipeline.datasets.partition import assign, cross_validated, minority_classe
 from pipeline.datasets.raw import Raw
 from pipeline.images.subset import subset
 from pipeline.params.read import load_params
+from pipeline.params.settings import Split
 from pipeline.params.study import Params
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of data/raw by split: as they were assigned, and as they are kept."""
+
+    assigned: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]  # without duplicates, training images thinned
+    dropped: int  # duplicates
+    unthinned: int  # training images before
 
 
 def main() -> None:
     config = load_params()
     raw = Raw.open(RAW)
-    rule, seed = config.split, config.split.seed
-    if rule.folds:
-        assigned = cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, seed)
-    else:
-        assigned = [assign(raw, rule.val_fraction, rule.test_fraction, seed)]
-    parts = []
-    for rows in assigned:
-        unique, dropped = settle_duplicates(raw, rows, rule.duplicates)
-        thinned_rows = thin(unique["train"], raw.labels, config.dataset.imbalance, seed)
-        fraction = subset(raw.labels[thinned_rows], config.dataset.train_fraction, seed)
-        parts.append(({**unique, "train": thinned_rows[fraction]}, dropped, len(unique["train"])))
-
+    folds = [fold(raw, config, rows) for rows in assigned(raw, config.split)]
     with written_whole(FIT) as fit, written_whole(TEST) as test, written_whole(REPORT) as report:
         summaries = []
-        for fold, (rows, dropped, _) in enumerate(parts):
-            places = (fit / str(fold), test / str(fold)) if rule.folds else (fit, test)
-            summaries.append(leave(raw, config, assigned[fold], rows, *places) | {"dropped": dropped})
-        first = summaries[0]  # of folds, what the report counts
-        content = {key: value for key, value in first.items() if key != "dropped"}
-        content["train_fraction"] = config.dataset.train_fraction
-        if rule.folds:
-            content["cross_validation"] = {"folds": rule.folds, "by": rule.folds_by}
-            joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
-            content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
-        dropped = sum(each["dropped"] for each in summaries)
-        write_json(report, {**content, "duplicates": {"rule": rule.duplicates, "dropped": dropped}})
-    rows = parts[0][0]
-    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
-    log(raw, config.dataset.source, counts, first["minority"], content["digests"])
-    sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in ("train", "val", "test"))
-    thinned = f" (thinned from {kept:,})" if len(rows["train"]) < (kept := parts[0][2]) else ""
+        for number, each in enumerate(folds):
+            places = (fit / str(number), test / str(number)) if config.split.folds else (fit, test)
+            summaries.append(leave(raw, config, each, *places))
+        content = together(config, folds, summaries)
+        write_json(report, content)
+    log(raw, config.dataset.source, counted(raw, folds[0]), content["minority"], content["digests"])
+    print(in_words(config.split, folds, content["minority"]))
+
+
+def assigned(raw: Raw, rule: Split) -> list[dict[str, np.ndarray]]:
+    """The rows of each fold's splits; without folds, of one."""
+    if rule.folds:
+        return cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, rule.seed)
+    return [assign(raw, rule.val_fraction, rule.test_fraction, rule.seed)]
+
+
+def fold(raw: Raw, config: Params, rows: dict[str, np.ndarray]) -> Fold:
+    unique, dropped = settle_duplicates(raw, rows, config.split.duplicates)
+    thinned = thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)
+    places = subset(raw.labels[thinned], config.dataset.train_fraction, config.split.seed)
+    return Fold(rows, {**unique, "train": thinned[places]}, dropped, len(unique["train"]))
+
+
+def counted(raw: Raw, found: Fold) -> dict[str, np.ndarray]:
+    """Images of each class, (K,), by split."""
+    return {split: np.bincount(raw.labels[rows], minlength=len(raw.classes)) for split, rows in found.kept.items()}
+
+
+def together(config: Params, folds: Sequence[Fold], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """reports/data.json: the first fold's summary, which the report counts, with what is of all of them."""
+    content = {**summaries[0], "train_fraction": config.dataset.train_fraction}
+    if config.split.folds:
+        content["cross_validation"] = {"folds": config.split.folds, "by": config.split.folds_by}
+        joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
+        content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
+    dropped = sum(each.dropped for each in folds)
+    return {**content, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}}
+
+
+def in_words(rule: Split, folds: Sequence[Fold], minority: Sequence[str]) -> str:
+    first, dropped = folds[0], sum(each.dropped for each in folds)
+    sizes = ", ".join(f"{len(first.kept[split]):,} {split}" for split in ("train", "val", "test"))
+    thinned = f" (thinned from {first.unthinned:,})" if len(first.kept["train"]) < first.unthinned else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
-    folds = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
-    minority = ", ".join(map(shown, first["minority"])) or "none"
-    print(f"split: {sizes} images{folds}{thinned}{gone}; minority classes: {minority}")
+    which = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
+    names = ", ".join(map(shown, minority)) or "none"
+    return f"split: {sizes} images{which}{thinned}{gone}; minority classes: {names}"
 
 
-def leave(
-    raw: "Raw", config: Params, found: dict[str, np.ndarray], rows: dict[str, np.ndarray], fit: Path, test: Path
-) -> dict[str, Any]:
+def leave(raw: Raw, config: Params, found: Fold, fit: Path, test: Path) -> dict[str, Any]:
     """Write one split into the folders `fit` and `test`; returns what the report says of it."""
-    counts = {split: np.bincount(raw.labels[rows[split]], minlength=len(raw.classes)) for split in rows}  # (K,)
+    counts = counted(raw, found)
     minority = minority_classes(raw.classes, counts["train"])
-    digests = pack(raw, rows, config.dataset.image_size, config.dataset.resize, fit, test)
+    digests = pack(raw, found.kept, config.dataset.image_size, config.dataset.resize, fit, test)
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
     form = {"resize": config.dataset.resize}  # how other images are brought into the form of these
     write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed) | form)
     about = {"classes": list(raw.classes), "digest": digests["test"], "shareable": raw.info["shareable"]}
     write_json(test / "info.json", about | form)
-    return summary(raw, config.dataset.imbalance, minority, found, per_class, digests)
+    return summary(raw, config.dataset.imbalance, minority, found.assigned, per_class, digests)
 
 
 def fit_info(
