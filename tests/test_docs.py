@@ -202,7 +202,6 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site/params.html").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("seaborn") is None, reason="seaborn: pip install -e '.[notebooks]'")
 @pytest.mark.filterwarnings("ignore")  # of seaborn and of a backend that shows nothing
 def test_the_notebook_runs_on_the_committed_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells in their order, in one namespace, as a kernel would."""

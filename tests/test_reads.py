@@ -86,7 +86,6 @@ Read = dict[str, tuple[set[str], set[str]]]
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """What each stage read, of settings and of files, in a study that all of them went through."""
-    from pipeline.report import drawing
     from pipeline.stages import check, doctor, explain, fetch, latency, preview, report, source, split
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.train import train
@@ -106,7 +105,6 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     found: Read = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(drawing, "DPI", 20)
         for opened in ("data_run", "training_run", "evaluation_run", "report_run"):
             patch.setattr(runs, opened, lambda *_: contextlib.nullcontext(small_study.Untracked()))
         for name, stage in stages.items():

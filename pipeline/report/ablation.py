@@ -4,77 +4,75 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pipeline.base.places import study
 from pipeline.report import drawing, words
-from pipeline.report.drawing import SOFT, STYLE, colours
+from pipeline.report.drawing import DASHED, colours, style
 from pipeline.report.table import Table, write
 from pipeline.scoring.ablation import Grid, Point, Score, _text
 
 Triple = tuple[float, float, float]  # mean, low, high
 
 
+SPLIT_LOOKS = {"markers": {"validation": "s", "test": "o"}, "dashes": {"validation": (4, 2), "test": ""}}
+
+
+@style()
 def ablation_axis_figure(setting: str, lines: Mapping[str, Sequence[tuple[str, Triple, Triple]]]) -> Figure:
     """Validation (dashed) and test macro-F1 (with its interval) over a setting's values, a colour per model."""
-    tones = colours(list(lines))
     values = list(dict.fromkeys(value for points in lines.values() for value, _, _ in points))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(5.0, 0.9 * len(values) + 2.5), 3.4), layout="constrained")
-        panel = figure.subplots()
-        for model, points in lines.items():
-            places = [values.index(value) for value, _, _ in points]
-            for index, (dashes, marker) in enumerate(((((0, (4, 2))), "s"), ("solid", "o"))):
-                means, lows, highs = np.array([point[1 + index] for point in points]).T
-                errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
-                panel.errorbar(
-                    np.array(places) + (index - 0.5) * 0.08,
-                    means,
-                    errors,
-                    linestyle=dashes,
-                    marker=marker,
-                    markersize=4.5,
-                    color=tones[model],
-                    capsize=3,
-                )
-        panel.set_xticks(np.arange(len(values)), values)
-        panel.set(xlabel=setting, ylabel="macro-F1", xlim=(-0.5, len(values) - 0.5))
-        _ablation_key(figure, tones)
+    rows = [
+        (model, split, values.index(point[0]) + (index - 0.5) * 0.08, *point[1 + index])
+        for model, points in lines.items()
+        for point in points
+        for index, split in enumerate(("validation", "test"))
+    ]
+    table = pd.DataFrame(rows, columns=["model", "split", "value", "mean", "low", "high"])
+    figure = Figure(figsize=(max(5.0, 0.9 * len(values) + 2.5), 3.4), layout="constrained")
+    panel = figure.subplots()
+    tones = colours(list(lines))
+    _ablation_lines(panel, table, tones)
+    panel.vlines(table["value"], table["low"], table["high"], color=table["model"].map(tones), linewidth=1.2)
+    panel.set_xticks(np.arange(len(values)), values)
+    panel.set(xlabel=setting, ylabel="macro-F1", xlim=(-0.5, len(values) - 0.5))
+    _ablation_key(figure, tones)
     return figure
 
 
+@style()
 def main_effects_figure(effects: Mapping[str, Mapping[str, Sequence[tuple[str, float, float]]]]) -> Figure:
     """Mean validation (dashed) and test macro-F1 over a setting's values, a panel per setting, a colour per model."""
-    models = list(dict.fromkeys(model for lines in effects.values() for model in lines))
-    tones = colours(models)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(effects) + 0.6, 3.4), layout="constrained")
-        panels = figure.subplots(1, len(effects), squeeze=False, sharey=True)[0]
-        for panel, (setting, lines) in zip(panels, effects.items(), strict=True):
-            for model, points in lines.items():
-                names = [value for value, _, _ in points]
-                panel.plot(names, [point[1] for point in points], "s--", markersize=4.5, color=tones[model])
-                panel.plot(names, [point[2] for point in points], "o-", markersize=4.5, color=tones[model])
-            panel.set_xlabel(setting)
-            panel.margins(x=0.2)
-        panels[0].set_ylabel("mean macro-F1")
-        _ablation_key(figure, tones)
+    tones = colours(list(dict.fromkeys(model for lines in effects.values() for model in lines)))
+    figure = Figure(figsize=(3.6 * len(effects) + 0.6, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(effects), squeeze=False, sharey=True)[0]
+    for panel, (setting, lines) in zip(panels, effects.items(), strict=True):
+        rows = [(model, *point) for model, points in lines.items() for point in points]
+        table = pd.DataFrame(rows, columns=["model", "value", "validation", "test"])
+        _ablation_lines(panel, table.melt(["model", "value"], var_name="split", value_name="mean"), tones)
+        panel.set(xlabel=setting, ylabel="mean macro-F1" if panel is panels[0] else "")
+        panel.margins(x=0.2)
+    _ablation_key(figure, tones)
     return figure
+
+
+def _ablation_lines(panel: Axes, table: pd.DataFrame, tones: Mapping[str, str]) -> None:
+    """A line for each model and split of a table with columns model, split, value and mean."""
+    looks = {"hue": "model", "palette": tones, "style": "split", "markersize": 5, **SPLIT_LOOKS}
+    sns.lineplot(table, x="value", y="mean", **looks, estimator=None, sort=False, legend=False, ax=panel)
 
 
 def _ablation_key(figure: Figure, tones: Mapping[str, str]) -> None:
-    keys = [Line2D([], [], color=tone, linewidth=2.2, label=model) for model, tone in tones.items()]
-    keys += [
-        Line2D([], [], color=SOFT, marker="s", markersize=4.5, linestyle=(0, (4, 2)), label="validation"),
-        Line2D([], [], color=SOFT, marker="o", markersize=4.5, label="test"),
-    ]
-    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6), fontsize=9.5)
+    looks: dict[str, dict[str, Any]] = {model: {"color": tone, "linewidth": 2.2} for model, tone in tones.items()}
+    looks["validation"] = {"marker": "s", "markersize": 5, "linestyle": DASHED}
+    drawing.key(figure, looks | {"test": {"marker": "o", "markersize": 5}})
 
 
 FOLDER = Path("reports/ablation")
@@ -205,6 +203,6 @@ def page(sections: Sequence[Section], count: int, failed: int, path: Path) -> No
         study=study(),
         count=count,
         failed=failed,
-        sections=[(title, table, inline_svg(svg, table.name)) for title, table, svg in sections],
+        sections=[(title, table, inline_svg(svg)) for title, table, svg in sections],
     )
     path.write_text(html, encoding="utf-8")

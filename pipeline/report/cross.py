@@ -36,20 +36,16 @@ def table(results: Results) -> Table:
     return Table("cross", caption, pd.DataFrame(rows), ("Model", "Trained on", *first), cells)
 
 
+@drawing.style({"axes.grid": False, "axes.linewidth": 0})
 def heat_map(results: Results) -> Figure:
     """The accuracy of each model on each data set, as coloured cells with their values."""
     models, sets = list(results), list(next(iter(results.values())))
     accuracies = np.array([[results[name][key]["accuracy"] for key in sets] for name in models])
-    with drawing.mpl.rc_context(drawing.STYLE | {"axes.grid": False, "axes.linewidth": 0}):
-        figure = Figure(figsize=(2.5 + 1.2 * len(sets), 1.2 + 0.5 * len(models)), layout="constrained")
-        axes = figure.subplots()
-        mesh = axes.pcolormesh(accuracies, cmap=drawing.SHARES, vmin=0, vmax=1, edgecolors=drawing.PAPER)
-        axes.set_xticks(np.arange(len(sets)) + 0.5, sets)
-        axes.set_yticks(np.arange(len(models)) + 0.5, models)
-        axes.invert_yaxis()
-        axes.set_xlabel("tested on")
-        for (row, column), value in np.ndenumerate(accuracies):
-            tone = "#fefefe" if value > 0.45 else "#12324d"
-            axes.text(column + 0.5, row + 0.5, f"{value:.1%}", ha="center", va="center", color=tone)
-        figure.colorbar(mesh, ax=axes).ax.yaxis.set_major_formatter(PercentFormatter(1))
+    figure = Figure(figsize=(2.5 + 1.2 * len(sets), 1.2 + 0.5 * len(models)), layout="constrained")
+    panel = figure.subplots()
+    drawing.heatmap(panel, accuracies, annot=True, fmt=".1%", linewidths=1, linecolor=drawing.PAPER)
+    panel.set_xticks(np.arange(len(sets)) + 0.5, sets)
+    panel.set_yticks(np.arange(len(models)) + 0.5, models)
+    panel.set_xlabel("tested on")
+    figure.colorbar(panel.collections[0], ax=panel, format=PercentFormatter(1)).outline.set_visible(False)
     return figure

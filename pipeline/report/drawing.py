@@ -1,31 +1,39 @@
-"""The report's figures: arrays in, matplotlib figures out; `save` writes PNG and SVG whose bytes a rerun reproduces.
+"""What the report's figures share: colours, style, panels of models, and `save`, which writes the same bytes again.
 
 Shapes: K classes, R replicates. One colour per model in every figure (`colours`), all of them told apart by
 colour-blind readers (Okabe and Ito 2008). INK to PAPER are the only colours of text, lines and ground: a page may put
-its own in their place. The SVGs keep text as text, so that it can be searched and read aloud.
+its own in their place. Figures are seaborn's, on figures that pyplot does not know; intervals are ours.
 """
 
+import contextlib
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from pipeline.report.svg import compact
 
 INK, SOFT, GHOST, FAINT, PAPER = "#1f2933", "#5f6b7a", "#c2cad3", "#dde2e8", "#ffffff"
 Score = tuple[float, float, float]  # mean, low and high end of its 95% interval; NaN where undefined
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d91")
-SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"])
-DPI = 150
+SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"], N=64)
+DASHED = (0, (4, 2))
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
+    "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": SOFT,
     "axes.labelsize": 10,
@@ -38,15 +46,16 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "figure.facecolor": "white",
-    "axes.facecolor": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
     "font.size": 10,
     "grid.color": FAINT,
     "grid.linewidth": 0.8,
+    "legend.fontsize": 9.5,
     "legend.frameon": False,
     "legend.labelcolor": INK,
-    "svg.fonttype": "none",
+    "path.simplify_threshold": 0.3,
+    "svg.fonttype": "none",  # text that can be searched and read aloud
     "svg.hashsalt": "versus",
     "text.color": INK,
     "text.parse_math": False,  # a class may be called $5
@@ -59,76 +68,124 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@contextlib.contextmanager
+def style(further: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """The looks of all figures and `further` ones, of a function that draws: `@style()`."""
+    with mpl.rc_context(STYLE | dict(further or {})):
+        yield
+
+
 def colours(models: Sequence[str]) -> dict[str, str]:
     """A colour for each model, by its place in params.yaml; the palette repeats after eight."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(models)}
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name`.png and `name`.svg into `folder`; the same figure gives the same bytes."""
+    """Write `name`.svg into `folder`; the same figure gives the same bytes."""
+    drawn = io.StringIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
         undated = {"Date": None, "Creator": None}
-        figure.savefig(folder / f"{name}.svg", metadata=undated, transparent=True, bbox_inches="tight")
+        figure.savefig(drawn, format="svg", metadata=undated, transparent=True, bbox_inches="tight")
+    (folder / f"{name}.svg").write_text(compact(drawn.getvalue(), name), encoding="utf-8")
 
 
-def _curves(axes: Axes, runs: Sequence[pd.DataFrame], column: str, tone: str) -> None:
-    """Replicates thin where there are several, their mean bold."""
-    for run in runs if len(runs) > 1 else ():
-        axes.plot(run["epoch"], run[column], color=tone, linewidth=0.7, alpha=0.45)
-    mean = _mean(runs, column)
-    axes.plot(mean.index, mean, color=tone, linewidth=2.2, zorder=4)
+def panels(
+    models: Sequence[str], across: str, up: str, height: float = 0.95, own_x: bool = False
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each model with its name, all of one scale; across, with `own_x`, each of its own.
+
+    `height` is a panel's, by its width.
+    """
+    columns = min(len(models), 4 if len(models) <= 16 else 5)
+    width = {1: 6.4, 2: 4.6, 3: 3.5, 4: 2.9}.get(columns, 2.4)
+    rows = math.ceil(len(models) / columns)
+    figure = Figure(figsize=(width * columns, height * width * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=not own_x, sharey=True).ravel()
+    for unused in axes[len(models) :]:
+        unused.remove()
+    for index, (model, panel) in enumerate(zip(models, axes, strict=False)):
+        lowest = index + columns >= len(models)
+        panel.set(title=model, xlabel=across if lowest else "", ylabel=up if index % columns == 0 else "")
+        panel.tick_params(labelbottom=own_x or lowest)
+    return figure, dict(zip(models, axes, strict=False))
 
 
-def _thousands(value: float) -> str:
+def line(panel: Axes, table: pd.DataFrame, x: str, y: str, **looks: Any) -> None:
+    """A line for each of the `units`, or one; the panel keeps what its axes are called."""
+    if table[y].isna().all():
+        return
+    named = {"xlabel": panel.get_xlabel(), "ylabel": panel.get_ylabel()}
+    sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
+    panel.set(**named)
+
+
+def curves(panel: Axes, runs: pd.DataFrame, x: str, y: str, tone: str, **looks: Any) -> None:
+    """Replicates thin, where there are several, and their mean bold, at those `x` that all of them have."""
+    if len(set(runs["replicate"])) > 1:
+        line(panel, runs, x, y, units="replicate", color=tone, linewidth=0.8, alpha=0.5, **looks)
+    line(panel, means(runs, x, y), x, y, color=tone, linewidth=2.2, **looks)
+
+
+def others(panel: Axes, table: pd.DataFrame, model: str, x: str, y: str) -> None:
+    """The other models' means, in grey; `table` has those of all."""
+    rest = table[table["model"] != model]
+    line(panel, rest, x, y, units="model", color=GHOST, linewidth=1.2)
+
+
+def heatmap(panel: Axes, shares: npt.NDArray[np.float64], **looks: Any) -> None:
+    """Shares as coloured cells, and what `annot` says in them, in white or black of its own, not in the page's."""
+    sns.heatmap(shares, vmin=0, vmax=1, cmap=SHARES, cbar=False, xticklabels=[], yticklabels=[], ax=panel, **looks)
+    panel.collections[0].set_clip_on(False)
+    for text in list(panel.texts):
+        text.set_color("#fefefe" if text.get_color() == "w" else "#12324d")
+        if not text.get_text():
+            text.remove()
+
+
+def key(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int = 6) -> None:
+    """A legend below all panels: what a line of each of the `looks` is."""
+    lines = [Line2D([], [], **{"color": SOFT, **look}, label=label) for label, look in looks.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), columns))
+
+
+def stacked(histories: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """All models' histories as one table, with columns model and replicate."""
+    runs = [
+        run.assign(model=model, replicate=str(index))
+        for model, each in histories.items()
+        for index, run in enumerate(each)
+    ]
+    return pd.concat(runs, ignore_index=True)
+
+
+def means(table: pd.DataFrame, x: str, column: str) -> pd.DataFrame:
+    """Each model's mean of a column over replicates, at those `x` that all of them have."""
+    found = table.groupby(["model", x], sort=False)[column].agg(["mean", "count"]).reset_index()
+    whole = found["count"] == found["model"].map(table.groupby("model")["replicate"].nunique())
+    return found[whole].rename(columns={"mean": column})
+
+
+def epochs(panel: Axes, runs: Sequence[pd.DataFrame]) -> None:
+    """From epoch 1 to the last of the runs, whatever else is drawn: a model of few epochs is not crushed by others."""
+    last = max(int(run["epoch"].max()) for run in runs)
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    panel.grid(visible=False, axis="x")
+    panel.set_xlim(0.6, last + max(0.4, 0.03 * last))
+
+
+def score_limits(panel: Axes, values: pd.Series) -> None:
+    """From a little below the lowest score to a little above the highest; never beyond what a score can be.
+
+    All of it where there is none.
+    """
+    low, high = (0.0, 1.0) if values.isna().all() else (float(values.min()), float(values.max()))
+    room = 0.04 * max(high - low, 0.02)
+    panel.set_ylim(max(0.0, low - room), min(1.0, high + room))
+
+
+def thousands(value: float) -> str:
     """25128 -> 25.1 k; 0.05 -> 0.05"""
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.3g}"
-
-
-def _small_multiples(models: Sequence[str], across: str, up: str, one_across: bool = True) -> tuple[Figure, list[Axes]]:
-    """A panel for each model, named in its colour, all of one scale; across, if not `one_across`, each of its own."""
-    columns = min(len(models), 4 if len(models) <= 12 else 5)
-    rows = math.ceil(len(models) / columns)
-    width = {1: 4.2, 2: 3.9, 3: 3.5, 4: 3.0}.get(columns, 2.5)
-    figure = Figure(figsize=(width * columns, 0.95 * width * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=one_across, sharey=True).ravel()
-    for index, model in enumerate(models):
-        axes[index].set_title(model)
-        if index % columns == 0:
-            axes[index].set_ylabel(up)
-        if index + columns >= len(models):
-            axes[index].set_xlabel(across)
-            axes[index].tick_params(labelbottom=True)
-    for unused in axes[len(models) :]:
-        unused.set_visible(False)
-    return figure, list(axes[: len(models)])
-
-
-def _mean(runs: Sequence[pd.DataFrame], column: str) -> pd.Series:
-    """The mean over replicates of a history's column, at the epochs that all of them have."""
-    return pd.concat([run.set_index("epoch")[column] for run in runs], axis=1).dropna().mean(axis=1)
-
-
-def _epochs(axes: Axes, runs: Sequence[pd.DataFrame]) -> None:
-    """From epoch 1 to the last of the runs, whatever else is drawn: a model of few epochs is not crushed by others."""
-    last = max(int(run["epoch"].max()) for run in runs)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    axes.grid(visible=False, axis="x")
-    axes.set_xlim(0.6, last + max(0.4, 0.03 * last))
-
-
-def _score_limits(axes: Axes, curves: Sequence[pd.Series]) -> None:
-    """From a little below the lowest score to a little above the highest; never beyond what a score can be.
-
-    All of it where there is none.
-    """
-    values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves])
-    if np.isnan(values).all():
-        axes.set_ylim(0, 1)
-        return
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    room = 0.04 * max(high - low, 0.02)
-    axes.set_ylim(max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0)

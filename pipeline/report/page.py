@@ -95,7 +95,7 @@ def render(
         data=data,
         name=caption_name(data),
         colours=drawing.colours([model.name for model in models]),
-        figures={key: inline_svg(path, key) for key, path in drawn.items()},
+        figures={key: inline_svg(path) for key, path in drawn.items()},
         overrides={model.name: overrides(model) for model in models},
         replicates=len(settings.replicates),
         confused=confused(models, data),

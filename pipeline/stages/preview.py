@@ -3,13 +3,10 @@
 A test card stands in for images that may not be passed on: the picture goes to git, into the report and to MLflow.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,28 +20,27 @@ from pipeline.images.form import Format, format_for, prepare, sides
 from pipeline.images.recipe import Recipe
 from pipeline.images.recipe import recipe as recipe_recipe
 from pipeline.params.read import load_params
-from pipeline.report import drawing
-from pipeline.report.drawing import STYLE
+from pipeline.report.drawing import style
 from pipeline.tracking import runs
 
 
+@style({"axes.grid": False, "axes.linewidth": 0})
 def augmentation_figure(rows: Mapping[str, npt.NDArray[np.uint8]], first: str = "as it is") -> Figure:
     """Images (V, H, W, 3) of one row each, named at its left: what `first` says, then augmented ones."""
     columns = max(len(images) for images in rows.values())
-    with mpl.rc_context(STYLE | {"axes.grid": False, "axes.linewidth": 0}):
-        figure = Figure(figsize=(0.9 * columns + 1.6, 0.93 * len(rows) + 0.3), layout="constrained")
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        for row, (name, images) in zip(axes, rows.items(), strict=True):
-            for axis, image in zip(row, images, strict=True):
-                axis.imshow(image, interpolation="nearest")
-                axis.set(xticks=[], yticks=[])
-            row[0].set_ylabel(name, rotation=0, ha="right", va="center", size=9.5)
-        axes[0][0].set_title(first, size=9.5)
-        axes[0][1].set_title("augmented", size=9.5)
+    figure = Figure(figsize=(0.9 * columns + 1.6, 0.93 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", size=9.5)
+    axes[0][0].set_title(first, size=9.5)
+    axes[0][1].set_title("augmented", size=9.5)
     return figure
 
 
-PICTURES = (Path("reports/augmentation.png"), Path("reports/augmentation.svg"))
+PICTURE = Path("reports/augmentation.png")
 CLASSES, VARIANTS = 10, 6  # at most so many rows, so many augmentations of each
 
 
@@ -66,14 +62,11 @@ def main() -> None:
     shareable = info.get("shareable", False)
     rows = examples(packed.read(folder, "train_"), info, recipe, shareable)
     figure = augmentation_figure(rows, "as it is" if shareable else "test card")
-    with tempfile.TemporaryDirectory() as drawn, written_whole(PICTURES[0]) as png, written_whole(PICTURES[1]) as svg:
-        drawing.save(figure, Path(drawn), "augmentation")
-        shutil.copy(Path(drawn) / "augmentation.png", png)
-        shutil.copy(Path(drawn) / "augmentation.svg", svg)
+    with written_whole(PICTURE) as partial, style():
+        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None}, bbox_inches="tight")
     with runs.data_run("preview") as tracked:
-        for picture in PICTURES:
-            tracked.artifact(picture)
-    print(f"preview: {PICTURES[0]}")
+        tracked.artifact(PICTURE)
+    print(f"preview: {PICTURE}")
 
 
 def examples(images: packed.Images, info: dict[str, Any], recipe: Recipe, shareable: bool) -> dict[str, np.ndarray]:

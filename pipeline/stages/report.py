@@ -210,7 +210,7 @@ def best(models: Sequence[Model]) -> dict[str, Any] | None:
 
 
 def draw(models: Sequence[Model], data: Mapping[str, Any], learnt: curves.Curves, folder: Path) -> dict[str, Path]:
-    """Every figure into `folder`, as PNG and SVG; returns the SVGs by name."""
+    """Every figure into `folder`; returns their files by name."""
     classes = [each["class"] for each in data["classes"]]
     counts = {title: [each[split] for each in data["classes"]] for split, title in SPLITS.items()}
     histories = {model.name: model.histories for model in models}

@@ -5,22 +5,20 @@ import contextlib
 import io
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.dom import minidom
-from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.base.errors import StageError
-from pipeline.report import drawing, pictures
+from pipeline.report import pictures
 from pipeline.report.page import SECTIONS
 from pipeline.stages import report
 from pipeline.tracking import runs
-from tests import browser, fake_study, repo
+from tests import browser, fake_study
 from tests.small_study import Untracked
 
 MODELS = ("cnn", "vit", "hybrid")
@@ -43,7 +41,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake_study.write_explanations(folder / "reports", MODELS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(drawing, "DPI", 30)
         patch.setattr(runs, "report_run", lambda: contextlib.nullcontext(Untracked()))
         report.main()
     return folder
@@ -212,7 +209,6 @@ def test_on_paper_all_is_shown_dark_on_light_within_the_page(page: browser.Brows
 
 @pytest.fixture
 def _unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "DPI", 30)
     monkeypatch.setattr(runs, "report_run", lambda: contextlib.nullcontext(Untracked()))
 
 
@@ -225,24 +221,6 @@ def test_names_of_classes_cannot_end_the_script_that_holds_them() -> None:
     text = pictures.embedded(nasty)
     assert "<" not in text
     assert json.loads(text) == nasty
-
-
-def test_a_path_is_shortened_to_the_same_lines() -> None:
-    drawn = "M 1.26 2.00 L 3.04 4 L 5 6 M 7 8 C 1 2 3 4 5 6 C 7 8 9 1 2 3 L 4 5 L 6 7 z"
-    assert pictures.shortened(drawn) == "M 1.3 2 3 4 5 6 M 7 8 C 1 2 3 4 5 6 7 8 9 1 2 3 L 4 5 6 7 z"
-    assert pictures.shortened("-0.04 12345.67") == "-0 12345.7"
-
-
-def test_a_figure_in_the_page_says_once_what_its_elements_look_like(tmp_path: Path) -> None:
-    path = repo.export(tmp_path, "reports/figures") / "reports/figures/confusion_matrices.svg"
-    svg = pictures.inline_svg(path, "matrices")
-    assert len(svg) < 0.6 * len(path.read_text())
-    body = svg[svg.index("</style>") :]
-    assert "style=" not in body
-    used = set(re.findall(r'class="([^"]*)"', body))
-    assert used == set(re.findall(r"^\.([\w-]+){", svg, re.MULTILINE))
-    assert {name.rpartition("-")[0] for name in used} == {"matrices"}
-    assert body.count("<text") == path.read_text().count("<text")
 
 
 def test_a_picture_in_the_page_has_the_same_pixels_unless_it_is_larger_than_shown() -> None:
@@ -322,7 +300,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake_study.write_explanations(folder / "reports", ("cnn", "vit"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(drawing, "DPI", 30)
         patch.setattr(runs, "report_run", lambda: contextlib.nullcontext(Untracked()))
         report.main()
     return folder / "reports"
@@ -338,24 +315,13 @@ def test_names_of_classes_are_text_in_a_browser_whatever_they_are(hostile: Path,
     assert tab.evaluate("document.querySelectorAll('svg script, svg img, svg b, img[src=x]').length") == 0
     assert tab.evaluate("document.querySelectorAll('section').length") == len(SECTIONS) - 3
     for figure in ("confusion_matrices", "class_scores"):
-        found = f"[...document.querySelectorAll('svg text[class^={figure}]')].map(each => each.textContent)"
+        found = f"[...document.querySelectorAll('#{figure}-figure text')].map(each => each.textContent)"
         assert set(HOSTILE) <= set(tab.evaluate(found))
 
 
 def test_a_figure_in_the_page_has_the_texts_of_its_file(hostile: Path) -> None:
     for path in sorted((hostile / "figures").glob("*.svg")):
         drawn = minidom.parse(str(path)).getElementsByTagName("text")
-        shown = minidom.parseString(pictures.inline_svg(path, path.stem)).getElementsByTagName("text")
+        shown = minidom.parseString(pictures.inline_svg(path)).getElementsByTagName("text")
         texts = [[child.data for each in found for child in each.childNodes] for found in (drawn, shown)]
         assert texts[0] == texts[1]
-
-
-def test_a_character_that_xml_has_no_place_for_and_an_entity_do_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "x.svg"
-    laughs = '<!DOCTYPE svg [<!ENTITY a "aaaa">]>'
-    path.write_text(f'{laughs}<svg width="90pt" height="9pt"><text x="1.26" style="fill: #1f2933">\x01</text></svg>')
-    assert ">\ufffd</text>" in pictures.inline_svg(path, "x")
-    assert 'x="1.3"' in pictures.inline_svg(path, "x")
-    path.write_text(f'{laughs}<svg width="90pt" height="9pt"><text>&a;</text></svg>')
-    with pytest.raises(ExpatError, match="undefined entity"):
-        pictures.inline_svg(path, "x")

@@ -4,50 +4,56 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.report import table
+from pipeline.report import drawing, table
 from pipeline.report.captions import basis, tested
-from pipeline.report.drawing import GHOST, SOFT, STYLE, _small_multiples, colours
+from pipeline.report.drawing import DASHED, GHOST, SOFT, colours, style
 from pipeline.report.results import Model
 from pipeline.report.table import Table, _bare_table
 from pipeline.scoring import calibration, intervals
 from pipeline.scoring.intervals import Interval
 
 
+@style()
 def reliability_figure(bins: Mapping[str, Sequence[tuple[npt.NDArray[np.float64], ...]]]) -> Figure:
-    """Accuracy against confidence, a panel per model: a line for each replicate, its images' shares as bars below.
+    """Accuracy against confidence, a panel per model: replicates thin, all of them together bold, shares as bars below.
 
-    `bins` has confidence, accuracy and share (bins,) of each replicate; the diagonal is perfect calibration.
+    `bins` has confidence, accuracy and share (bins,) of each replicate; the diagonal is perfect calibration. A point of
+    few images, an uncertain one, is small.
     """
-    with mpl.rc_context(STYLE):
-        figure, panels = _small_multiples(list(bins), "confidence", "accuracy")
-        for (model, runs), panel in zip(bins.items(), panels, strict=True):
-            tone = colours(list(bins))[model]
-            share = np.mean([run[2] for run in runs], axis=0)
-            width = 1 / len(share)
-            panel.bar((np.arange(len(share)) + 0.5) * width, share, width=0.86 * width, color=GHOST, zorder=1)
-            panel.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-            for sure, accuracy, run_share in runs:
-                known = ~np.isnan(sure)
-                panel.plot(sure[known], accuracy[known], color=tone, linewidth=1, alpha=0.6, zorder=3)
-                area = 8 + 60 * run_share[known]  # a point of few images is an uncertain one
-                panel.scatter(sure[known], accuracy[known], s=area, color=tone, alpha=0.8, linewidth=0, zorder=4)
-            panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
-        keys = [
-            Line2D([], [], color=SOFT, marker="o", markersize=4.5, linewidth=1, label="replicate"),
-            Line2D([], [], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated"),
-            Line2D([], [], marker="s", ls="", markersize=8, color=GHOST, label="share of the images"),
-        ]
-        figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize=9.5)
+    figure, panels = drawing.panels(list(bins), "confidence", "accuracy")
+    for (model, panel), tone in zip(panels.items(), colours(list(bins)).values(), strict=True):
+        sure, accuracy, share = np.array(bins[model]).transpose(1, 0, 2)  # (R, bins) each
+        shares = share.mean(0)
+        places = (np.arange(len(shares)) + 0.5) / len(shares)
+        panel.bar(places, shares, width=0.86 / len(shares), color=GHOST, zorder=1)
+        panel.axline((0, 0), slope=1, color=SOFT, linewidth=1, linestyle=DASHED, zorder=1.5)
+        for run in zip(sure, accuracy, strict=True) if len(sure) > 1 else ():
+            panel.plot(*np.array(run)[:, ~np.isnan(run[0])], color=tone, linewidth=0.8, alpha=0.5)
+        found = shares > 0
+        whole = [np.nansum(each * share, 0)[found] / share.sum(0)[found] for each in (sure, accuracy)]
+        sns.lineplot(x=whole[0], y=whole[1], color=tone, linewidth=1.4, ax=panel)
+        dots = {"sizes": (8, 68), "size_norm": (0, 1), "linewidth": 0, "legend": False, "zorder": 3}
+        sns.scatterplot(x=whole[0], y=whole[1], size=shares[found], color=tone, ax=panel, **dots)
+        panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
+    several = len(sure) > 1
+    looks: dict[str, dict[str, Any]] = {
+        "all replicates" if several else "the model": {"marker": "o", "markersize": 4.5, "linewidth": 1.4},
+        **({"replicate": {"linewidth": 0.8, "alpha": 0.7}} if several else {}),
+        "perfectly calibrated": {"linewidth": 1, "linestyle": DASHED},
+        "share of the images": {"marker": "s", "ls": "", "markersize": 8, "color": GHOST},
+    }
+    drawing.key(figure, looks)
     return figure
 
 
+@style()
 def selective_prediction_figure(
     coverage: npt.NDArray[np.float64], curves: Mapping[str, npt.NDArray[np.float64]]
 ) -> Figure:
@@ -55,21 +61,20 @@ def selective_prediction_figure(
 
     `coverage` is (C,), curves are (R, C): replicates thin, their mean bold.
     """
-    with mpl.rc_context(STYLE):
-        figure, panels = _small_multiples(list(curves), "coverage", "accuracy")
-        for (model, runs), panel in zip(curves.items(), panels, strict=True):
-            tone = colours(list(curves))[model]
-            for other in (name for name in curves if name != model):
-                panel.plot(coverage, curves[other].mean(0), color=GHOST, linewidth=1.2, zorder=1)
-            for run in runs if len(runs) > 1 else ():
-                panel.plot(coverage, run, color=tone, linewidth=0.8, alpha=0.55)
-            panel.plot(coverage, runs.mean(0), color=tone, linewidth=2.2, zorder=4)
-            panel.set(xlim=(0, 1), xticks=(0, 0.5, 1))
-            panel.xaxis.set_major_formatter(PercentFormatter(1))
-        values = np.concatenate([runs[:, coverage >= 0.05].ravel() for runs in curves.values()])
-        if not np.isnan(values).all():
-            low = float(np.nanmin(values))
-            panels[0].set_ylim(max(0.0, low - 0.04 * max(1 - low, 0.02)), 1 + 0.02 * (1 - low))
+    runs = {
+        model: [pd.DataFrame({"coverage": coverage, "accuracy": run}) for run in each] for model, each in curves.items()
+    }
+    table = drawing.stacked(runs)
+    means = drawing.means(table, "coverage", "accuracy")
+    figure, panels = drawing.panels(list(curves), "coverage", "accuracy")
+    for (model, panel), tone in zip(panels.items(), colours(list(curves)).values(), strict=True):
+        drawing.others(panel, means, model, "coverage", "accuracy")
+        drawing.curves(panel, table[table["model"] == model], "coverage", "accuracy", tone)
+        panel.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+        panel.xaxis.set_major_formatter(PercentFormatter(1))
+    low = table["accuracy"][table["coverage"] >= 0.05].min()
+    if not math.isnan(low):
+        panel.set_ylim(max(0.0, low - 0.04 * max(1 - low, 0.02)), 1 + 0.02 * (1 - low))
     return figure
 
 

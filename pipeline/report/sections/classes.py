@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.report import drawing, table
 from pipeline.report.captions import tested
-from pipeline.report.drawing import INK, STYLE, Score, colours
+from pipeline.report.drawing import INK, Score, colours, style
 from pipeline.report.results import Model
 from pipeline.report.table import Table
 from pipeline.report.words import spread
@@ -24,51 +25,49 @@ from pipeline.scoring.metrics import averages, per_class, score_arrays
 PANELS = 20  # classes of `class_scores` at most
 
 
+@style({"axes.titlesize": 10.5, "axes.titlepad": 4})
 def class_scores_figure(scores: Mapping[str, Sequence[Score]], classes: Sequence[str]) -> Figure:
     """Each class's F1 with its 95% interval, a panel per class, a line per model; the 20 hardest of more classes.
 
     Bars from 0; dots where every score is so high that the axis has to be cut for a difference to be seen.
     """
-    tones = colours(list(scores))
-    means, lows, _ = np.array(list(scores.values())).transpose(2, 0, 1)  # (M, K) each
-    known = np.where(np.isnan(means), -1, means).max(0)
+    values = np.array(list(scores.values()))  # (M, K, 3)
+    known = np.where(np.isnan(values[..., 0]), -1, values[..., 0]).max(0)
     shown = np.sort(np.argsort(known, kind="stable")[:PANELS])
-    edges = np.concatenate([means.ravel(), lows.ravel()])
-    low = float(np.nanmin(edges)) if not np.isnan(edges).all() else 0.0
+    low = float(np.nanmin(values[..., :2], initial=1)) if not np.isnan(values[..., 0]).all() else 0.0
     cut = low > 0.75
-    columns = min(len(shown), 5)
+    longest = max(len(classes[k]) for k in shown)
+    columns = min(len(shown), max(1, min(5, 95 // max(longest, 1))))  # a name fits above its panel
     rows = math.ceil(len(shown) / columns)
-    with mpl.rc_context(STYLE | {"axes.titlesize": 10.5, "axes.titlepad": 4}):
-        height = 0.19 * len(scores) + 0.62
-        figure = Figure(figsize=(10.4, rows * height + 0.3), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for panel, k in zip(panels, shown, strict=False):
-            for row, (name, values) in enumerate(scores.items()):
-                mean, start, end = values[k]
-                if math.isnan(mean):
-                    continue
-                if cut:
-                    panel.plot(mean, row, "o", markersize=4.5, color=tones[name], zorder=3)
-                else:
-                    panel.barh(row, mean, height=0.62, color=tones[name], alpha=0.75, zorder=2)
-                if not math.isnan(start):
-                    tone = tones[name] if cut else INK
-                    panel.plot([start, end], [row] * 2, color=tone, linewidth=1.2, zorder=4)
-            panel.set_title(classes[k])
-            panel.grid(visible=False, axis="y")
-            panel.spines["left"].set_visible(False)
-        for unused in panels[len(shown) :]:
-            unused.set_visible(False)
-        for panel in panels[max(0, len(shown) - columns) : len(shown)]:
-            panel.tick_params(labelbottom=True)
-            panel.set_xlabel("F1")
-        panels[0].set_xlim(low - 0.03 * (1 - low) if cut else 0.0, 1 + 0.02 * (1 - low if cut else 1))
-        panels[0].xaxis.set_major_locator(MaxNLocator(4))
-        panels[0].set_ylim(len(scores) - 0.4, -0.6)
-        panels[0].set_yticks(np.arange(len(scores)), list(scores))
-        for panel in panels:
-            panel.tick_params(axis="y", labelcolor=INK, labelsize=8.5)
+    figure = Figure(figsize=(10.4, rows * (0.19 * len(scores) + 0.62) + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for index, (panel, k) in enumerate(zip(panels, shown, strict=False)):
+        _class_scores(panel, dict(zip(scores, values[:, k], strict=True)), cut)
+        lowest = index + columns >= len(shown)
+        panel.set(title=classes[k], xlabel="F1" if lowest else "", ylabel="")
+        panel.tick_params(labelbottom=lowest)
+    for unused in panels[len(shown) :]:
+        unused.remove()
+    panels[0].set_xlim(low - 0.03 * (1 - low) if cut else 0.0, 1 + 0.02 * (1 - low if cut else 1))
+    panels[0].xaxis.set_major_locator(MaxNLocator(4))
     return figure
+
+
+def _class_scores(panel: Axes, scores: Mapping[str, npt.NDArray[np.float64]], cut: bool) -> None:
+    """Each model's mean, low and high end in a line of its own."""
+    tones = colours(list(scores))
+    means = {"x": [mean for mean, _, _ in scores.values()], "y": list(scores), "hue": list(scores), "palette": tones}
+    if cut:
+        sns.stripplot(**means, orient="h", jitter=False, size=4.5, legend=False, ax=panel)
+    else:
+        sns.barplot(**means, orient="h", width=0.62, saturation=1, alpha=0.75, errorbar=None, legend=False, ax=panel)
+    for row, (model, (_, low, high)) in enumerate(scores.items()):
+        if not math.isnan(low):
+            panel.plot([low, high], [row] * 2, color=tones[model] if cut else INK, linewidth=1.2, zorder=4)
+    panel.set_ylim(len(scores) - 0.4, -0.6)
+    panel.grid(visible=False, axis="y")
+    panel.spines["left"].set_visible(False)
+    panel.tick_params(axis="y", labelcolor=INK, labelsize=8.5)
 
 
 def classification_table(name: str, confusions: npt.ArrayLike, classes: Sequence[str], caption: str) -> Table:

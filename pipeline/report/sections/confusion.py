@@ -4,19 +4,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipeline.report import drawing
-from pipeline.report.drawing import PAPER, SHARES, STYLE
+from pipeline.report.drawing import PAPER, heatmap, style
 from pipeline.report.results import Model
 
+NAMED = 40  # classes at most whose names and cells can be told apart
 
+
+@style({"axes.grid": False, "axes.linewidth": 0})
 def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]) -> Figure:
     """Confusion matrices (K, K) of all models side by side, coloured by share of the actual class, counts in the cells.
 
@@ -27,52 +28,47 @@ def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], class
     rows = math.ceil(len(counts) / columns)
     side = float(np.clip(0.42 * k, 2.6, 4.6 if columns <= 3 else 3.3))  # inches
     labels = 0.07 * longest  # inches that class names take
-    with mpl.rc_context(STYLE | {"axes.grid": False, "axes.linewidth": 0}):
-        size = (columns * (side + 0.2) + labels + 1.2, rows * (side + 0.7 + (0.8 * labels if longest > 3 else 0)))
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        mesh = None
-        for index, (model, matrix) in enumerate(counts.items()):
-            mesh = _confusion_matrix(axes[index], matrix, classes, side)
-            axes[index].set_title(model)
-            axes[index].set_xlabel("predicted")
-            if index % columns == 0:
-                axes[index].set_ylabel("actual")
-        for unused in axes[len(counts) :]:
-            unused.set_visible(False)
-        if mesh is not None:
-            bar = figure.colorbar(
-                mesh, ax=axes, shrink=0.85 / rows, anchor=(0, 0.5 if rows == 1 else 0.97), aspect=26, pad=0.015
-            )
-            bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-            bar.set_label("share of the actual class", size=9.5)
-            bar.outline.set_visible(False)
+    size = (columns * (side + 0.2) + labels + 1.2, rows * (side + 0.7 + (0.8 * labels if longest > 3 else 0)))
+    figure = Figure(figsize=size)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[len(counts) :]:
+        unused.remove()
+    for index, (model, matrix) in enumerate(counts.items()):
+        first = index % columns == 0
+        _confusion_matrix(axes[index], matrix, classes if k <= NAMED else (), side, named=first)
+        axes[index].set(title=model, xlabel="predicted", ylabel="actual" if first else "")
+    figure.set_layout_engine("constrained")
+    place: dict[str, Any] = {
+        "shrink": 0.85 / rows,
+        "anchor": (0, 0.5 if rows == 1 else 0.97),
+        "aspect": 26,
+        "pad": 0.015,
+    }
+    bar = figure.colorbar(axes[0].collections[0], ax=axes[: len(counts)], format=PercentFormatter(1), **place)
+    bar.set_label("share of the actual class", size=9.5)
+    bar.outline.set_visible(False)
     return figure
 
 
-def _confusion_matrix(axes: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str], side: float) -> QuadMesh:
-    k = len(classes)
+def _confusion_matrix(
+    panel: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str], side: float, named: bool
+) -> None:
+    """One matrix, `side` inches wide; classes of none that could be read, and those of its rows only if `named`."""
+    k = len(counts)
     support = counts.sum(1, keepdims=True)  # (K, 1)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)  # (K, K)
-    edge = PAPER if k <= 40 else "face"
-    mesh = axes.pcolormesh(shares, cmap=SHARES, vmin=0, vmax=1, edgecolors=edge, linewidth=1.0, rasterized=k > 40)
-    axes.set(aspect="equal", xlim=(0, k), ylim=(k, 0))
-    if k <= 40:
-        long = max(map(len, classes)) > 3
-        axes.set_xticks(np.arange(k) + 0.5, classes, rotation=45 if long else 0, ha="right" if long else "center")
-        axes.set_yticks(np.arange(k) + 0.5, classes)
-        axes.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k), rotation_mode="anchor", axis="x")
-        axes.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k), axis="y")
-    else:
-        axes.set(xticks=[], yticks=[])
-    digits = len(str(counts.max()))
-    size = min(9.0, 72 * side / k / (0.75 * max(digits, 2)))  # points: the widest count fills its cell at most
+    size = min(9.0, 72 * side / k / (0.75 * max(len(str(counts.max())), 2)))  # points: the widest count fills its cell
+    cells = {"linewidths": 1, "linecolor": PAPER} if classes else {"rasterized": True}
     if size >= 4.5:
-        for row, column in np.argwhere(counts):
-            tone = "#fefefe" if shares[row, column] > 0.45 else "#12324d"
-            text = str(counts[row, column])
-            axes.text(column + 0.5, row + 0.53, text, ha="center", va="center", size=size, color=tone)
-    return mesh
+        cells |= {"annot": np.where(counts, counts.astype(str), ""), "fmt": "", "annot_kws": {"size": size}}
+    heatmap(panel, shares, **cells)
+    panel.set_aspect("equal")
+    if classes:
+        long = max(map(len, classes)) > 3
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        panel.set_xticks(np.arange(k) + 0.5, classes, **turned)
+        panel.set_yticks(np.arange(k) + 0.5, classes if named else [""] * k)
+        panel.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k))
 
 
 def confusion(models: Sequence[Model], data: Mapping[str, Any]) -> dict[str, Any]:

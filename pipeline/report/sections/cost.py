@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,13 +12,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pipeline.report import table
 from pipeline.report.captions import caption_name, timed_on
-from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, STYLE, Score, _thousands, colours
+from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Score, colours, style, thousands
 from pipeline.report.results import Model
 from pipeline.report.sections.classes import _summary
 from pipeline.report.table import Table
 from pipeline.report.words import milliseconds
 
 
+@style()
 def latency_figure(seconds: Mapping[str, Sequence[float]]) -> Figure:
     """Each model's CPU seconds over all test images as a bar, the mean of its rounds (R,), a dot for each.
 
@@ -27,32 +27,32 @@ def latency_figure(seconds: Mapping[str, Sequence[float]]) -> Figure:
     """
     tones = colours(list(seconds))
     means = [float(np.mean(values)) for values in seconds.values()]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 0.36 * len(seconds) + 0.9), layout="constrained")
-        panel = figure.subplots()
-        panel.barh(np.arange(len(means)), means, height=0.66, color=list(tones.values()))
-        for row, values in enumerate(seconds.values()):
-            if len(values) > 1:
-                panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
-            end = max(values)
-            panel.annotate(
-                f"{'mean ' * (len(values) > 1)}{f'{means[row]:#.3g}'.rstrip('.')} s",
-                (end, row),
-                (7, 0),
-                textcoords="offset points",
-                va="center",
-                size=9,
-                color=SOFT,
-            )
-        panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.2 * max(map(max, seconds.values()))))
-        panel.set_ylim(len(means) - 0.5, -0.5)
-        panel.set_yticks(np.arange(len(means)), list(seconds))
-        panel.tick_params(axis="y", labelcolor=INK)
-        panel.spines["left"].set_visible(False)
-        panel.grid(visible=False, axis="y")
+    figure = Figure(figsize=(8.2, 0.36 * len(seconds) + 0.9), layout="constrained")
+    panel = figure.subplots()
+    panel.barh(np.arange(len(means)), means, height=0.66, color=list(tones.values()))
+    for row, values in enumerate(seconds.values()):
+        if len(values) > 1:
+            panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
+        end = max(values)
+        panel.annotate(
+            f"{'mean ' * (len(values) > 1)}{f'{means[row]:#.3g}'.rstrip('.')} s",
+            (end, row),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            size=9,
+            color=SOFT,
+        )
+    panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.2 * max(map(max, seconds.values()))))
+    panel.set_ylim(len(means) - 0.5, -0.5)
+    panel.set_yticks(np.arange(len(means)), list(seconds))
+    panel.tick_params(axis="y", labelcolor=INK)
+    panel.spines["left"].set_visible(False)
+    panel.grid(visible=False, axis="y")
     return figure
 
 
+@style()
 def trade_off_figure(
     across: Mapping[str, float], accuracy: Mapping[str, Score], parameters: Mapping[str, int], label: str
 ) -> Figure:
@@ -64,43 +64,42 @@ def trade_off_figure(
     tones, names = colours(list(across)), list(across)
     x, y = (np.array([float(each) for each in values]) for values in (across.values(), [accuracy[n][0] for n in names]))
     area = 12 + 1100 * np.array([parameters[name] for name in names]) / max(parameters.values())  # square points
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 4.9), layout="constrained")
-        panel = figure.subplots()
-        best = pareto(x, y)
-        panel.plot(x[best], y[best], color=GHOST, linewidth=1.4, zorder=1)
-        for index, (name, tone) in enumerate(tones.items()):
-            _, low, high = accuracy[name]
-            if not math.isnan(low):
-                panel.plot([x[index]] * 2, [low, high], color=tone, linewidth=1.3, zorder=2)
-            panel.scatter(x[index], y[index], s=area[index], color=tone, alpha=0.28, linewidth=0, zorder=3)
-            panel.scatter(x[index], y[index], s=16, color=tone, linewidth=0, zorder=4)
-        if x.max() > 5 * x.min():
-            panel.set_xscale("log")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
-        else:
-            room = max(float(np.ptp(x)), 0.2 * x.max())
-            panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
-        panel.margins(y=0.14)
-        panel.set(xlabel=label, ylabel="accuracy")
-        texts = names if len(names) > 8 else [f"{name}, {_thousands(parameters[name])}" for name in names]
-        figure.draw_without_rendering()  # places are known only behind the layout
-        dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
-        for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
-            panel.annotate(
-                texts[index],
-                (x[index], y[index]),
-                tuple(shift),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                size=9,
-                color=INK,
-                zorder=5,
-            )
+    figure = Figure(figsize=(8.2, 4.9), layout="constrained")
+    panel = figure.subplots()
+    best = pareto(x, y)
+    panel.plot(x[best], y[best], color=GHOST, linewidth=1.4, zorder=1)
+    for index, (name, tone) in enumerate(tones.items()):
+        _, low, high = accuracy[name]
+        if not math.isnan(low):
+            panel.plot([x[index]] * 2, [low, high], color=tone, linewidth=1.3, zorder=2)
+        panel.scatter(x[index], y[index], s=area[index], color=tone, alpha=0.28, linewidth=0, zorder=3)
+        panel.scatter(x[index], y[index], s=16, color=tone, linewidth=0, zorder=4)
+    if x.max() > 5 * x.min():
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
+    else:
+        room = max(float(np.ptp(x)), 0.2 * x.max())
+        panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    panel.margins(y=0.14)
+    panel.set(xlabel=label, ylabel="accuracy")
+    texts = names if len(names) > 8 else [f"{name}, {thousands(parameters[name])}" for name in names]
+    figure.draw_without_rendering()  # places are known only behind the layout
+    dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
+    for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
+        panel.annotate(
+            texts[index],
+            (x[index], y[index]),
+            tuple(shift),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            size=9,
+            color=INK,
+            zorder=5,
+        )
     return figure
 
 

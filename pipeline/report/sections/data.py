@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from pipeline.report import words
-from pipeline.report.drawing import INK, SOFT, STYLE
+from pipeline.report import drawing, words
+from pipeline.report.drawing import INK, SOFT, style
 from pipeline.report.results import SPLITS, Model
 from pipeline.report.words import enumerated
 
 MAJORITY, MINORITY = "#5b88b0", "#e08e45"  # differ in lightness too
 
 
+@style({"axes.grid": False})
 def class_distribution_figure(
     classes: Sequence[str], splits: Mapping[str, Sequence[int]], minority: Sequence[str] = ()
 ) -> Figure:
@@ -25,33 +26,28 @@ def class_distribution_figure(
     `splits` maps a split's name to its counts (K,). With more than 40 classes they are sorted by the first split's
     counts and go unnamed.
     """
-    counts = {name: np.asarray(values) for name, values in splits.items()}
     many = len(classes) > 40
-    order = np.argsort(-next(iter(counts.values())), kind="stable") if many else np.arange(len(classes))
-    tones = [MINORITY if classes[index] in minority else MAJORITY for index in order]
-    with mpl.rc_context(STYLE | {"axes.grid": False}):
-        height = 4.5 if many else 0.27 * len(classes) + 1.25
-        figure = Figure(figsize=(10.4, height), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(1, len(counts), sharey=True))
-        for panel, (split, values) in zip(panels, counts.items(), strict=True):
-            bars = panel.barh(np.arange(len(order)), values[order], height=1.0 if many else 0.74, color=tones)
-            panel.set_title(f"{split}: {values.sum():,} images")
-            panel.spines[["left", "bottom"]].set_visible(False)
-            if many:
-                panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            else:
-                panel.bar_label(bars, [f"{value:,}" for value in values[order]], padding=3, fontsize=9, color=SOFT)
-                panel.set_xticks([])
-                panel.margins(x=0.16)
-        panels[0].set_ylim(len(order) - 0.4, -0.6)
-        panels[0].set_yticks([] if many else np.arange(len(order)), [] if many else [classes[index] for index in order])
-        panels[0].tick_params(axis="y", labelcolor=INK)
-        if minority:
-            keys = [
-                Line2D([], [], marker="s", ls="", markersize=9, color=MINORITY, label="minority class"),
-                Line2D([], [], marker="s", ls="", markersize=9, color=MAJORITY, label="other class"),
-            ]
-            figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9.5, handletextpad=0.2)
+    table = pd.DataFrame(splits).assign(tone=[MINORITY if name in minority else MAJORITY for name in classes])
+    if many:
+        table = table.sort_values(next(iter(splits)), ascending=False, kind="stable", ignore_index=True)
+    figure = Figure(figsize=(10.4, 4.5 if many else 0.27 * len(classes) + 1.25), layout="constrained")
+    panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+    bars = {"y": table.index, "orient": "h", "hue": "tone", "palette": {tone: tone for tone in table["tone"]}}
+    for panel, split in zip(panels, splits, strict=True):
+        sns.barplot(table, x=split, **bars, width=1 if many else 0.74, saturation=1, lw=0, legend=False, ax=panel)
+        panel.set(title=f"{split}: {table[split].sum():,} images", xlabel="", ylabel="")
+        panel.spines[["left", "bottom"]].set_visible(False)
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True) if many else NullLocator())
+        for drawn in () if many else panel.containers:
+            panel.bar_label(drawn, fmt="{:,.0f}", padding=3, fontsize=9, color=SOFT)
+        panel.margins(x=0 if many else 0.16)
+    panels[0].set_yticks([] if many else table.index, [] if many else classes)
+    panels[0].tick_params(axis="y", labelcolor=INK)
+    square = {"marker": "s", "ls": "", "markersize": 9}
+    if minority:
+        drawing.key(
+            figure, {"minority class": square | {"color": MINORITY}, "other class": square | {"color": MAJORITY}}
+        )
     return figure
 
 

@@ -2,35 +2,36 @@
 
 from collections.abc import Mapping
 
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-from pipeline.report.drawing import INK, STYLE, colours
+from pipeline.report import drawing
+from pipeline.report.drawing import INK, colours, style
 from pipeline.report.table import Table, _numbers
 from pipeline.report.words import MEASURE_TITLES, score_interval
 from pipeline.scoring.intervals import Interval
 
 
+@style()
 def metric_chart_figure(scores: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
     """Several metrics side by side, a group of bars for each and in it a bar per model: mean, low, high."""
+    table = pd.DataFrame(
+        [(model, metric, *each) for model, values in scores.items() for metric, each in values.items()],
+        columns=["model", "metric", "mean", "low", "high"],
+    )
     tones = colours(list(scores))
-    names = list(next(iter(scores.values())))
-    wide = 0.84 / len(scores)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(float(np.clip(0.28 * len(scores) * len(names) + 2, 7, 15)), 3.9), layout="constrained")
-        panel = figure.subplots()
-        for index, (model, values) in enumerate(scores.items()):
-            places = np.arange(len(names)) + (index - (len(scores) - 1) / 2) * wide
-            means, lows, highs = np.array([values[name] for name in names]).T
-            panel.bar(places, means, width=0.9 * wide, color=tones[model], label=model)
-            errors = np.nan_to_num(np.clip(np.stack([means - lows, highs - means]), 0, None))
-            panel.errorbar(places, means, errors, fmt="none", ecolor=INK, elinewidth=0.9, capsize=min(3, 20 * wide))
-        panel.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4))
-        panel.set_xticks(np.arange(len(names)), names)
-        panel.tick_params(axis="x", labelcolor=INK)
-        panel.grid(visible=False, axis="x")
-        figure.legend(loc="outside lower center", ncols=min(len(scores), 6), fontsize=9.5)
+    figure = Figure(figsize=(float(np.clip(0.28 * len(table) + 2, 7, 15)), 3.9), layout="constrained")
+    panel = figure.subplots()
+    looks = {"width": 0.84, "gap": 0.1, "saturation": 1, "errorbar": None, "legend": False}
+    sns.barplot(table, x="metric", y="mean", hue="model", palette=tones, **looks, ax=panel)
+    places = [bar.get_x() + bar.get_width() / 2 for bars in panel.containers for bar in bars]
+    panel.vlines(places, table["low"], table["high"], color=INK, linewidth=0.9)
+    panel.set(ylim=(0, 1), xlabel="", ylabel="")
+    panel.tick_params(axis="x", labelcolor=INK)
+    panel.grid(visible=False, axis="x")
+    drawing.key(figure, {model: {"marker": "s", "ls": "", "markersize": 9, "color": tones[model]} for model in scores})
     return figure
 
 
