@@ -11,10 +11,7 @@ import pytest
 
 from pipeline.base.errors import StageError
 from pipeline.commands import ablation
-<<<<<<< HEAD
-from pipeline.report import drawing, experiments
-=======
->>>>>>> a4b396f (Draw the report's figures with seaborn, on figures of their own, and keep each as one small SVG)
+from pipeline.report import experiments
 from pipeline.scoring.ablation import Experiment, _mean, crossings, score, validation
 from pipeline.scoring.ablation import axes as ablation_axes
 from tests import repo, trees
@@ -94,14 +91,8 @@ def test_what_has_no_validation_score_is_left_out_of_its_means() -> None:
 
 def test_a_table_a_figure_and_a_page_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-<<<<<<< HEAD
-    monkeypatch.setattr(drawing, "DPI", 20)
     monkeypatch.setattr(experiments, "show", lambda: shown(*GRID))
     ablation.run(Namespace())
-=======
-    monkeypatch.setattr(ablation, "show", lambda: shown(*GRID))
-    ablation.main()
->>>>>>> a4b396f (Draw the report's figures with seaborn, on figures of their own, and keep each as one small SVG)
     folder = tmp_path / "reports/ablation"
     rows = pd.read_csv(folder / "models-vit-depth.csv")
     assert rows["test_macro_f1"].tolist() == [0.6, 0.7]
