@@ -1,12 +1,20 @@
 """A study in a folder of its own, on the data that its owners send: the real DVC, the real MLflow store."""
 
+import contextlib
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
+import torch
 
+from pipeline.images import packed
+from pipeline.stages import preview
+from pipeline.tracking import runs
 from tests import repo, trees
+from tests.small_study import Untracked
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +56,23 @@ def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_
     assert repo.ran(repo.call(rafdb, "dvc", "repro")) == []
 
 
-def test_faces_that_may_not_be_passed_on_stand_in_no_picture(rafdb: Path) -> None:
-    info = json.loads((rafdb / "data/fit/info.json").read_text())
-    assert info["shareable"] is False
-    assert "test card" in (rafdb / "reports/augmentation.svg").read_text()
-    assert "as it is" not in (rafdb / "reports/augmentation.svg").read_text()
+def test_faces_that_may_not_be_passed_on_stand_in_no_picture(rafdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of augmentation says that it shows test cards, and has the same bytes whatever the faces are."""
+    monkeypatch.chdir(rafdb)
+    assert json.loads(Path("data/fit/info.json").read_text())["shareable"] is False
+    drawn, said, read = Path("reports/augmentation.png").read_bytes(), [], packed.read
+    draw = preview.augmentation_figure
+
+    def blackened(*place: Any) -> packed.Images:
+        images = read(*place)
+        return dataclasses.replace(images, pixels=torch.zeros_like(images.pixels))
+
+    monkeypatch.setattr(packed, "read", blackened)
+    monkeypatch.setattr(preview, "augmentation_figure", lambda rows, first: said.append(first) or draw(rows, first))
+    monkeypatch.setattr(runs, "data_run", lambda *_: contextlib.nullcontext(Untracked()))
+    preview.main()
+    assert said == ["test card"]
+    assert Path("reports/augmentation.png").read_bytes() == drawn
 
 
 def test_a_study_shares_the_checkouts_store_and_cache(rafdb: Path, checkout: Path) -> None:
