@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline.records.predictions import Predictions
 from pipeline.report import drawing
 from pipeline.scoring.metrics import confusion_matrix, per_class, scores
 
@@ -84,19 +85,22 @@ def write_doctor(path: Path, **found: Any) -> None:
 
 def write_explanations(reports: Path, models: Sequence[str], shareable: bool = True) -> None:
     """What explain would say of the first replicates: one image of each kind for each model, in tiles of noise."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    for name in models:
-        with (reports / f"predictions/{name}-0.csv").open(newline="", encoding="utf-8") as file:
-            rows[name] = list(csv.DictReader(file))
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: Predictions.read(reports / f"predictions/{name}-0.parquet").frame().to_dict("records") for name in models
+    }
     places = iter(range(1000))
 
     def tile(shown: bool = True) -> list[int] | None:
         return list(divmod(next(places), 16))[::-1] if shown else None
 
     def answer(name: str, row: int) -> dict[str, Any]:
-        predicted = rows[name][row]["predicted"]
-        sure = float(rows[name][row][f"p({predicted})"])
-        return {"model": name, "predicted": predicted, "probability": sure, "overlay": tile()}
+        found = rows[name][row]
+        return {
+            "model": name,
+            "predicted": found["predicted"],
+            "probability": found["confidence"],
+            "overlay": tile(),
+        }
 
     def described(row: int) -> dict[str, Any]:
         actual = rows[models[0]][row]["actual"]
@@ -198,15 +202,13 @@ def _replicate(
                 [epoch, 3e-4, loss, min(1, accuracy[row] + 0.01), 1.2 * loss + 0.1, accuracy[row], macro[row]]
             )
 
-    with (reports / "predictions" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "actual", "predicted", *(f"p({each})" for each in classes)])
-        own = np.random.default_rng([_seed(model), replicate])  # draws nothing from the others'
-        sure = np.clip(np.where(right, own.beta(9, 1, len(right)), own.beta(3, 2, len(right))), 0.5, 1)
-        for row, (truth, guess) in enumerate(zip(actual, predicted, strict=True)):
-            shares = np.full(k, (1 - sure[row]) / (k - 1))
-            shares[guess] = sure[row]
-            table.writerow([row, classes[truth], classes[guess], *(f"{share:.5f}" for share in shares)])
+    own = np.random.default_rng([_seed(model), replicate])  # draws nothing from the others'
+    sure = np.clip(np.where(right, own.beta(9, 1, len(right)), own.beta(3, 2, len(right))), 0.5, 1)
+    shares = np.repeat((1 - sure[:, None]) / (k - 1), k, axis=1)  # (N, K)
+    shares[np.arange(len(sure)), predicted] = sure
+    images = [f"{row:04}.png" for row in range(len(sure))]
+    found = Predictions.of(list(classes), actual, predicted, shares, images)
+    found.write(reports / "predictions" / f"{name}.parquet")
 
     confusion = confusion_matrix(actual, predicted, k)
     each = per_class(confusion)

@@ -9,7 +9,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
+from pipeline.records.predictions import Predictions, logits_path, predictions_path
 from tests import repo, trees
 
 MODELS = ("cnn", "hybrid", "vit")
@@ -75,17 +77,23 @@ def test_every_model_is_reported_with_its_test_scores(checkout: Path) -> None:
     assert metrics["study"] == "digits"
     assert sorted(metrics["models"]) == list(MODELS)
     for name, model in metrics["models"].items():
-        predictions = pd.read_csv(checkout / f"reports/predictions/{name}-0.csv")
-        assert model["images"] == len(predictions) == 360
-        assert model["accuracy"]["mean"] == pytest.approx((predictions.actual == predictions.predicted).mean())
+        right = Predictions.read(predictions_path(f"{name}-0", checkout)).right
+        assert model["images"] == len(right) == 360
+        assert model["accuracy"]["mean"] == pytest.approx(right.mean())
         assert model["accuracy"]["n"] == 1
 
 
 def test_predictions_are_probabilities_whose_largest_is_the_prediction(checkout: Path) -> None:
-    table = pd.read_csv(checkout / "reports/predictions/cnn-0.csv", dtype={"actual": str, "predicted": str})
-    probabilities = table.filter(like="p(").to_numpy()
-    assert probabilities.sum(1) == pytest.approx(1, abs=1e-4)
-    assert [f"p({name})" for name in table.predicted] == list(table.filter(like="p(").columns[probabilities.argmax(1)])
+    found = Predictions.read(predictions_path("cnn-0", checkout))
+    assert found.probabilities.sum(1) == pytest.approx(1, abs=5e-3)
+    assert found.confidence == pytest.approx(found.probabilities[range(360), found.predicted], abs=6e-4)
+    assert found.confidence == pytest.approx(found.probabilities.max(1), abs=6e-4)
+
+
+def test_a_mistake_can_be_found_by_the_name_of_its_file(checkout: Path) -> None:
+    index = pd.read_csv(checkout / "data/raw/index.csv", dtype=str).set_index("name")
+    found = Predictions.read(predictions_path("cnn-0", checkout)).frame()
+    assert found["actual"].tolist() == index.loc[found["image"], "label"].tolist()
 
 
 def test_test_images_are_no_dependency_of_training(checkout: Path) -> None:
@@ -100,7 +108,8 @@ def test_test_images_are_no_dependency_of_training(checkout: Path) -> None:
 
 def test_what_belongs_to_git_is_left_to_git_and_the_rest_to_dvc(checkout: Path) -> None:
     tracked = repo.call(checkout, "git", "ls-files").splitlines()
-    assert {"dvc.lock", "reports/metrics.json", "reports/report.html", "reports/predictions/vit-0.csv"} <= set(tracked)
+    wanted = {"dvc.lock", "reports/metrics.json", "reports/report.html", "reports/predictions/vit-0.parquet"}
+    assert wanted <= set(tracked)
     assert not [path for path in tracked if path.endswith((".npy", ".bin", ".safetensors", ".db"))]
 
 
@@ -157,9 +166,9 @@ def test_the_logged_model_predicts_what_evaluate_reported(
     model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/cnn-0")
     images = np.load(checkout / "data/test/images.npy")[:64]
     table = model.predict(images)
-    reported = pd.read_csv("reports/predictions/cnn-0.csv", dtype={"predicted": str})[:64]
-    assert list(table["class"]) == list(reported.predicted)
-    assert table.filter(like="p(").to_numpy() == pytest.approx(reported.filter(like="p(").to_numpy(), abs=2e-5)
+    assert list(table["class"]) == Predictions.read(predictions_path("cnn-0")).frame()["predicted"][:64].tolist()
+    reported = softmax(np.load(logits_path("cnn-0"))[:64].astype(float), axis=1)
+    assert table.filter(like="p(").to_numpy() == pytest.approx(reported, abs=2e-5)
     assert model.metadata.saved_input_example_info
     stored = [path.suffix for path in (checkout / "mlartifacts").rglob("*") if path.is_file()]
     assert ".pkl" not in stored

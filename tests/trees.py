@@ -5,6 +5,7 @@ The images are noise over stripes whose number is the class's, so that a network
 
 import contextlib
 import csv
+import dataclasses
 import io
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
+
+from pipeline.records.predictions import Predictions
 
 ROOT = Path(__file__).parents[1]
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
@@ -103,6 +106,13 @@ def fer2013_folders(root: Path, train: int = 10, val: int = 3, test: int = 3, se
         split = "train" if usage == "Training" else "test"
         put(root / split / FER2013[code] / f"{usage}_{row}.png", encoded(pixels))
     return root
+
+
+def reverse_predictions(path: Path) -> None:
+    """Put a training's predictions into the opposite order of images."""
+    found = Predictions.read(path)
+    turned = {key: each[::-1] for key, each in vars(found).items() if key not in ("classes", "likeliest")}
+    dataclasses.replace(found, **turned).write(path)
 
 
 def ferplus(path: Path, train: int = 10, val: int = 3, test: int = 3) -> Path:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and locks that the whole checkout knows."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -100,6 +101,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits, as sha256sum prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: object) -> None:

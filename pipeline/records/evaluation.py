@@ -96,6 +96,7 @@ class Evaluation:
     config: dict[str, Any]  # what determined the training: dataset, augment, train, model
     overrides: dict[str, Any]  # what the model sets for itself
     initialisation: str
+    logits_sha256: str = ""  # of data/logits/<model>-<replicate>.npy
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":

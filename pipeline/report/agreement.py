@@ -1,25 +1,40 @@
 """Whether two runs of a study agree, from what git keeps of them: `versus verify COMMITTED RERUN`.
 
 Neither data nor weights are needed: digests of the images, settings, the history of every training, every test image's
-probabilities, the digest of the weights and the scores are compared. What differs is said with by how much, and so are
-processor, device and libraries where they do.
+class and probabilities, the digests of weights and logits and the scores are compared. What differs is said with by how
+much, and so are processor, device and libraries where they do.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from pipeline.base.errors import StageError, legible
+from pipeline.base.files import sha256
 from pipeline.params.read import flatten, load_params
+from pipeline.records.diary import read_record
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.predictions import Floats, Predictions, logits_path, predictions_path
 from pipeline.report.results import BEFORE
 from pipeline.trained.leftovers import trainings
 
-Evaluations = Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]  # training, the committed one, the rerun's
+BACK = "`git checkout` brings the committed one back"
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """A training as the committed study and the rerun evaluated it."""
+
+    name: str
+    ours: Evaluation
+    theirs: Evaluation
 
 
 def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
@@ -32,14 +47,17 @@ def verify(committed: Path, rerun: Path, tolerance: float = 0.0) -> bool:
             raise StageError(f"{folder}: not a folder; give those of two runs of a study")
     faults = [*differing_data(committed, rerun)]
     names = _names(committed, rerun)
-    evaluations = _evaluations(committed, rerun, names)
-    faults += differing_settings(evaluations)
-    rounding = [*differing_histories(committed, rerun, names), *differing_predictions(committed, rerun, names)]
-    rounding += differing_weights(evaluations)
+    evaluated = [
+        Evaluated(name, *(_evaluation(folder / f"reports/evaluations/{name}.json") for folder in (committed, rerun)))
+        for name in names
+    ]
+    faults += differing_settings(evaluated)
+    rounding = [*differing_histories(committed, rerun, names), *differing_predictions(committed, rerun, evaluated)]
+    rounding += differing_weights(evaluated)
     scores, worst = differing_scores(committed, rerun)
     for line in (*faults, *rounding, *scores):
         print(legible(line))
-    for line in differing_machines(evaluations):
+    for line in differing_machines(evaluated):
         print(f"(made on another machine: {legible(line)})")
     if not (faults or rounding or scores):
         print("verify: the same to the last bit that git keeps")
@@ -60,12 +78,12 @@ def differing_data(committed: Path, rerun: Path) -> Iterator[str]:
             yield f"data: other {name} images (digest {_short(ours.get(name))}, {_short(theirs.get(name))})"
 
 
-def differing_settings(evaluations: Evaluations) -> Iterator[str]:
-    for name, ours, theirs in evaluations:
-        ours, theirs = (BEFORE | flatten(each["config"]) for each in (ours, theirs))
+def differing_settings(evaluated: Sequence[Evaluated]) -> Iterator[str]:
+    for training in evaluated:
+        ours, theirs = (BEFORE | flatten(each.config) for each in (training.ours, training.theirs))
         for key in sorted({*ours, *theirs}):
             if ours.get(key) != theirs.get(key):
-                yield f"{name}: {key} is {ours.get(key)!r}, {theirs.get(key)!r}"
+                yield f"{training.name}: {key} is {ours.get(key)!r}, {theirs.get(key)!r}"
 
 
 def differing_histories(committed: Path, rerun: Path, names: Sequence[str]) -> Iterator[str]:
@@ -85,25 +103,44 @@ def differing_histories(committed: Path, rerun: Path, names: Sequence[str]) -> I
             )
 
 
-def differing_predictions(committed: Path, rerun: Path, names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        ours, theirs = (_csv(folder, f"predictions/{name}.csv") for folder in (committed, rerun))
-        if list(ours) != list(theirs) or not ours["actual"].equals(theirs["actual"]):
+def differing_predictions(committed: Path, rerun: Path, evaluated: Sequence[Evaluated]) -> Iterator[str]:
+    """Classes and probabilities, to the last bit where both evaluations have a digest of the logits."""
+    for training in evaluated:
+        name, sides = training.name, ((committed, training.ours), (rerun, training.theirs))
+        ours, theirs = (Predictions.read(predictions_path(name, folder)) for folder, _ in sides)
+        if ours.classes != theirs.classes or not np.array_equal(ours.actual, theirs.actual):
             yield f"{name}: predictions of other test images"
             continue
-        other = int((ours["predicted"] != theirs["predicted"]).sum())
-        columns = [column for column in ours if str(column).startswith("p(")]
-        gap = float(np.nanmax((_numbers(ours[columns]) - _numbers(theirs[columns])).abs(), initial=0.0))
-        if other or gap:
-            yield f"{name}: {other} of {len(ours)} test images change class, probabilities differ by up to {gap:.3g}"
+        other = int((ours.predicted != theirs.predicted).sum())
+        digests = {evaluation.logits_sha256 for _, evaluation in sides}
+        gap = max(_gap(ours.confidence, theirs.confidence), _gap(ours.probabilities, theirs.probabilities))
+        if other or gap or (len(digests) == 2 and "" not in digests):
+            full = [_full_probabilities(logits_path(name, folder), each.logits_sha256) for folder, each in sides]
+            if full[0] is not None and full[1] is not None:
+                gap = _gap(full[0], full[1])
+            size = f"up to {gap:.3g}" if gap else "too little for the digits that git keeps"
+            yield f"{name}: {other} of {len(ours.actual)} test images change class, probabilities differ by {size}"
 
 
-def differing_weights(evaluations: Evaluations) -> Iterator[str]:
+def _gap(ours: Floats, theirs: Floats) -> float:
+    """The largest difference; between something and nothing it is infinite."""
+    undefined = np.isnan(ours) & np.isnan(theirs)
+    return float(np.nan_to_num(np.where(undefined, 0, abs(ours - theirs)), nan=np.inf).max(initial=0.0))
+
+
+def _full_probabilities(logits: Path, digest: str) -> Floats | None:
+    """All digits of the probabilities (N, K), where the logits with this digest lie beside the results."""
+    if not logits.is_file() or sha256(logits) != digest:
+        return None
+    return softmax(np.load(logits).astype(np.float64), axis=1)
+
+
+def differing_weights(evaluated: Sequence[Evaluated]) -> Iterator[str]:
     """Where both say what their weights are: evaluations of earlier versions do not."""
-    for name, ours, theirs in evaluations:
-        digests = [each["run"].get("weights_sha256") for each in (ours, theirs)]
-        if None not in digests and digests[0] != digests[1]:
-            yield f"{name}: other weights (SHA-256 {_short(digests[0])}, {_short(digests[1])})"
+    for training in evaluated:
+        digests = [each.run.weights_sha256 for each in (training.ours, training.theirs)]
+        if "" not in digests and digests[0] != digests[1]:
+            yield f"{training.name}: other weights (SHA-256 {_short(digests[0])}, {_short(digests[1])})"
 
 
 def differing_scores(committed: Path, rerun: Path) -> tuple[list[str], float]:
@@ -122,13 +159,13 @@ def differing_scores(committed: Path, rerun: Path) -> tuple[list[str], float]:
     return lines, worst
 
 
-def differing_machines(evaluations: Evaluations) -> Iterator[str]:
+def differing_machines(evaluated: Sequence[Evaluated]) -> Iterator[str]:
     seen: dict[str, None] = {}
-    for _, ours, theirs in evaluations:
-        for key in sorted({*ours["machine"], *theirs["machine"]}):
-            first, second = ours["machine"].get(key), theirs["machine"].get(key)
-            if first != second:
-                seen[f"{key} {first}, {second}"] = None
+    for training in evaluated:
+        ours, theirs = (vars(each.machine) for each in (training.ours, training.theirs))
+        for key in sorted(ours):
+            if ours[key] != theirs[key]:
+                seen[f"{key} {ours[key]}, {theirs[key]}"] = None
     yield from seen
 
 
@@ -152,11 +189,8 @@ def _some(names: set[str]) -> str:
     return ", ".join(sorted(names)[:6]) + f" and {len(names) - 6} more" * (len(names) > 6)
 
 
-def _evaluations(committed: Path, rerun: Path, names: Sequence[str]) -> Evaluations:
-    def read(folder: Path, name: str) -> dict[str, Any]:
-        return _json(folder, f"evaluations/{name}.json", "config", "machine", "run")
-
-    return [(name, read(committed, name), read(rerun, name)) for name in names]
+def _evaluation(path: Path) -> Evaluation:
+    return read_record(Evaluation, path, BACK)
 
 
 def _json(folder: Path, name: str, *keys: str) -> dict[str, Any]:
@@ -169,9 +203,7 @@ def _json(folder: Path, name: str, *keys: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise StageError(f"{path}: not found; give the folders of two studies that have run") from None
     except (OSError, ValueError, TypeError):
-        raise StageError(
-            f"{path}: not readable as JSON with {' and '.join(keys)}; `git checkout` brings the committed one back"
-        ) from None
+        raise StageError(f"{path}: not readable as JSON with {' and '.join(keys)}; {BACK}") from None
     return found
 
 
@@ -182,7 +214,7 @@ def _csv(folder: Path, name: str) -> pd.DataFrame:
     except FileNotFoundError:
         raise StageError(f"{path}: not found; run `dvc repro` there") from None
     except (ValueError, UnicodeDecodeError):
-        raise StageError(f"{path}: not readable as CSV; `git checkout` brings the committed one back") from None
+        raise StageError(f"{path}: not readable as CSV; {BACK}") from None
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from pipeline.base.errors import StageError
 from pipeline.params.read import flatten, load_params
 from pipeline.params.settings import Augment, Train
 from pipeline.params.study import Params
+from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report.words import setting
 from pipeline.scoring import metrics
 from pipeline.scoring.intervals import Interval, intervals
@@ -147,10 +148,8 @@ def read_json(path: Path, stage: str, *keys: str) -> dict[str, Any]:
 
 
 def read_csv(path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
-    texts = {name: str for name in columns if name in ("actual", "predicted")}
-    empty = {name: [""] for name in columns if name not in texts} if texts else None  # a class may be called NA
     try:
-        return pd.read_csv(path, usecols=list(columns), dtype=texts, keep_default_na=not texts, na_values=empty)
+        return pd.read_csv(path, usecols=list(columns))
     except FileNotFoundError:
         raise missing(path, stage) from None
     except ValueError:
@@ -168,28 +167,24 @@ def read_model(
     classes = [each["class"] for each in data["classes"]]
     evaluations, histories = [], []
     tables_of_images: list[tuple[npt.NDArray[Any], ...]] = []
-    probabilities = [f"p({each})" for each in classes]
     for replicate in replicates:
         run_name = f"{name}-{replicate}"
         path = REPORTS / "evaluations" / f"{run_name}.json"
         evaluation = read_json(path, f"evaluate@{run_name}", *OF_EVALUATION)
-        predictions = read_csv(
-            REPORTS / "predictions" / f"{run_name}.csv",
-            f"evaluate@{run_name}",
-            ("actual", "predicted", *probabilities),
-        )
+        predictions = Predictions.read(predictions_path(run_name))
         columns = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_macro_f1")
         histories.append(read_csv(REPORTS / "histories" / f"{run_name}.csv", f"train@{run_name}", columns))
         if [each["class"] for each in evaluation["classes"]] != classes:
             raise StageError(f"{path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
-        actual, predicted = (_labels(predictions[key], classes) for key in ("actual", "predicted"))
-        if not np.array_equal(_count(actual, predicted, classes), np.array(evaluation["confusion"]["counts"])):
+        actual, predicted = predictions.actual, predictions.predicted
+        counts = metrics.confusion_matrix(actual, predicted, len(predictions.classes))
+        if predictions.classes != classes or not np.array_equal(counts, evaluation["confusion"]["counts"]):
             raise StageError(
-                f"{path}: its confusion matrix is not that of reports/predictions/{run_name}.csv;"
+                f"{path}: its confusion matrix is not that of {predictions_path(run_name)};"
                 f" run `dvc repro -f evaluate@{run_name}`"
             )
         evaluations.append(evaluation)
-        tables_of_images.append((actual, predicted, predictions[probabilities].to_numpy().max(1)))
+        tables_of_images.append((actual, predicted, predictions.confidence))
     confusions = np.array([evaluation["confusion"]["counts"] for evaluation in evaluations], dtype=np.int64)
     folds = "cross_validation" in data
     if folds:  # each image is in one of them
@@ -279,22 +274,8 @@ def read_explanations(models: Sequence[str]) -> dict[str, Any] | None:
     return {**facts, "picture": picture.read_bytes()}
 
 
-def _labels(names: pd.Series, classes: list[str]) -> npt.NDArray[np.int64]:
-    """Each name's place among the classes; -1 where a name is no class's."""
-    return pd.Index(classes).get_indexer(pd.Index(names)).astype(np.int64)
-
-
 def other_images(name: str) -> StageError:
     return StageError(f"reports/predictions: those of {name} are not all of the same test images; run `dvc repro`")
-
-
-def _count(
-    actual: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: list[str]
-) -> npt.NDArray[np.int64]:
-    """The confusion matrix; empty if a label is no class's."""
-    if (actual < 0).any() or (predicted < 0).any():
-        return np.zeros((0, 0), dtype=np.int64)
-    return metrics.confusion_matrix(actual, predicted, len(classes))
 
 
 def missing(path: Path, stage: str) -> StageError:
@@ -335,15 +316,18 @@ def histories(study: Path) -> pd.DataFrame:
 
 
 def predictions(study: Path) -> pd.DataFrame:
-    """A row for each test image and each training that a study's params.yaml names; `right` says whether it was."""
-    every = pd.concat(
+    """A row for each test image and each training that a study's params.yaml names.
+
+    Its file's name, its class, the one predicted, how sure of it the network was, and whether it was right.
+    """
+    return pd.concat(
         [
-            read_csv(path, f"evaluate@{path.stem}", ("actual", "predicted")).assign(model=model, replicate=replicate)
-            for model, replicate, path in of_trainings(study, "predictions", "csv")
+            found.frame().assign(right=found.right, model=model, replicate=replicate)
+            for model, replicate, path in of_trainings(study, "predictions", "parquet")
+            for found in [Predictions.read(path)]
         ],
         ignore_index=True,
     )
-    return every.assign(right=every["actual"] == every["predicted"])
 
 
 def of_trainings(study: Path, folder: str, suffix: str) -> Iterator[tuple[str, int, Path]]:

@@ -12,7 +12,6 @@ thumbnails. Pairs of a correlation of 0.99 are missed about once in a hundred.
 Legend: N images, S side, C channels, D pixels of a thumbnail.
 """
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
 from pipeline.base.places import FIT, TEST, fold_folder
 from pipeline.base.process import run
+from pipeline.images.manifest import image_names
 
 REPORT = Path("reports/doctor.json")
 SPLITS = ("train", "val", "test")
@@ -78,13 +78,12 @@ def read() -> Pack:
         try:
             parts.append(np.load(folder / f"{prefix}images.npy", mmap_mode="r"))
             labels.append(np.load(folder / f"{prefix}labels.npy"))
-            with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-                lines = [line for line in csv.DictReader(file) if line.get("split", name) == name]
         except FileNotFoundError as error:
             raise StageError(f"{error.filename}: not found; run `dvc repro split` first") from None
-        names += [line["name"] for line in lines]
-        split.append(np.full(len(lines), index))
-        row.append(np.arange(len(lines)))
+        of_split = image_names(folder, name)
+        names += of_split
+        split.append(np.full(len(of_split), index))
+        row.append(np.arange(len(of_split)))
     return Pack(tuple(parts), np.concatenate(split), np.concatenate(row), np.concatenate(labels), tuple(names))
 
 

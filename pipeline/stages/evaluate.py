@@ -1,20 +1,19 @@
 """Score one trained model on the test images, once: `python -m pipeline.stages.evaluate MODEL REPLICATE`.
 
 In float32. Leaves reports/evaluations/<model>-<replicate>.json, which holds all that a report says of this training,
-and reports/predictions/<model>-<replicate>.csv, every test image with its probabilities.
+reports/predictions/<model>-<replicate>.parquet, every test image with its probabilities, and all digits of these in
+data/logits/<model>-<replicate>.npy.
 """
 
 import argparse
 import base64
 import dataclasses
 import functools
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,16 +21,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import networks
 from pipeline.base.errors import StageError
-from pipeline.base.files import written_whole
+from pipeline.base.files import sha256, written_whole
 from pipeline.base.places import FIT, TEST, fold_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.images.form import Format, evaluation_batches
+from pipeline.images.manifest import image_names
 from pipeline.inference import forward, loading
 from pipeline.inference.device import be_deterministic, keep_freed_memory, memory_remedy, pick_device
 from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
 from pipeline.records.evaluation import ClassScores, Confusion, Cost, Evaluation, Mistake, Origin
+from pipeline.records.predictions import EARLIER, Predictions, logits_path, predictions_path
 from pipeline.scoring import calibration, metrics
 from pipeline.tracking import runs
 from pipeline.trained.inflation import inflation
@@ -63,12 +64,7 @@ def evaluate(name: str) -> None:
     evaluation = evaluated(subject, logits, first, cost)
     if study.evaluate.inflation:
         evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores))
-    paths = Path(f"reports/evaluations/{name}.json"), Path(f"reports/predictions/{name}.csv")
-    with written_whole(paths[0]) as partial:
-        evaluation.write(partial)
-    with written_whole(paths[1]) as partial:
-        prediction_table(subject, logits).to_csv(partial, index=False, lineterminator="\n")
-    log(subject, evaluation, paths)
+    log(subject, evaluation, save(subject, evaluation, logits))
     resume.discard(subject.diary.key)
     accuracy, macro_f1 = evaluation.scores["accuracy"], evaluation.scores["macro_f1"]
     print(f"evaluate: {name} accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}, n = {evaluation.images}")
@@ -86,6 +82,7 @@ class Subject:
     device: torch.device
     info: dict[str, Any]  # what split says of the images
     images: packed.Images
+    names: list[str]  # of the images' files
 
     @property
     def classes(self) -> list[str]:
@@ -114,7 +111,8 @@ def read(name: str) -> Subject:
         )
     device = pick_device(config["train"]["device"])
     network = network.to(memory_format=torch.channels_last)  # as processors read images
-    return Subject(folder, network, config, diary, loading.image_format(config), device, info, images)
+    names = image_names(test)
+    return Subject(folder, network, config, diary, loading.image_format(config), device, info, images, names)
 
 
 def cost_of(subject: Subject, onnx: bool) -> Cost:
@@ -179,13 +177,12 @@ def probabilities(logits: Tensor) -> np.ndarray:
 
 def origin(subject: Subject) -> Origin:
     diary = subject.diary
-    digest = hashlib.sha256((subject.folder / WEIGHTS).read_bytes()).hexdigest()
     return Origin(
         key=diary.key,
         commit=diary.commit,
         started=diary.started,
         mlflow_run=diary.mlflow_run,
-        weights_sha256=digest,
+        weights_sha256=sha256(subject.folder / WEIGHTS),
     )
 
 
@@ -208,6 +205,20 @@ def inflated(subject: Subject, honest: dict[str, float]) -> dict[str, Any] | Non
     return inflation(
         subject.folder, subject.network, subject.images, subject.form, subject.device, subject.config, honest
     )
+
+
+def save(subject: Subject, evaluation: Evaluation, logits: Tensor) -> tuple[Path, Path]:
+    """Write what was found; returns the files that git is to keep."""
+    name = subject.folder.name
+    record, images = Path(f"reports/evaluations/{name}.json"), predictions_path(name)
+    with written_whole(logits_path(name)) as partial, partial.open("wb") as file:
+        np.save(file, logits.numpy())
+    with written_whole(record) as partial:
+        dataclasses.replace(evaluation, logits_sha256=sha256(logits_path(name))).write(partial)
+    with written_whole(images) as partial:
+        predictions(subject, logits).write(partial)
+    images.with_suffix(EARLIER).unlink(missing_ok=True)
+    return record, images
 
 
 def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> None:
@@ -300,12 +311,10 @@ def png(pixels: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def prediction_table(subject: Subject, logits: Tensor) -> pd.DataFrame:
-    """One row per test image: its row in data/test/manifest.csv, both class names, and a probability per class."""
-    names = np.array(subject.classes, dtype=object)
-    classes = {"actual": names[subject.actual], "predicted": names[logits.argmax(1).numpy()]}
-    columns = pd.DataFrame(probabilities(logits).round(5), columns=[f"p({name})" for name in subject.classes])
-    return pd.concat([pd.DataFrame({"image": np.arange(len(logits)), **classes}), columns], axis=1)
+def predictions(subject: Subject, logits: Tensor) -> Predictions:
+    """What logits (N, K) say of each test image, by the name of its file."""
+    predicted = logits.argmax(1).numpy()
+    return Predictions.of(subject.classes, subject.actual, predicted, probabilities(logits), subject.names)
 
 
 if __name__ == "__main__":

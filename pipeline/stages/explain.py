@@ -5,7 +5,6 @@ one picture, reports/explanations.jpg: each image and, over it, what speaks for 
 that may not be passed on are left out, and what a network looks at is drawn without them.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import write_json, written_whole
+from pipeline.base.files import sha256, write_json, written_whole
 from pipeline.base.places import TEST, fold_folder
 from pipeline.base.process import run
 from pipeline.images import form, packed
 from pipeline.inference import device, loading
 from pipeline.params.read import load_params
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.tracking import runs
 from pipeline.trained import saliency
 from pipeline.trained.overlay import Floats, Labels, Sheet, overlay, picture
@@ -173,22 +173,12 @@ def may_be_shown() -> bool:
 
 def read(name: str, classes: list[str], actual: Labels) -> Answers:
     """One training's predictions; raises StageError where they are not of these test images."""
-    path = Path(f"reports/predictions/{name}.csv")
-    remedy = f"run `dvc repro -f evaluate@{name}` in the study's folder"
-    try:
-        table = pd.read_csv(path, dtype={"actual": str, "predicted": str}, keep_default_na=False)
-        labels = pd.Index(classes)
-        truth, predicted = (
-            labels.get_indexer(pd.Index(table[key])).astype(np.int64) for key in ("actual", "predicted")
-        )
-        probabilities = table[[f"p({each})" for each in classes]].apply(pd.to_numeric)
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; {remedy}") from None
-    except (KeyError, ValueError):
-        raise StageError(f"{path}: not readable as predictions of these classes; {remedy}") from None
-    if not np.array_equal(truth, actual) or (predicted < 0).any():
+    path = predictions_path(name)
+    found = Predictions.read(path)
+    if found.classes != classes or not np.array_equal(found.actual, actual):
+        remedy = f"run `dvc repro -f evaluate@{name}` in the study's folder"
         raise StageError(f"{path}: not of the images in {TEST}; {remedy}")
-    return Answers(predicted, np.nan_to_num(probabilities.to_numpy(dtype=np.float64).max(1), nan=-1.0))
+    return Answers(found.predicted, np.nan_to_num(found.confidence, nan=-1.0))
 
 
 # which images
@@ -255,14 +245,12 @@ def evaluated(name: str) -> Path:
     """
     folder, path = Path("models") / name, EVALUATIONS / f"{name}.json"
     remedy = f"run `dvc checkout {folder}` or `dvc repro evaluate@{name}` in the study's folder"
+    scored = Evaluation.read(path).run.weights_sha256
     try:
-        scored = json.loads(path.read_text(encoding="utf-8"))["run"].get("weights_sha256")
-        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+        digest = sha256(folder / "weights.safetensors")
     except FileNotFoundError as error:
         raise StageError(f"{error.filename}: not found; {remedy}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise StageError(f"{path}: not readable as an evaluation; {remedy}") from None
-    if scored not in (None, digest):  # earlier versions do not say
+    if scored not in ("", digest):  # earlier versions do not say
         raise StageError(f"{folder}: not the weights that {path} is of; {remedy}")
     return folder
 

@@ -7,8 +7,16 @@ import re
 from pathlib import Path
 
 from pipeline.params.study import Params
+from pipeline.records import predictions
 
-PLACES = {"models": "", "reports/evaluations": ".json", "reports/histories": ".csv", "reports/predictions": ".csv"}
+PLACES = (  # folders, and the ends of their files' names
+    ("models", ""),
+    ("data/logits", ".npy"),
+    ("reports/evaluations", ".json"),
+    ("reports/histories", ".csv"),
+    ("reports/predictions", ".parquet"),
+    ("reports/predictions", predictions.EARLIER),
+)
 LEFT_BY_TRAIN = ("run.json", "config.json")  # a folder below models/ without these is the user's own
 
 
@@ -20,7 +28,7 @@ def trainings(settings: Params) -> list[str]:
 def leftovers(settings: Params, study: Path = Path()) -> dict[str, list[Path]]:
     """What there is of trainings that params.yaml does not name: training -> files and folders."""
     named, found = set(trainings(settings)), dict[str, list[Path]]()
-    for place, suffix in PLACES.items():
+    for place, suffix in PLACES:
         for path in sorted((study / place).glob(f"*{suffix}")):
             name = path.name.removesuffix(suffix)
             ours = bool(suffix) or any((path / file).is_file() for file in LEFT_BY_TRAIN)

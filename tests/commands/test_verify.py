@@ -1,18 +1,22 @@
 """Two runs that agree are said to, and every planted difference is found with its size."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import cli
 from pipeline.base.errors import StageError
+from pipeline.base.files import sha256
 from pipeline.launch.rerun import rerun as run_again
 from pipeline.launch.rerun import steps
+from pipeline.records.predictions import Predictions, logits_path
 from pipeline.report.agreement import verify
 from tests import fake_study, repo, trees
 
@@ -40,6 +44,8 @@ def change(path: Path, edit: Callable[[Any], Any]) -> None:
         content = json.loads(path.read_text())
         edit(content)
         path.write_text(json.dumps(content))
+    elif path.suffix == ".parquet":
+        edit(Predictions.read(path)).write(path)
     else:
         table = pd.read_csv(path)
         edit(table)
@@ -64,7 +70,24 @@ def test_equal_runs_are_the_same_to_the_last_bit(
             "vit-0: training differs from",
             True,
         ),
-        ("predictions/cnn-2.csv", lambda t: t.loc.__setitem__((0, "predicted"), 99), "cnn-2: 1 of ", True),
+        (
+            "predictions/cnn-2.parquet",
+            lambda p: dataclasses.replace(p, predicted=np.where(range(360), p.predicted, p.predicted[0] - 1)),
+            "cnn-2: 1 of 360 test images change class",
+            True,
+        ),
+        (
+            "predictions/cnn-2.parquet",
+            lambda p: dataclasses.replace(p, confidence=np.where(range(360), p.confidence, p.confidence[0] - 0.00123)),
+            "cnn-2: 0 of 360 test images change class, probabilities differ by up to 0.00123",
+            True,
+        ),
+        (
+            "predictions/cnn-2.parquet",
+            lambda p: dataclasses.replace(p, actual=p.actual[::-1]),
+            "cnn-2: predictions of other test images",
+            True,
+        ),
         (
             "metrics.json",
             lambda c: c["models"]["cnn"]["macro_f1"].update(mean=0.895),
@@ -123,6 +146,35 @@ def test_other_weights_and_another_machine_are_named(
     assert "(made on another machine: torch 2.11.0, 2.15.0)" in said
 
 
+def leave_logits(study: Path, values: np.ndarray, kept: bool = True) -> None:
+    """Logits of cnn-0, in DVC's cache or not, and their digest."""
+    path = logits_path("cnn-0", study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, values)
+    digest = sha256(path)
+    change(study / "reports/evaluations/cnn-0.json", lambda c: c.update(logits_sha256=digest))
+    if not kept:
+        path.unlink()
+
+
+def test_logits_are_compared_to_the_last_bit(
+    committed: Path, rerun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, logits = Path(shutil.copytree(committed, tmp_path / "ours")), np.zeros((360, 10), dtype=np.float32)
+    leave_logits(ours, logits)
+    assert verify(ours, rerun), "the rerun, of an earlier version, has no digest"
+    leave_logits(rerun, logits)
+    assert verify(ours, rerun)
+    logits[7, 3] = 1e-6
+    leave_logits(rerun, logits)
+    assert not verify(ours, rerun)
+    assert "cnn-0: 0 of 360 test images change class, probabilities differ by up to 9e-08" in capsys.readouterr().out
+    leave_logits(rerun, logits, kept=False)
+    assert not verify(ours, rerun)
+    assert "probabilities differ by too little for the digits that git keeps" in capsys.readouterr().out
+    assert verify(ours, rerun, tolerance=0.01)
+
+
 def test_a_small_difference_within_the_committed_interval_is_said_to_be_so(
     committed: Path, rerun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +198,7 @@ def test_what_is_missing_or_damaged_is_named(committed: Path, rerun: Path) -> No
 @pytest.mark.parametrize("content", ["[]", "{}", "null", "{", "1"])
 def test_a_file_that_is_not_as_a_stage_left_it_is_named(committed: Path, rerun: Path, file: str, content: str) -> None:
     (rerun / "reports" / file).write_text(content)
-    with pytest.raises(StageError, match=rf"{file}: not readable as JSON with .*; `git checkout` brings"):
+    with pytest.raises(StageError, match=rf"{file}: .+; `git checkout` brings"):
         verify(committed, rerun)
 
 

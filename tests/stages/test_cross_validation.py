@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from pipeline.records.predictions import Predictions, predictions_path
 from tests import small_study, trees
 
 TINY = {"tiny": {"family": "tiny", "layers": ["conv 8, pool, conv 8"], "train": {"lr": 0.02}}}
@@ -42,15 +42,15 @@ def test_each_replicate_trains_and_is_tested_on_its_own_fold(study: Path) -> Non
         config = json.loads((study / f"models/tiny-{replicate}/config.json").read_text())
         fit = json.loads((study / f"data/fit/{replicate}/info.json").read_text())
         assert config["data"]["digest"] == fit["digest"]
-        predictions = pd.read_csv(study / f"reports/predictions/tiny-{replicate}.csv")
-        labels = np.load(study / f"data/test/{replicate}/labels.npy")
-        assert [trees.FER2013[label] for label in labels] == predictions["actual"].tolist()
+        predictions = Predictions.read(predictions_path(f"tiny-{replicate}", study))
+        assert predictions.classes == list(trees.FER2013)
+        assert predictions.actual.tolist() == np.load(study / f"data/test/{replicate}/labels.npy").tolist()
 
 
 def test_scores_are_means_over_folds_and_every_image_is_counted_once(study: Path) -> None:
     found = json.loads((study / "reports/metrics.json").read_text())["models"]["tiny"]
-    parts = [pd.read_csv(study / f"reports/predictions/tiny-{replicate}.csv") for replicate in range(3)]
-    accuracies = [(part["actual"] == part["predicted"]).mean() for part in parts]
+    parts = [Predictions.read(predictions_path(f"tiny-{replicate}", study)).right for replicate in range(3)]
+    accuracies = [part.mean() for part in parts]
     assert found["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert found["accuracy"]["n"] == 3
     assert found["images"] == sum(map(len, parts)) == 140

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.base.errors import StageError
 from pipeline.images import packed
+from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.stages import explain
 from pipeline.tracking import runs
 from pipeline.trained import overlay
@@ -74,9 +75,7 @@ def test_mistakes_are_the_surest_and_right_ones_those_of_the_least_sure_model() 
 
 
 def test_every_image_shown_is_what_the_predictions_say_of_it(explained: Path, facts: dict) -> None:
-    import pandas as pd
-
-    tables = {name: pd.read_csv(explained / f"reports/predictions/{name}-0.csv", dtype=str) for name in METHODS}
+    tables = {name: Predictions.read(predictions_path(f"{name}-0", explained)).frame() for name in METHODS}
     guesses = np.array([table["predicted"] for table in tables.values()])
     assert facts["disagreements"] == (guesses != guesses[0]).any(0).sum()
     assert facts["images"] == guesses.shape[1]
@@ -86,7 +85,7 @@ def test_every_image_shown_is_what_the_predictions_say_of_it(explained: Path, fa
         for answer in each["answers"]:
             row = tables[answer["model"]].iloc[each["image"]]
             assert (row["actual"], row["predicted"]) == (each["actual"], answer["predicted"])
-            assert answer["probability"] == pytest.approx(float(row[f"p({answer['predicted']})"]), abs=1e-4)
+            assert answer["probability"] == pytest.approx(row["confidence"], abs=1e-4)
     for model in facts["mistakes"]:
         assert 0 < len(model["images"]) <= explain.MISTAKES
         assert all(each["actual"] != each["predicted"] for each in model["images"])
@@ -160,7 +159,7 @@ def test_one_model_has_mistakes_but_no_disagreement(
         ("lost", r"models/tiny-0/weights.safetensors: not found; run `dvc checkout models/tiny-0`"),
         (
             "damaged",
-            r"reports/evaluations/tiny-0.json: not readable as an evaluation; run .*`dvc repro evaluate@tiny-0`",
+            r"reports/evaluations/tiny-0.json: .*; run `dvc repro evaluate@tiny-0`",
         ),
     ],
 )
@@ -187,13 +186,12 @@ def test_predictions_that_are_missing_or_of_other_images_name_the_stage_to_run(
 ) -> None:
     folder = shutil.copytree(explained, tmp_path / "study")
     monkeypatch.chdir(folder)
-    path = Path("reports/predictions/vit-0.csv")
-    head, *rows = path.read_text().splitlines()
+    path = predictions_path("vit-0")
     if fault == "lost":
         path.unlink()
     elif fault == "foreign":
         trees.put(path, b"a,b\n1,2\n")
     else:
-        path.write_text("\n".join([head, *reversed(rows)]) + "\n")
-    with pytest.raises(StageError, match=r"predictions/vit-0.csv: not .*run `dvc repro -f evaluate@vit-0`"):
+        trees.reverse_predictions(path)
+    with pytest.raises(StageError, match=r"predictions/vit-0.parquet: not .*run `dvc repro (-f )?evaluate@vit-0`"):
         explain.main()

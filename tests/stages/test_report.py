@@ -1,7 +1,6 @@
 """The report says what the evaluations say, in files that a reader can use, or names the stage to run."""
 
 import contextlib
-import csv
 import json
 import re
 import subprocess
@@ -20,6 +19,7 @@ from matplotlib import pyplot
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import StageError
+from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report import drawing
 from pipeline.report.sections import classes, confusion, training
 from pipeline.report.sections.cost import latency_figure
@@ -150,11 +150,8 @@ def test_metrics_json_has_scikit_learns_scores_over_the_predictions(reported: Pa
     for model, values in found["models"].items():
         scores = []
         for replicate in range(3):
-            with (reported / "reports" / "predictions" / f"{model}-{replicate}.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            scores.append(
-                oracle.f1_score(*([row[key] for row in rows] for key in ("actual", "predicted")), average="macro")
-            )
+            each = Predictions.read(predictions_path(f"{model}-{replicate}", reported))
+            scores.append(oracle.f1_score(each.actual, each.predicted, average="macro"))
         assert values["macro_f1"]["mean"] == pytest.approx(np.mean(scores))
         half = 4.302653 * np.std(scores, ddof=1) / np.sqrt(3)  # t(0.975) with 2 degrees of freedom
         assert values["macro_f1"]["high"] - values["macro_f1"]["mean"] == pytest.approx(half, abs=1e-6)
@@ -221,7 +218,7 @@ def test_comparison_csv_keeps_full_precision_and_the_others_are_for_reading(repo
 
 def test_classification_report_is_scikit_learns(reported: Path) -> None:
     frame = pd.read_csv(reported / "reports/tables/classification_vit.csv", dtype={"class": str}).set_index("class")
-    replicates = [pd.read_csv(reported / f"reports/predictions/vit-{r}.csv", dtype=str) for r in range(3)]
+    replicates = [Predictions.read(predictions_path(f"vit-{r}", reported)).frame() for r in range(3)]
     wanted = [
         oracle.classification_report(each["actual"], each["predicted"], output_dict=True, zero_division=np.nan)
         for each in replicates
@@ -589,9 +586,8 @@ def test_calibration_is_that_of_the_predictions(reported: Path) -> None:
     for model in ("cnn", "vit", "hybrid"):
         surest = []
         for replicate in range(3):
-            each = pd.read_csv(reported / f"reports/predictions/{model}-{replicate}.csv")
-            sure = each.filter(like="p(").max(axis=1).sort_values(ascending=False, kind="stable").index[:288]
-            surest.append((each["actual"] == each["predicted"])[sure].mean())
+            each = Predictions.read(predictions_path(f"{model}-{replicate}", reported))
+            surest.append(each.right[np.argsort(-each.confidence, kind="stable")[:288]].mean())
         assert frame.loc[model, "selective_accuracy"] == pytest.approx(np.mean(surest), abs=0.003)  # but for ties
         assert frame.loc[model, "selective_accuracy"] > frame.loc[model, "accuracy"]
         assert 0 < frame.loc[model, "calibration_error_low"] < frame.loc[model, "calibration_error"] < 0.2
@@ -711,19 +707,17 @@ def test_latencies_are_those_of_the_stage_that_times_all_models_in_turn(
 def test_models_scored_on_other_images_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small(tmp_path))
     for replicate in (0, 1):
-        path = Path(f"reports/predictions/vit-{replicate}.csv")
-        head, *rows = path.read_text().splitlines()
-        path.write_text("\n".join([head, *reversed(rows)]) + "\n")  # the same confusion matrix
+        trees.reverse_predictions(predictions_path(f"vit-{replicate}"))  # the same confusion matrix
     with pytest.raises(StageError, match="those of cnn and vit are not all of the same test images"):
         report.main()
 
 
 def test_probabilities_that_are_missing_make_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small(tmp_path, classes=("NA", "b", "c"), images=60))
-    path = Path("reports/predictions/vit-0.csv")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    frame.iloc[:, 3:] = ""  # as evaluate leaves a training that diverged
-    frame.to_csv(path, index=False)
+    path = predictions_path("vit-0")
+    found = Predictions.read(path)
+    undefined = np.full((60, 3), np.nan)  # as evaluate leaves a training that diverged
+    Predictions.of(found.classes, found.actual, found.predicted, undefined, found.images).write(path)
     report.main()
     lines = Path("reports/tables/calibration.md").read_text().splitlines()
     assert lines[-1].replace(" ", "").startswith("|vit|–")
@@ -850,7 +844,7 @@ def test_a_second_report_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.
         ("data.json", "split"),
         ("augmentation.png", "preview"),
         ("evaluations/vit-1.json", "evaluate@vit-1"),
-        ("predictions/cnn-0.csv", "evaluate@cnn-0"),
+        ("predictions/cnn-0.parquet", "evaluate@cnn-0"),
         ("histories/vit-0.csv", "train@vit-0"),
     ],
 )
@@ -879,7 +873,7 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, monkeypatch:
     whole = path.read_text()
     counts = np.array(json.loads(whole)["confusion"]["counts"])
     edit(path, confusion={"counts": counts[::-1].tolist()})
-    with pytest.raises(StageError, match=r"its confusion matrix is not that of reports/predictions/cnn-1.csv"):
+    with pytest.raises(StageError, match=r"its confusion matrix is not that of reports/predictions/cnn-1.parquet"):
         report.main()
     edit(path, classes=[{"class": "another"}])
     with pytest.raises(StageError, match=r"its classes are not those of reports/data.json"):
@@ -928,8 +922,8 @@ def test_the_page_says_what_leaks_from_test_to_training_do_to_the_accuracy(
         conflicting_labels=1,
     )
     text = page_of(folder, monkeypatch)
-    tables_of_images = [pd.read_csv(path) for path in sorted((folder / "reports/predictions").glob("cnn-*.csv"))]
-    right = [(each.actual == each.predicted).drop(index=rows).mean() for each in tables_of_images]
+    found = [Predictions.read(path) for path in sorted((folder / "reports/predictions").glob("cnn-*.parquet"))]
+    right = [np.delete(each.right, rows).mean() for each in found]
     assert f"{sum(right) / len(right):.4f} without" in text
     assert "2 groups, 2 in training and test" in text
     assert "1 groups of equal images have more than one label" in text

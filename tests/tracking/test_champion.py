@@ -18,8 +18,10 @@ import pandas as pd
 import pytest
 import requests
 from PIL import Image
+from scipy.special import softmax
 
 from pipeline.base.errors import StageError
+from pipeline.records.predictions import logits_path
 from pipeline.tracking import runs
 from pipeline.tracking import store as tracking_store
 from pipeline.tracking.run import Run
@@ -100,10 +102,10 @@ def test_the_champion_answers_arrays_and_files_as_evaluate_did(home: Path) -> No
     report(home, "tiny-1")
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     images = np.load(home / "data/test/images.npy")[:40]  # (N, 8, 8, 1)
-    reported = pd.read_csv(home / "reports/predictions/tiny-1.csv", dtype={"predicted": str})[:40]
+    reported = softmax(np.load(logits_path("tiny-1", home))[:40].astype(float), axis=1)
     answers = model.predict(images)
-    assert list(answers["class"]) == list(reported.predicted)
-    assert answers.filter(like="p(").to_numpy() == pytest.approx(reported.filter(like="p(").to_numpy(), abs=2e-5)
+    assert list(answers["class"]) == [str(digit) for digit in reported.argmax(1)]
+    assert answers.filter(like="p(").to_numpy() == pytest.approx(reported, abs=2e-5)
 
     files = [png(image) for image in images]
     encoded = [base64.b64encode(file).decode() for file in files]
@@ -245,14 +247,14 @@ def test_mlflow_serves_the_champion_with_class_names_and_probabilities(home: Pat
                 assert server.poll() is None, log_file.read_text()
                 time.sleep(0.2)
         images = np.load(home / "data/test/images.npy")[:3]
-        reported = pd.read_csv(home / "reports/predictions/tiny-0.csv", dtype={"predicted": str})[:3]
+        reported = softmax(np.load(logits_path("tiny-0", home))[:3].astype(float), axis=1)
         encoded = [{"image": base64.b64encode(png(image)).decode()} for image in images]
         for payload in ({"inputs": images.tolist()}, {"dataframe_records": encoded}):
             response = requests.post(f"{url}/invocations", json=payload, timeout=60)
             assert response.status_code == 200, response.text
             answers = response.json()["predictions"]
-            assert [answer["class"] for answer in answers] == list(reported.predicted)
-            assert [answer["p(0)"] for answer in answers] == pytest.approx(list(reported["p(0)"]), abs=2e-5)
+            assert [answer["class"] for answer in answers] == [str(digit) for digit in reported.argmax(1)]
+            assert [answer["p(0)"] for answer in answers] == pytest.approx(reported[:, 0], abs=2e-5)
     finally:
         os.killpg(server.pid, 15)
         server.wait(timeout=30)

@@ -17,6 +17,7 @@ from pipeline.images import form, packed
 from pipeline.inference import loading
 from pipeline.params import faults, read
 from pipeline.params.read import load_params
+from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.stages import check
 from pipeline.trained import catalogue
 from pipeline.trained import export as trained_export
@@ -72,9 +73,7 @@ def test_with_its_metadata_alone_a_file_classifies_the_studys_images(exported: d
     values = nn.functional.interpolate(digits, (side, side), mode="bilinear").numpy() / 255
     (got,) = session.run(None, {"images": (values.repeat(3, axis=1) - mean) / std})
     classes = np.array(json.loads(notes["classes"]))
-    with open(f"reports/predictions/{name}.csv") as file:
-        predicted = [line.split(",")[2] for line in file][1:]
-    assert list(classes[got.argmax(1)]) == predicted
+    assert list(classes[got.argmax(1)]) == Predictions.read(predictions_path(name)).frame()["predicted"].tolist()
     assert notes["model"] == name
 
 

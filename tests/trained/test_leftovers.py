@@ -26,8 +26,11 @@ KEPT = {"cnn-0": (0.7, 0.9), "cnn-1": (0.9, 0.8)}
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study after `old` was removed and replicate 1 too; what looks like a leftover and is none is there, too."""
     small_study.scores(tmp_path, {**KEPT, "old-0": (0.99, 0.99)})
-    for name in ("histories/old-0.csv", "predictions/old-0.csv", "histories/cnn-0.csv", "evaluations/notes.json"):
+    trees.put(tmp_path / "data/logits/old-0.npy", b"")
+    for name in ("histories/old-0.csv", "histories/cnn-0.csv", "evaluations/notes.json"):
         trees.put(tmp_path / "reports" / name, b"")
+    for name in ("old-0.parquet", "old-0.csv", "cnn-0.parquet", "cnn-0.csv"):  # csv: of an earlier version
+        trees.put(tmp_path / "reports/predictions" / name, b"")
     trees.put(tmp_path / "models/resnet-50/weights.safetensors", b"the user's own")
     trees.put(tmp_path / "models/.cnn-0.1.part", b"")
     trees.put(tmp_path / "models/.gitignore", b"/cnn-0")
@@ -42,8 +45,10 @@ LEFT = {
     "cnn-1": ["models/cnn-1", "reports/evaluations/cnn-1.json"],
     "old-0": [
         "models/old-0",
+        "data/logits/old-0.npy",
         "reports/evaluations/old-0.json",
         "reports/histories/old-0.csv",
+        "reports/predictions/old-0.parquet",
         "reports/predictions/old-0.csv",
     ],
 }
