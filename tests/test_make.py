@@ -77,7 +77,7 @@ def test_cluster_test_finds_its_tests() -> None:
     """Its packages are not installed here, nor are the servers started."""
     install, run = repo.make("--dry-run", "cluster-test").splitlines()
     assert "pip install" in install
-    marked = [path for path in repo.ROOT.glob("tests/test_*.py") if "\n@pytest.mark.cluster\n" in path.read_text()]
+    marked = [path for path in repo.ROOT.glob("tests/**/test_*.py") if "\n@pytest.mark.cluster\n" in path.read_text()]
     said = repo.call(
         repo.ROOT, "bash", "-c", run, PYTEST_ADDOPTS=f"--collect-only --quiet {' '.join(map(str, marked))}"
     )

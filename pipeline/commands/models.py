@@ -14,4 +14,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     from pipeline.trained.listing import as_json, as_table, listed
 
-    print(as_json(listed()) if given.json else as_table(listed()))
+    models = listed()
+    print(as_json(models) if given.json else as_table(models))

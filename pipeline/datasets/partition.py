@@ -1,4 +1,4 @@
-"""Which images are for training, validation and test: stratified, by subject, in folds, without duplicates."""
+"""The parts that images are divided into, training, validation and test: stratified, by subject, in folds."""
 
 import hashlib
 import math
@@ -33,6 +33,7 @@ def cross_validated(raw: Raw, folds: int, by: str, val_fraction: float, seed: in
 
 
 def folds_by_image(raw: Raw, folds: int, val_fraction: float, seed: int) -> list[dict[str, np.ndarray]]:
+    """Stratified folds of single images."""
     from sklearn.model_selection import StratifiedKFold
 
     labels = raw.labels
@@ -48,6 +49,7 @@ def folds_by_image(raw: Raw, folds: int, val_fraction: float, seed: int) -> list
 
 
 def folds_by_subject(raw: Raw, folds: int, val_fraction: float, seed: int) -> list[dict[str, np.ndarray]]:
+    """Stratified folds of whole subjects."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     if not (raw.subjects != "").all():

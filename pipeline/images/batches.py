@@ -1,4 +1,4 @@
-"""Packed images -> augmented batches, a whole batch at a time, on the device where the model is.
+"""Batches of augmented images from packed ones, a whole batch at a time, on the device where the network is.
 
 Every image draws its own augmentation parameters from a generator keyed by (seed, epoch), one row for each place in the
 epoch's order: the batch size changes nothing, and an image that is sampled twice looks different twice.
