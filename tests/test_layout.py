@@ -45,10 +45,8 @@ STILL_LONGER = {  # to be emptied
     "report.page.render",
     "report.results.read_model",
     "report.sections.caveats.caveats",
-    "report.sections.classes.class_scores_figure",
     "report.sections.cost.trade_off_figure",
     "report.sections.data.findings",
-    "report.sections.training.validation_macro_f1_figure",
     "stages.report.draw",
     "stages.report.main",
 }
