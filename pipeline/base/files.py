@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, and locks that the whole checkout knows."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -105,6 +104,8 @@ def remove(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal digits, as sha256sum prints it."""
+    import hashlib  # late, as `versus --help` needs none of what it imports
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

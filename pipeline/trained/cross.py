@@ -3,7 +3,6 @@
 Expressions are matched by name, whatever their order and spelling.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline import datasets
 from pipeline.base.errors import StageError
+from pipeline.base.files import sha256
 from pipeline.base.places import find
 from pipeline.datasets.decode import decoded
 from pipeline.datasets.resize import fitted
@@ -77,7 +77,7 @@ def load(name: str, given: Weights) -> tuple[torch.nn.Module, dict[str, Any]]:
     weights = folder / "weights.safetensors" if folder else None
     if folder is None or weights is None or not weights.is_file():
         raise StageError(f"{FILE}: models.{name}.path: no trained model in {given.path!r}; run its study first")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = sha256(weights)
     if digest != given.sha256:
         raise StageError(f"{FILE}: models.{name}.sha256: the weights in {given.path} have {digest}")
     return loading.load(folder)
