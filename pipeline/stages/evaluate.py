@@ -1,8 +1,9 @@
 """Score one trained model on the test images, once: `python -m pipeline.stages.evaluate MODEL REPLICATE`.
 
 In float32. Leaves reports/evaluations/<model>-<replicate>.json, which holds all that a report says of this training,
-reports/predictions/<model>-<replicate>.parquet, every test image with its probabilities, and all digits of these in
-data/logits/<model>-<replicate>.npy.
+reports/predictions/<model>-<replicate>.parquet, every test image with its probabilities, all digits of these in
+data/logits/<model>-<replicate>.npy, and reports/confusion/<model>-<replicate>.csv, which `dvc plots` draws as
+evaluate.vega.json says.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -208,9 +210,11 @@ def inflated(subject: Subject, honest: dict[str, float]) -> dict[str, Any] | Non
 
 
 def save(subject: Subject, evaluation: Evaluation, logits: Tensor) -> tuple[Path, Path]:
-    """Write what was found; returns the files that git is to keep."""
+    """Write what was found; returns the files that MLflow is to keep."""
     name = subject.folder.name
     record, images = Path(f"reports/evaluations/{name}.json"), predictions_path(name)
+    with written_whole(Path(f"reports/confusion/{name}.csv")) as partial:
+        cells(evaluation).to_csv(partial, index=False, lineterminator="\n")
     with written_whole(logits_path(name)) as partial, partial.open("wb") as file:
         np.save(file, logits.numpy())
     with written_whole(record) as partial:
@@ -219,6 +223,17 @@ def save(subject: Subject, evaluation: Evaluation, logits: Tensor) -> tuple[Path
         predictions(subject, logits).write(partial)
     images.with_suffix(EARLIER).unlink(missing_ok=True)
     return record, images
+
+
+def cells(evaluation: Evaluation) -> pd.DataFrame:
+    """The confusion matrix by its cells: of each class those predicted as it, then the mistakes that occur.
+
+    In this order a plot has the classes in their own, on both axes.
+    """
+    counts, names = np.array(evaluation.confusion.counts), np.array([row.name for row in evaluation.classes], object)
+    rows, columns = np.nonzero(counts * (1 - np.eye(len(counts), dtype=np.int64)))
+    rows, columns = (np.concatenate([np.arange(len(counts)), each]) for each in (rows, columns))
+    return pd.DataFrame({"actual": names[rows], "predicted": names[columns], "images": counts[rows, columns]})
 
 
 def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> None:

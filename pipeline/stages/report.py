@@ -168,12 +168,12 @@ def main() -> None:
 
 
 def headline(model: Model) -> dict[str, Any]:
-    """One model's entry in metrics.json."""
+    """One model's entry in metrics.json, in the order of columns of `dvc exp show`: first what is to be chosen by."""
     further = {name: each for name, each in model.measures.items() if name not in model.scores}
     first = model.evaluations[0]
     return {
-        **{name: entry(each) for name, each in {**model.scores, **further}.items()},
         **selected(model),
+        **{name: entry(each) for name, each in {**model.scores, **further}.items()},
         **{key: first["cost"][key] for key in ("parameters", "flops", "weight_bytes")},
         "train_seconds": float(np.mean(model.train_seconds)),
         "images": len(model.actual),

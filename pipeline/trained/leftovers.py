@@ -12,6 +12,7 @@ from pipeline.records import predictions
 PLACES = (  # folders, and the ends of their files' names
     ("models", ""),
     ("data/logits", ".npy"),
+    ("reports/confusion", ".csv"),
     ("reports/evaluations", ".json"),
     ("reports/histories", ".csv"),
     ("reports/predictions", ".parquet"),
