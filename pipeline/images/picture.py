@@ -23,17 +23,21 @@ MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each costs a
 SCANS = tuple(bytes((0xFF, 0xDA, 0, 6 + 2 * n, n)) for n in (1, 2, 3, 4))  # how a scan of n channels begins
 
 
-def opened(content: bytes, name: str) -> ImageFile.ImageFile:
-    """The image in a file's content, its pixels not yet read; raises StageError for what is none, or too large."""
+def opened(content: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+    """The image in a file's content, its pixels not yet read; raises StageError for what is none, or too large.
+
+    Name fewer `formats` for what a Pillow that lacks some of them must read; HEIC is read beside all of them alone.
+    """
     if len(content) > MOST_BYTES:
         raise StageError(f"{name}: larger than {MOST_BYTES >> 20} MiB, which no image to compare should be")
     if content.startswith(b"\xff\xd8") and sum(map(content.count, SCANS)) > MOST_SCANS:
         raise StageError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save the image anew")
-    formats = _with_heif(name) if _is_heif(content) else FORMATS
+    if formats == FORMATS and _is_heif(content):
+        formats = _with_heif(name)
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError:
-        read = ", ".join(FORMATS)
+        read = ", ".join(formats)
         raise StageError(
             f"{name}: unreadable or truncated image (read are {read}, of 8 or 16 bits; save it as PNG or JPEG)"
         ) from None

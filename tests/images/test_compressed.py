@@ -137,6 +137,15 @@ def test_the_chromas_are_doubled_as_libjpeg_does() -> None:
     assert (jpeg._coloured(planes)[0] == decoded).all()
 
 
+def test_a_pillow_that_knows_fewer_formats_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of AVIF, Pillow before 11.3 knows nothing."""
+    data = compress(samples()["jpeg 75"])
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    monkeypatch.setattr(Image, "ID", [each for each in Image.ID if each != "AVIF"])
+    assert (decompress(data) == samples()["jpeg 75"]).all()
+
+
 def test_images_from_no_jpeg_file_have_no_quality() -> None:
     assert jpeg.quality(photos(100, 32, 3)) is None
     assert jpeg.quality(noise(100, 32, 32, 1)) is None

@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.images.codes.plain import restored, squeezed
 from pipeline.images.picture import opened
 
+FORMATS = ("JPEG",)  # what a Pillow of any age reads
 ACROSS = 32  # images in a row of a sheet
 MOST_PIXELS = 1 << 23  # of a sheet
 MOST_SIDE = 1024  # of an image: ACROSS of them fit into a JPEG's 65,500 pixels
@@ -157,7 +158,7 @@ def _sheet(plane: np.ndarray, quality: int, chroma: bool) -> bytes:
 def _unsheeted(sheet: bytes, count: int, side: int) -> np.ndarray:
     """The squares of a sheet, uint8 (N, side, side)."""
     rows = -(-count // ACROSS)
-    with opened(sheet, "a sheet of images") as picture:
+    with opened(sheet, "a sheet of images", FORMATS) as picture:
         if (picture.format, picture.mode, picture.size) != ("JPEG", "L", (ACROSS * side, rows * side)):
             raise ValueError("a sheet of another form")
         squares = np.asarray(picture).reshape(rows, side, ACROSS, side).transpose(0, 2, 1, 3)
@@ -168,5 +169,5 @@ def _tables(quality: int) -> dict[int, list[int]]:
     """The steps of luma's and of chroma's coefficients at a quality."""
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG", quality=quality)
-    with opened(file.getvalue(), "a picture") as picture:
+    with opened(file.getvalue(), "a picture", FORMATS) as picture:
         return dict(picture.quantization)  # type: ignore[attr-defined]
