@@ -24,9 +24,13 @@ NEUTRAL = (
     *("params", "tracking", "training.resume"),
 )
 # Folders whose modules are loaded by name: what imports one of them may load any other.
-BY_NAME = ("datasets", "images.augment", "networks", "training.losses", "training.optim")
+BY_NAME = ("datasets", "images.augment", "networks", "report.sections", "training.losses", "training.optim")
 # Files that are no modules, and which module reads them.
-READ_BY = {"report.page": ("report/templates/*", "report/sections/*.html")}
+READ_BY = {
+    "report.ablation": ("report/ablation.html",),
+    "report.cards": ("report/card.md",),
+    "report.page": ("report/templates/*", "report/sections/*.html"),
+}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -71,6 +71,17 @@ def read_record(kind: type[Record], path: Path, remedy: str) -> Record:
         raise StageError(f"{path}: {_reason(error)}; {remedy}") from None
 
 
+def read_output(kind: type[Record], path: Path, stage: str) -> Record:
+    """What a stage left, as a record; the remedy is to run the stage, anew where it left something else."""
+    if not path.exists():
+        raise missing(path, stage)
+    return read_record(kind, path, f"run `dvc repro -f {stage}` in the study's folder")
+
+
+def missing(path: Path, stage: str) -> StageError:
+    return StageError(f"{path}: not found; run `dvc repro {stage}` in the study's folder")
+
+
 def from_plain(kind: type[Record], content: Any) -> Record:
     """A dataclass and those within it from mappings; keys that it does not have are left out."""
     from pydantic import TypeAdapter

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.base.files import write_json
-from pipeline.records.diary import Epoch, Machine, read_record
+from pipeline.records.diary import Epoch, Machine, read_output
+from pipeline.records.latency import Timing
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Cost:
     parameters: int
     flops: int  # of one image's forward pass
     weight_bytes: int
-    cpu_ms_per_image: float | None = None  # this and the next three by earlier versions: stage latency measures now
+    cpu_ms_per_image: float | None = None  # this and the next five by earlier versions: stage latency measures now
     cpu_ms_alone: float | None = None
+    onnx_ms_per_image: float | None = None
+    onnx_ms_alone: float | None = None
     cpu_images: int | None = None
     cpu_batch: int | None = None
     cpu_threads: int | None = None  # of evaluate
@@ -97,10 +100,25 @@ class Evaluation:
     overrides: dict[str, Any]  # what the model sets for itself
     initialisation: str
     logits_sha256: str = ""  # of data/logits/<model>-<replicate>.npy
+    timed_on: str | None = None  # by earlier versions: the processor, where it is not that of the training
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        return read_record(cls, path, f"run `dvc repro evaluate@{path.stem}` in the study's folder")
+        return read_output(cls, path, f"evaluate@{path.stem}")
+
+    def timing(self) -> Timing:
+        """What earlier versions measured on the CPU."""
+        cost = self.cost
+        return Timing(
+            processor=self.timed_on or self.machine.processor,
+            cpu_threads=cost.cpu_threads,
+            cpu_batch=cost.cpu_batch,
+            cpu_images=cost.cpu_images,
+            cpu_ms_per_image=cost.cpu_ms_per_image,
+            cpu_ms_alone=cost.cpu_ms_alone,
+            onnx_ms_per_image=cost.onnx_ms_per_image,
+            onnx_ms_alone=cost.onnx_ms_alone,
+        )
 
     def write(self, path: Path) -> None:
         write_json(path, self.plain())
@@ -109,4 +127,6 @@ class Evaluation:
         """The evaluation as JSON has it."""
         content = {**dataclasses.asdict(self), "cost": self.cost.measured()}
         content["classes"] = [{"class": row.pop("name"), **row} for row in content["classes"]]
+        if self.timed_on is None:
+            del content["timed_on"]
         return content

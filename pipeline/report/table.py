@@ -4,17 +4,21 @@ A frame holds numbers, one row a line; `Table.cells` are the same lines as text.
 and a dash in the text, never 0.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from pipeline.base import escape
 from pipeline.base.errors import shown
-from pipeline.report.words import _bare
+from pipeline.report.words import mean_and_interval
 from pipeline.scoring.intervals import Interval
 
 
@@ -33,17 +37,18 @@ class Table:
     rules: tuple[int, ...] = ()
 
 
-def _bare_table(
+def model_table(
     name: str, titles: Mapping[str, str], lines: Mapping[str, Mapping[str, Interval]], caption: str
 ) -> Table:
     """A line for each model and a column for each of `titles`, with intervals where there are any."""
     cells = [
-        (model, *(_bare(values[key]) for key in titles), str(values["accuracy"].n)) for model, values in lines.items()
+        (model, *(mean_and_interval(values[key]) for key in titles), str(values["accuracy"].n))
+        for model, values in lines.items()
     ]
-    return Table(name, caption, _numbers(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
+    return Table(name, caption, model_frame(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))
 
 
-def _numbers(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) -> pd.DataFrame:
+def model_frame(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) -> pd.DataFrame:
     """A row for each model: of each name the mean, `_low` and `_high`, and n at the end."""
     fields = (("", "mean"), ("_low", "low"), ("_high", "high"))
     return pd.DataFrame(
@@ -52,6 +57,16 @@ def _numbers(lines: Mapping[str, Mapping[str, Interval]], names: Iterable[str]) 
         | {"n": values["accuracy"].n}
         for model, values in lines.items()
     )
+
+
+def summary(name: str, values: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Mean, and with several replicates standard deviation and number, of the values (R,) that are defined."""
+    defined = values[~np.isnan(values)]
+    row = {name: float(defined.mean()) if len(defined) else math.nan}
+    if len(values) > 1:
+        row[f"{name}_sd"] = float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+        row[f"{name}_n"] = len(defined)
+    return row
 
 
 # files
@@ -65,50 +80,62 @@ def write(table: Table, folder: Path) -> None:
     (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
 
+# Layouts of tabulate. The heading is its first line, with a rule below: a column that it knows to have a heading is two
+# characters wider than its widest text.
+
+
+def _colons(widths: Sequence[int], aligns: Sequence[str]) -> str:
+    """The rule of a table in Markdown; a colon stands where a column's texts begin or end."""
+    dashes = ["-" * max(1, width - 3) for width in widths]  # a space stands on both sides
+    ends = [f":{line}" if align == "left" else f"{line}:" for line, align in zip(dashes, aligns, strict=True)]
+    return f"| {' | '.join(ends)} |"
+
+
+MARKDOWN = TableFormat(None, _colons, None, None, None, DataRow("|", "|", "|"), 1, None)
+TERMINAL = TableFormat(None, Line("", "─", "  ", ""), None, None, None, DataRow("", "  ", ""), 0, None)
+BOOKTABS = TableFormat(None, Line(r"\midrule", "", "", ""), None, None, None, DataRow("", " & ", r" \\"), 0, None)
+
+
 def markdown(table: Table) -> str:
     rows = [[escape.markdown(cell) for cell in row] for row in (table.header, *table.cells)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(_pad(row, widths)) + " |" for row in rows]
-    rule = [
-        ":" + "-" * (width - 1 or 1) if not place else "-" * (width - 1 or 1) + ":"
-        for place, width in enumerate(widths)
-    ]
-    lines.insert(1, "| " + " | ".join(rule) + " |")
-    return f"{escape.markdown(table.caption)}\n\n" + "\n".join(lines) + "\n"
-
-
-def latex(table: Table) -> str:
-    """A floating table; wants the package booktabs."""
-    lines = [" & ".join(map(escape.latex, row)) + r" \\" for row in table.cells]
-    for place in reversed(table.rules):
-        lines.insert(place, r"\midrule")
-    columns = "l" + "r" * (len(table.header) - 1)
-    label = re.sub(r"[^A-Za-z0-9]+", "-", table.name).strip("-")
-    head = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape.latex(table.caption)}}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(map(escape.latex, table.header)) + r" \\",
-        r"\midrule",
-    ]
-    return "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    return f"{escape.markdown(table.caption)}\n\n{_aligned(rows, MARKDOWN)}\n"
 
 
 def text(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Aligned columns for a terminal."""
-    head, *rows = [[shown(cell) for cell in row] for row in (header, *cells)]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [_pad(head, widths), ["─" * width for width in widths], *(_pad(row, widths) for row in rows)]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    return _aligned([[shown(cell) for cell in row] for row in (header, *cells)], TERMINAL)
 
 
-def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    return [
-        cell.rjust(width) if place else cell.ljust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
+def _aligned(rows: Sequence[Sequence[str]], layout: TableFormat) -> str:
+    """The first column to the left, the others to the right; a rule below the first line."""
+    sides = ("left", *["right"] * (len(rows[0]) - 1))
+    return tabulate([rows[0], SEPARATING_LINE, *rows[1:]], tablefmt=layout, colalign=sides, disable_numparse=True)
+
+
+def latex(table: Table) -> str:
+    """A floating table; wants the package booktabs."""
+    lines = [[escape.latex(cell) for cell in row] for row in (table.header, *table.cells)]
+    for place in reversed((0, *table.rules)):
+        lines.insert(place + 1, SEPARATING_LINE)
+    columns = "l" + "r" * (len(table.header) - 1)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", table.name).strip("-")
+    return LATEX.format(
+        caption=escape.latex(table.caption),
+        label=label,
+        columns=columns,
+        lines=tabulate(lines, tablefmt=BOOKTABS, stralign=None, disable_numparse=True),
+    )
+
+
+LATEX = r"""% needs \usepackage{{booktabs}}
+\begin{{table}}
+\centering
+\caption{{{caption}}}
+\label{{tab:{label}}}
+\begin{{tabular}}{{{columns}}}
+\toprule
+{lines}
+\bottomrule
+\end{{tabular}}
+\end{{table}}
+"""

@@ -1,14 +1,13 @@
 """Numbers and settings in words, the same in every table, caption and line of the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.scoring.intervals import Interval
-from pipeline.scoring.pairs import Difference
 
 DASH = "–"
 SCORE_TITLES = {
@@ -17,8 +16,6 @@ SCORE_TITLES = {
     "weighted_f1": "Weighted F1",
     "balanced_accuracy": "Balanced accuracy",
 }
-
-
 MEASURE_TITLES = {
     "accuracy": "Accuracy",
     "top5_accuracy": "Top-5 accuracy",
@@ -26,15 +23,6 @@ MEASURE_TITLES = {
     "macro_recall": "Macro recall",
     "macro_f1": "Macro-F1",
 }
-
-
-def _bare(interval: Interval) -> str:
-    """With its interval where it has one."""
-    text = score(interval.mean).replace("-", "−") if math.isnan(interval.low) else score_interval(interval)
-    return text.replace("-", "−")
-
-
-# text for reading
 
 
 def score(value: float) -> str:
@@ -45,6 +33,11 @@ def score(value: float) -> str:
 def score_interval(interval: Interval) -> str:
     """0.9313 [0.9201, 0.9424]"""
     return f"{score(interval.mean)} [{score(interval.low)}, {score(interval.high)}]"
+
+
+def mean_and_interval(interval: Interval) -> str:
+    """0.9313 [0.9201, 0.9424]; the mean alone where it has no interval"""
+    return (score(interval.mean) if math.isnan(interval.low) else score_interval(interval)).replace("-", "−")
 
 
 def milliseconds(values: npt.NDArray[np.float64]) -> str:
@@ -68,32 +61,6 @@ def spread(values: npt.NDArray[np.float64]) -> str:
     return text if len(defined) == len(values) else f"{text} ({len(defined)} of {len(values)})"
 
 
-def quantity(value: float) -> str:
-    """11181642 -> 11.2 M; decimal prefixes, three figures."""
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * limit:
-            scaled = value / limit
-            return f"{scaled:.{max(0, 2 - int(math.log10(max(scaled, 1))))}f} {unit}"
-    return f"{value:.0f}"
-
-
-def size(value: float) -> str:
-    """44746568 -> 44.7 MB (a megabyte is 10^6 bytes)"""
-    text = quantity(value)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"
-
-
-def duration(seconds: float) -> str:
-    """3.21 -> 3.2 s; 192 -> 3 min 12 s; 7260 -> 2 h 1 min"""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def setting(value: Any) -> str:
     """A setting's value as a reader writes it: {"crop": 0.2, "rotate": 15} -> crop 0.2, rotate 15."""
     if isinstance(value, Mapping):
@@ -105,23 +72,15 @@ def setting(value: Any) -> str:
     return DASH if value is None or value == "" else str(value)
 
 
-def enumerated(names: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-# text
-
-
 def signed(value: float) -> str:
     """-0.0123 -> −0.0123; +0.0123; 0.0000 has no sign"""
     text = f"{abs(value):.4f}"
     return text if text == "0.0000" else f"{'−' if value < 0 else '+'}{text}"
 
 
-def interval(difference: Difference) -> str:
-    """+0.1073 [+0.0821, +0.1325]"""
-    return f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+def signed_interval(value: float, low: float, high: float) -> str:
+    """+0.1073 [+0.0821, +0.1325]; the value alone where it has no interval"""
+    return signed(value) if math.isnan(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
 def p_value(value: float) -> str:

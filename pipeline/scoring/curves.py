@@ -50,37 +50,6 @@ def gap(one: Point, other: Point) -> Interval:
     return Interval(float(differences[0]), float("nan"), float("nan"), 1, "test images")
 
 
-def sentences(found: Curves) -> list[str]:
-    """Of every two curves over the same numbers of images: where, if anywhere, the lower catches the higher one."""
-    names = list(found)
-    return [
-        _sentence(found, first, second)
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
-        if [point.images for point in found[first]] == [point.images for point in found[second]]
-    ]
-
-
-def _sentence(found: Curves, first: str, second: str) -> str:
-    ahead, behind = (first, second) if _leads(found[first][0], found[second][0]) else (second, first)
-    gaps = [gap(one, other) for one, other in zip(found[ahead], found[behind], strict=True)]
-    images = [f"{point.images:,}" for point in found[ahead]]
-    caught = next((index for index in range(len(gaps)) if all(each.mean <= 0 for each in gaps[index:])), None)
-    if caught is None:
-        text = f"{behind} does not catch {ahead} up to {images[-1]} training images"
-    elif caught:
-        text = f"{behind} catches {ahead} between {images[caught - 1]} and {images[caught]} training images"
-    else:
-        text = f"{behind} and {ahead} are level from {images[0]} training images on"
-    ends = f"{_signed(gaps[0])} at {images[0]} and {_signed(gaps[-1])} at {images[-1]}"
-    return f"{text}: {ahead}'s mean macro-F1 minus {behind}'s is {ends}."
-
-
-def _leads(one: Point, other: Point) -> bool:
+def leads(one: Point, other: Point) -> bool:
+    """Whether the mean score of one is as high as the other's, or higher."""
     return one.score.mean >= other.score.mean
-
-
-def _signed(difference: Interval) -> str:
-    """+0.0523 [+0.0312, +0.0734]"""
-    ends = "" if np.isnan(difference.low) else f" [{difference.low:+.4f}, {difference.high:+.4f}]"
-    return f"{difference.mean:+.4f}{ends}".replace("-", "−")

@@ -35,6 +35,11 @@ class Interval:
     n: int
     basis: Literal["replicates", "rounds", "test images"]
 
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """The mean, the low and the high end."""
+        return self.mean, self.low, self.high
+
 
 def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
     """All that a classification report says of many matrices (..., K, K): name -> (...).

@@ -199,7 +199,7 @@ def other_images(variant: str) -> str:
     )
 
 
-def _difference(line: Line) -> float:
+def difference(line: Line) -> float:
     """Ours less the published number; of scores in percentage points."""
     assert line.ours
     return (line.ours.mean - line.published) * (1 if line.metric in UNITS else 100)

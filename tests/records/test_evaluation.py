@@ -36,7 +36,7 @@ def test_committed_results_of_every_version_are_read_in_full(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cost": None}, r"tiny-0\.json: cost: .*; run `dvc repro evaluate@tiny-0`"),
+        ({"cost": None}, r"tiny-0\.json: cost: .*; run `dvc repro -f evaluate@tiny-0`"),
         ({"selected": {"epoch": "second"}}, r"tiny-0\.json: selected\.epoch: "),
         ({"images": None}, r"tiny-0\.json: images: "),
     ],

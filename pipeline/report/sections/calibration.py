@@ -11,13 +11,39 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.report import drawing, table
-from pipeline.report.captions import basis, tested
+from pipeline.report import drawing
 from pipeline.report.drawing import DASHED, GHOST, SOFT, colours, style
-from pipeline.report.results import Model
-from pipeline.report.table import Table, _bare_table
+from pipeline.report.found import Found, Model
+from pipeline.report.section import Section
+from pipeline.report.table import Table, model_table
 from pipeline.scoring import calibration, intervals
 from pipeline.scoring.intervals import Interval
+
+Answers = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]  # (N,) each: confidence, whether it was right
+
+
+def section(found: Found) -> Section:
+    scores = {model.name: calibration_scores(model) for model in found.models}
+    runs = {model.name: answers(model) for model in found.models}
+    bins = {name: [calibration.reliability(*run) for run in each] for name, each in runs.items()}
+    coverage = np.arange(1, 101) / 100
+    kept = {
+        name: np.array([calibration.selective_accuracy(*run, coverage) for run in each]) for name, each in runs.items()
+    }
+    return Section(
+        "Calibration",
+        tables=(calibration_table(scores, caption(found, scores)),),
+        figures={
+            "reliability": reliability_figure(bins),
+            "selective_prediction": selective_prediction_figure(coverage, kept),
+        },
+        metrics={
+            f"{model}/{name}": interval.mean
+            for model, values in scores.items()
+            for name, interval in values.items()
+            if name != "accuracy" and not math.isnan(interval.mean)
+        },
+    )
 
 
 @style()
@@ -78,7 +104,7 @@ def selective_prediction_figure(
     return figure
 
 
-def calibration_rows(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
+def calibration_table(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:
     """Each model's calibration error, overconfidence and accuracies over coverage, by these names in `lines`."""
     titles = {
         "calibration_error": "ECE",
@@ -91,45 +117,41 @@ def calibration_rows(lines: Mapping[str, Mapping[str, Interval]], caption: str) 
         "temperature": "Temperature",
     }
     titles = {name: title for name, title in titles.items() if all(name in values for values in lines.values())}
-    return _bare_table("calibration", titles, lines, caption)
+    return model_table("calibration", titles, lines, caption)
 
 
-def calibration_scores(model: Model) -> dict[str, intervals.Interval]:
+def calibration_scores(model: Model) -> dict[str, Interval]:
     """How far a model's probabilities can be believed; intervals over replicates where there are several."""
-    right = model.predicted == model.actual  # (R, N)
-    runs = list(zip(model.confidence, right, strict=True))
+    runs = answers(model)
     values = {
         "calibration_error": [calibration.calibration_error(*run) for run in runs],
-        "overconfidence": list(model.confidence.mean(1) - right.mean(1)),
-        "accuracy": list(right.mean(1)),
+        "overconfidence": list(model.confidence.mean(1) - model.right.mean(1)),
+        "accuracy": list(model.right.mean(1)),
         "selective_accuracy": [float(calibration.selective_accuracy(*run)) for run in runs],
     }
-    fitted = [evaluation.get("calibration", {}) for evaluation in model.evaluations]
+    fitted = [evaluation.calibration for evaluation in model.evaluations]
     for name in ("temperature", "calibration_error_scaled", "log_loss", "log_loss_scaled"):
         if all(name in each for each in fitted):  # evaluations of earlier versions have none
-            values[name] = [math.nan if each[name] is None else each[name] for each in fitted]
+            known = [each[name] for each in fitted]
+            values[name] = [math.nan if each is None else each for each in known]
     return over_replicates(values)
 
 
-def calibration_table(
-    models: Sequence[Model], scores: Mapping[str, Mapping[str, intervals.Interval]], data: Mapping[str, Any]
-) -> table.Table:
-    caption = (
-        f"{tested(models, data)}: {taken_over(models)}. ECE: expected calibration error,"
-        f" {calibration.BINS} bins of equal width (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the"
-        f" predicted class; more of it than accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%}"
-        " coverage: of the images that the model is surest of."
+def answers(model: Model) -> list[Answers]:
+    """Of each replicate."""
+    return list(zip(model.confidence, model.right, strict=True))
+
+
+def caption(found: Found, scores: Mapping[str, Mapping[str, Interval]]) -> str:
+    text = (
+        f"{found.tested}: {found.taken_over}. ECE: expected calibration error, {calibration.BINS} bins of equal width"
+        " (Guo et al. 2017); 0 is perfect. Confidence: mean probability of the predicted class; more of it than"
+        f" accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is"
+        " surest of."
     )
     if all("temperature" in each for each in scores.values()):
-        caption += (
-            " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
-        )
-    return calibration_rows(scores, caption)
-
-
-def taken_over(models: Sequence[Model]) -> str:
-    """What the caption of a table says whose numbers have intervals over replicates alone."""
-    return f"means with {basis(models)}" if models[0].runs > 1 else f"{models[0].n}, without intervals"
+        text += " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
+    return text
 
 
 LIMITS = {  # of what is not from 0 to 1
@@ -140,11 +162,11 @@ LIMITS = {  # of what is not from 0 to 1
 }
 
 
-def over_replicates(values: Mapping[str, Sequence[float]]) -> dict[str, intervals.Interval]:
+def over_replicates(values: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
     """Means with intervals over replicates, where there are several, clipped to what a value can be."""
     return {
         name: intervals.over_replicates(found, **LIMITS.get(name, {}))
         if len(found) > 1
-        else intervals.Interval(float(found[0]), math.nan, math.nan, 1, "test images")
+        else Interval(float(found[0]), math.nan, math.nan, 1, "test images")
         for name, found in values.items()
     }

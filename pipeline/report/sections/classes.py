@@ -12,17 +12,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.report import drawing, table
-from pipeline.report.captions import tested
 from pipeline.report.drawing import INK, Score, colours, style
-from pipeline.report.results import Model
-from pipeline.report.table import Table
+from pipeline.report.found import Found, Model
+from pipeline.report.section import Section
+from pipeline.report.table import Table, summary
 from pipeline.report.words import spread
 from pipeline.scoring import metrics
 from pipeline.scoring.intervals import intervals
 from pipeline.scoring.metrics import averages, per_class, score_arrays
 
 PANELS = 20  # classes of `class_scores` at most
+
+
+def section(found: Found) -> Section:
+    reports = {model.name: classification(model, found) for model in found.models}
+    scores = {model.name: class_intervals(model) for model in found.models}
+    return Section(
+        "Classes",
+        {"reports": reports, "hardest": min(len(found.data.names), PANELS)},
+        tables=tuple(reports.values()),
+        figures={"class_scores": class_scores_figure(scores, found.data.names)},
+    )
 
 
 @style({"axes.titlesize": 10.5, "axes.titlepad": 4})
@@ -92,7 +102,7 @@ def classification_table(name: str, confusions: npt.ArrayLike, classes: Sequence
     for label, values, support in lines:  # values: three arrays (R,)
         row: dict[str, Any] = {"class": label}
         for measure, value in zip(measures, values, strict=True):
-            row |= _summary(measure, value)
+            row |= summary(measure, value)
         rows.append(row | {"support": round(float(support.mean()))})
         texts = [spread(value) for value in values]
         cells.append((label, *texts, f"{support.mean():,.0f}"))
@@ -100,28 +110,15 @@ def classification_table(name: str, confusions: npt.ArrayLike, classes: Sequence
     return Table(name, caption, pd.DataFrame(rows), header, tuple(cells), rules=(len(classes),))
 
 
-def _summary(measure: str, values: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Mean, and with several replicates standard deviation and number, of the values (R,) that are defined."""
-    defined = values[~np.isnan(values)]
-    row = {measure: float(defined.mean()) if len(defined) else math.nan}
-    if len(values) > 1:
-        row[f"{measure}_sd"] = float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
-        row[f"{measure}_n"] = len(defined)
-    return row
+def classification(model: Model, found: Found) -> Table:
+    over = f"mean ± standard deviation over {model.n}" if model.replicates > 1 else model.n
+    caption = f"{model.name} on {found.tested}: {over}."
+    return classification_table(f"classification_{model.name}", model.confusions, found.data.names, caption)
 
 
-def classification(model: Model, data: Mapping[str, Any]) -> table.Table:
-    n = len(model.evaluations)
-    over = f"mean ± standard deviation over {model.n}" if n > 1 else model.n
-    caption = f"{model.name} on {tested([model], data)}: {over}."
-    classes = [each["class"] for each in data["classes"]]
-    return classification_table(f"classification_{model.name}", model.confusions, classes, caption)
-
-
-def class_intervals(model: Model) -> list[drawing.Score]:
+def class_intervals(model: Model) -> list[Score]:
     """F1 of each class with its interval, over replicates or over test images."""
-    found = intervals(model.confusions, measure=class_f1).values()
-    return [(each.mean, each.low, each.high) for each in found]
+    return [each.numbers for each in intervals(model.confusions, measure=class_f1).values()]
 
 
 def class_f1(confusions: npt.ArrayLike) -> dict[str, metrics.Floats]:

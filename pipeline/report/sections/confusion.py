@@ -1,5 +1,6 @@
 """confusion: which class was taken for which."""
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.report import drawing
 from pipeline.report.drawing import PAPER, heatmap, style
-from pipeline.report.results import Model
+from pipeline.report.found import Found, Model
+from pipeline.report.pictures import embedded, lossless
+from pipeline.report.section import Section
 
 NAMED = 40  # classes at most whose names and cells can be told apart
+
+
+MISTAKE = 144  # pixels a side at most, twice as many as the page shows
+
+
+def section(found: Found) -> Section:
+    counts = {model.name: model.confusions.sum(0) for model in found.models}
+    words = {
+        "counts": embedded(confusions(found)),
+        "confused": {name: confused(each, found.data.names) for name, each in counts.items()},
+        "mistakes": {model.name: mistakes(model) for model in found.models if model.first.mistakes},
+    }
+    figures = {"confusion_matrices": confusion_matrices_figure(counts, found.data.names)}
+    return Section("Confusion", words, figures=figures)
 
 
 @style({"axes.grid": False, "axes.linewidth": 0})
@@ -71,32 +87,37 @@ def _confusion_matrix(
         panel.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k))
 
 
-def confusion(models: Sequence[Model], data: Mapping[str, Any]) -> dict[str, Any]:
+def confusions(found: Found) -> dict[str, Any]:
     """What the page's script draws the confusion matrices of two models from: counts summed over replicates."""
-    tones = drawing.colours([model.name for model in models])
     return {
-        "classes": [each["class"] for each in data["classes"]],
+        "classes": found.data.names,
         "models": [
-            {"name": model.name, "colour": tones[model.name], "counts": model.confusions.sum(0).tolist()}
-            for model in models
+            {"name": model.name, "colour": found.colours[model.name], "counts": model.confusions.sum(0).tolist()}
+            for model in found.models
         ],
     }
 
 
-def confused(models: Sequence[Model], data: Mapping[str, Any], most: int = 4) -> list[tuple[str, str]]:
-    """Each model with the pairs of classes that it takes for each other most, by the share of both classes' images."""
-    classes = [each["class"] for each in data["classes"]]
-    found = []
-    for model in models:
-        counts = model.confusions.sum(0)  # (K, K)
-        support = counts.sum(1)
-        pairs_of_classes = [
-            (int(counts[a, b] + counts[b, a]) / int(support[a] + support[b]), a, b)
-            for a in range(len(classes))
-            for b in range(a)
-            if counts[a, b] + counts[b, a]
-        ]
-        ranked = sorted(pairs_of_classes, reverse=True)[:most]
-        texts = [f"{classes[b]} and {classes[a]} ({share:.1%} of their images)" for share, a, b in ranked]
-        found.append((model.name, "; ".join(texts) or "none"))
-    return found
+def confused(counts: npt.NDArray[np.int64], classes: Sequence[str], most: int = 4) -> str:
+    """The pairs of classes that are taken for each other most, by the share of both classes' images."""
+    support = counts.sum(1)  # (K,)
+    pairs = [
+        (int(counts[a, b] + counts[b, a]) / int(support[a] + support[b]), a, b)
+        for a in range(len(classes))
+        for b in range(a)
+        if counts[a, b] + counts[b, a]
+    ]
+    ranked = sorted(pairs, reverse=True)[:most]
+    return "; ".join(f"{classes[b]} and {classes[a]} ({share:.1%} of their images)" for share, a, b in ranked) or "none"
+
+
+def mistakes(model: Model) -> list[dict[str, str]]:
+    """A model's surest mistakes as evaluate left them: none of a data set whose images may not be passed on."""
+    return [
+        {
+            "actual": each.actual,
+            "predicted": each.predicted,
+            "src": lossless(base64.b64decode(each.png), MISTAKE),
+        }
+        for each in model.first.mistakes
+    ]

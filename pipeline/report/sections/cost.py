@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +9,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.report import table
-from pipeline.report.captions import caption_name, timed_on
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.latency import Timing
 from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Score, colours, style, thousands
-from pipeline.report.results import Model
-from pipeline.report.sections.classes import _summary
-from pipeline.report.table import Table
+from pipeline.report.found import Found
+from pipeline.report.section import Section
+from pipeline.report.table import Table, summary
 from pipeline.report.words import milliseconds
+
+
+def section(found: Found) -> Section:
+    figures = {"trade_off": trade_off(found)}
+    if not found.timed:
+        return Section("Accuracy and cost", {"latency": ""}, figures=figures)
+    table = latency_table({model.name: model.timings for model in found.models}, latency_caption(found))
+    figures["latency"] = latency_figure({model.name: model.cpu_seconds for model in found.models})
+    return Section("Accuracy and cost", {"latency": latency_note(found)}, (table,), figures)
 
 
 @style()
@@ -159,77 +167,74 @@ LATENCY_TITLES = {
 }
 
 
-def latency_rows(timings: Mapping[str, Sequence[Mapping[str, float]]], caption: str) -> Table:
+def latency_table(timings: Mapping[str, Sequence[Timing]], caption: str) -> Table:
     """Each model's milliseconds of a forward pass for an image, from its rounds of measuring.
 
     Means with their standard deviation; empty where a round has none, and no column that all models leave empty.
     """
-    times = {
-        model: {
-            name: np.array([each[name] for each in rounds])
-            for name in LATENCY_TITLES
-            if all(name in each for each in rounds)
-        }
-        for model, rounds in timings.items()
-    }
-    names = [name for name in LATENCY_TITLES if any(name in each for each in times.values())]
-    nothing = np.empty(0)
+    times = {model: {name: measured(rounds, name) for name in LATENCY_TITLES} for model, rounds in timings.items()}
+    names = [name for name in LATENCY_TITLES if any(len(each[name]) for each in times.values())]
     rows = [
         {"model": model}
-        | {key: value for name in names for key, value in _summary(name, each.get(name, nothing)).items()}
+        | {key: value for name in names for key, value in summary(name, each[name]).items()}
         | {"n": len(timings[model])}
         for model, each in times.items()
     ]
     cells = [
-        (model, *(milliseconds(each.get(name, nothing)) for name in names), str(len(timings[model])))
+        (model, *(milliseconds(each[name]) for name in names), str(len(timings[model])))
         for model, each in times.items()
     ]
     header = ("Model", *(LATENCY_TITLES[name] for name in names), "n")
     return Table("latency", caption, pd.DataFrame(rows), header, tuple(cells))
 
 
-def latency_caption(models: Sequence[Model], data: Mapping[str, Any]) -> str:
-    images, first = len(models[0].actual), models[0].timings
-    batch = first[0]["cpu_batch"]
-    timed = min(each["cpu_images"] for model in models for each in model.timings)
+def measured(rounds: Sequence[Timing], name: str) -> npt.NDArray[np.float64]:
+    """One of the times, a value for each round; none where a round has none."""
+    values = [getattr(each, name) for each in rounds]
+    return np.empty(0) if None in values else np.array(values)
+
+
+def latency_note(found: Found) -> str:
+    """What the bars of the latency figure are."""
+    first = found.first.timings
+    timed = min(each.cpu_images or 0 for model in found.models for each in model.timings)
     return (
-        f"Forward pass over the {images:,} test images of {caption_name(data)} on the CPU"
-        f" ({timed_on(models)}), in float32, {batch} at a time"
-        + (f"; reckoned from {timed:,} of them" if timed < images else "")
-        + (f". Bars: means over {models[0].timed_over}; dots: each." if len(first) > 1 else "; n = 1 replicate.")
+        f"Forward pass over the {found.images:,} test images of {found.title} on the CPU ({found.timed_on}), in"
+        f" float32, {first[0].cpu_batch} at a time"
+        + (f"; reckoned from {timed:,} of them" if timed < found.images else "")
+        + (f". Bars: means over {found.first.timed_over}; dots: each." if len(first) > 1 else "; n = 1 replicate.")
     )
 
 
-def latency_table(models: Sequence[Model], data: Mapping[str, Any]) -> table.Table | None:
-    """Milliseconds of a forward pass on the CPU; None where a model's were not measured."""
-    if not all(model.cpu_seconds for model in models):
-        return None
-    first = models[0].timings
-    caption = (
-        f"{caption_name(data)}: a forward pass on the CPU ({timed_on(models)}), milliseconds for an image, in float32,"
-        f" prepared: for one alone and in batches of {first[0]['cpu_batch']}; medians over images"
-        + (f", means ± standard deviations over {models[0].timed_over}." if len(first) > 1 else ".")
+def latency_caption(found: Found) -> str:
+    first = found.first.timings
+    return (
+        f"{found.title}: a forward pass on the CPU ({found.timed_on}), milliseconds for an image, in float32,"
+        f" prepared: for one alone and in batches of {first[0].cpu_batch}; medians over images"
+        + (f", means ± standard deviations over {found.first.timed_over}." if len(first) > 1 else ".")
+        + agreement(found.evaluations)
     )
-    compared = [each for model in models for each in model.evaluations if "onnx_differing" in each["cost"]]
-    if compared:
-        images = [each["images"] for each in compared]
-        differing = sum(each["cost"]["onnx_differing"] for each in compared)
-        agreement = f"another class than PyTorch for {differing:,} of {sum(images):,} images"
-        if not differing:
-            trainings = sum(len(model.evaluations) for model in models)
-            whose = "every training" if len(compared) == trainings else f"the {len(compared)} trainings compared"
-            count = f"{images[0]:,} " if len({*images}) == 1 else ""
-            agreement = f"the same class as PyTorch for all {count}test images of {whose}"
-        caption += f" ONNX Runtime named {agreement}."
-    return latency_rows({model.name: model.timings for model in models}, caption)
 
 
-def trade_off(models: Sequence[Model]) -> Figure:
+def agreement(evaluations: Sequence[Evaluation]) -> str:
+    """Whether ONNX Runtime names the classes that PyTorch does; empty where it was not compared."""
+    compared = [each for each in evaluations if each.cost.onnx_differing is not None]
+    if not compared:
+        return ""
+    images = [each.images for each in compared]
+    if differing := sum(each.cost.onnx_differing or 0 for each in compared):
+        count = f"{differing:,} of {sum(images):,}"
+        return f" ONNX Runtime named another class than PyTorch for {count} images."
+    whose = "every training" if len(compared) == len(evaluations) else f"the {len(compared)} trainings compared"
+    count = f"{images[0]:,} " if len({*images}) == 1 else ""
+    return f" ONNX Runtime named the same class as PyTorch for all {count}test images of {whose}."
+
+
+def trade_off(found: Found) -> Figure:
     """Accuracy against CPU time where it was measured, else against parameters."""
-    parameters = {model.name: model.evaluations[0]["cost"]["parameters"] for model in models}
-    scores = {model.name: model.scores["accuracy"] for model in models}
-    accuracy = {name: (each.mean, each.low, each.high) for name, each in scores.items()}
-    if not all(model.cpu_seconds for model in models):
+    parameters = {model.name: model.first.cost.parameters for model in found.models}
+    accuracy = {model.name: model.scores["accuracy"].numbers for model in found.models}
+    if not found.timed:
         return trade_off_figure(parameters, accuracy, parameters, "parameters")
-    times = {model.name: float(np.mean([each["cpu_ms_per_image"] for each in model.timings])) for model in models}
+    times = {model.name: float(np.mean(model.cpu_milliseconds)) for model in found.models}
     return trade_off_figure(times, accuracy, parameters, "CPU milliseconds for an image")

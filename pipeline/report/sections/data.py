@@ -1,7 +1,8 @@
 """data: what split left, class by class, and what the doctor found."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,32 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from pipeline.report import drawing, words
+from pipeline.base.quantities import enumerated
+from pipeline.records.checkup import Checkup
+from pipeline.records.dataset import SPLITS, Dataset
+from pipeline.report import drawing
 from pipeline.report.drawing import INK, SOFT, style
-from pipeline.report.results import SPLITS, Model
-from pipeline.report.words import enumerated
+from pipeline.report.found import Found, Model
+from pipeline.report.pictures import lossless
+from pipeline.report.section import Section
 
 MAJORITY, MINORITY = "#5b88b0", "#e08e45"  # differ in lightness too
+
+
+def section(found: Found) -> Section:
+    counts = {title: found.data.images(split) for split, title in SPLITS.items()}
+    training = found.data.images("train")
+    words = {
+        "splits": split_counts(found.data),
+        "ratio": max(training) / min(training),
+        "equal": across(found.checkup, "equal"),
+        "near": across(found.checkup, "near"),
+        "without": {model.name: without(model, found.checkup.leaked_test_rows) for model in found.models},
+        "pictures": "training images" if found.data.shareable else "test cards",
+        "augmentation": lossless(found.augmentation),
+    }
+    drawn = class_distribution_figure(found.data.names, counts, found.data.minority)
+    return Section("Data", words, figures={"class_distribution": drawn})
 
 
 @style({"axes.grid": False})
@@ -51,57 +72,29 @@ def class_distribution_figure(
     return figure
 
 
-def split_counts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def split_counts(data: Dataset) -> list[dict[str, Any]]:
     """Per split: images as published and as found in the data set, and those used (None where there is no number)."""
     return [
         {
             "split": title,
-            "published": data["published"].get(split) or None,
-            "found": data["found"].get(split) or None,
-            "used": sum(each[split] for each in data["classes"]),
+            "published": data.published.get(split) or None,
+            "found": data.found.get(split) or None,
+            "used": sum(data.images(split)),
         }
         for split, title in SPLITS.items()
     ]
 
 
-def findings(checkup: Mapping[str, Any], models: Sequence[Model]) -> list[str]:
-    """What the doctor found in the data, a sentence each, and what leaks from test to training do to the scores."""
-    count = {key: f"{value:,}" for key, value in checkup.items() if isinstance(value, int)}
-    pairs_of_splits = {"train_val": "training and validation", "train_test": "training and test"}
-    pairs_of_splits["val_test"] = "validation and test"
+def across(checkup: Checkup, kind: Literal["equal", "near"]) -> str:
+    """3 in training and test: where images lie that are alike, but in two splits; empty where there are none."""
+    counts = {
+        f"{title} and {other_title}": getattr(checkup, f"{kind}_{split}_{other}")
+        for (split, title), (other, other_title) in itertools.combinations(SPLITS.items(), 2)
+    }
+    return enumerated([f"{count:,} in {splits}" for splits, count in counts.items() if count])
 
-    def lying(kind: str) -> str:
-        found = [
-            f"{count[f'{kind}_{key}']} in {name}" for key, name in pairs_of_splits.items() if checkup[f"{kind}_{key}"]
-        ]
-        return f", {enumerated(found)}" if found else ", none across splits"
 
-    notes = []
-    if checkup["duplicate_groups"]:
-        notes.append(
-            f"{count['duplicate_images']} of {count['images']} images have the pixels of another one:"
-            f" {count['duplicate_groups']} groups{lying('equal')}."
-        )
-    else:
-        notes.append(f"No two of the {count['images']} images have equal pixels.")
-    if leaked := checkup["leaked_test_rows"]:
-        rest = np.setdiff1d(np.arange(len(models[0].actual)), leaked)
-        scores = [
-            f"{model.name} {words.score(model.scores['accuracy'].mean)} with, "
-            f"{words.score((model.predicted == model.actual)[:, rest].mean())} without"
-            for model in models
-        ]
-        notes.append(
-            f"{count['leaked_test_images']} test images occur in training or validation too. Accuracy with and without"
-            f" them: {'; '.join(scores)}."
-        )
-    if checkup["conflicting_labels"]:
-        notes.append(f"{count['conflicting_labels']} groups of equal images have more than one label.")
-    if checkup["near_pairs"]:
-        notes.append(
-            f"{count['near_pairs']} further pairs of images are alike to a correlation of {checkup['near_correlation']}"
-            f"{lying('near')}."
-        )
-    if checkup["blank_images"]:
-        notes.append(f"{count['blank_images']} images are of one colour.")
-    return notes
+def without(model: Model, leaked: Sequence[int]) -> float:
+    """The accuracy on the test images that are not among some."""
+    rest = np.setdiff1d(np.arange(len(model.actual)), leaked)
+    return float(model.right[:, rest].mean())

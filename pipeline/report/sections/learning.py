@@ -1,5 +1,6 @@
 """learning: scores against the number of training images."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,9 +8,26 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from pipeline.report.drawing import colours, style
-from pipeline.report.results import Model
+from pipeline.report.found import Found, Model
+from pipeline.report.section import Section
+from pipeline.report.words import signed_interval
 from pipeline.scoring import metrics
-from pipeline.scoring.curves import Curves, Point, curves
+from pipeline.scoring.curves import Curves, Point, curves, gap, leads
+
+
+def section(found: Found) -> Section | None:
+    """None where no network was trained on several numbers of images."""
+    learnt = learning_curves(found.models)
+    if not learnt:
+        return None
+    points = {name: [(point.images, *point.score.numbers) for point in curve] for name, curve in learnt.items()}
+    texts = tuple(sentences(learnt))
+    return Section(
+        "Data size",
+        {"families": list(learnt), "texts": texts},
+        figures={"learning_curves": learning_curves_figure(points)},
+        lines=texts,
+    )
 
 
 @style()
@@ -40,11 +58,34 @@ def learning_curves(models: Sequence[Model]) -> Curves:
     """
     points = {}
     for model in models:
-        if not model.validated:
-            continue
-        first = model.evaluations[0]
-        if (images := first.get("train_images")) is not None:
+        if model.validated and model.first.train_images is not None:
             scores = metrics.score_arrays(model.confusions)["macro_f1"]  # (R,)
-            point = Point(model.name, images, scores, model.scores["macro_f1"])
-            points[model.name] = (first["config"]["model"], point)
+            point = Point(model.name, model.first.train_images, scores, model.scores["macro_f1"])
+            points[model.name] = (model.first.config["model"], point)
     return curves(points)
+
+
+def sentences(found: Curves) -> list[str]:
+    """Of every two curves over the same numbers of images: where, if anywhere, the lower catches the higher one."""
+    return [
+        _sentence(found, first, second)
+        for first, second in itertools.combinations(found, 2)
+        if [point.images for point in found[first]] == [point.images for point in found[second]]
+    ]
+
+
+def _sentence(found: Curves, first: str, second: str) -> str:
+    ahead, behind = (first, second) if leads(found[first][0], found[second][0]) else (second, first)
+    gaps = [gap(one, other) for one, other in zip(found[ahead], found[behind], strict=True)]
+    images = [f"{point.images:,}" for point in found[ahead]]
+    caught = next((index for index in range(len(gaps)) if all(each.mean <= 0 for each in gaps[index:])), None)
+    if caught is None:
+        text = f"{behind} does not catch {ahead} up to {images[-1]} training images"
+    elif caught:
+        text = f"{behind} catches {ahead} between {images[caught - 1]} and {images[caught]} training images"
+    else:
+        text = f"{behind} and {ahead} are level from {images[0]} training images on"
+    ends = (
+        f"{signed_interval(*gaps[0].numbers)} at {images[0]} and {signed_interval(*gaps[-1].numbers)} at {images[-1]}"
+    )
+    return f"{text}: {ahead}'s mean macro-F1 minus {behind}'s is {ends}."

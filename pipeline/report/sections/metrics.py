@@ -9,9 +9,29 @@ from matplotlib.figure import Figure
 
 from pipeline.report import drawing
 from pipeline.report.drawing import INK, colours, style
-from pipeline.report.table import Table, _numbers
+from pipeline.report.found import Found
+from pipeline.report.section import Section
+from pipeline.report.sections.comparison import caption
+from pipeline.report.sections.training import error_curves_figure
+from pipeline.report.table import Table, model_frame
 from pipeline.report.words import MEASURE_TITLES, score_interval
 from pipeline.scoring.intervals import Interval
+
+
+def section(found: Found) -> Section:
+    measures = {model.name: model.measures for model in found.models}
+    chart = {
+        model: {MEASURE_TITLES[name]: each.numbers for name, each in values.items()}
+        for model, values in measures.items()
+    }
+    return Section(
+        "Metrics",
+        tables=(metrics_table(measures, caption(found)),),
+        figures={
+            "metrics": metric_chart_figure(chart),
+            "error_curves": error_curves_figure({model.name: model.histories for model in found.models}),
+        },
+    )
 
 
 @style()
@@ -43,4 +63,4 @@ def metrics_table(models: Mapping[str, Mapping[str, Interval]], caption: str) ->
         for model, values in models.items()
     ]
     header = ("Model", *(MEASURE_TITLES[name] for name in names), "n")
-    return Table("metrics", caption, _numbers(models, names), header, tuple(cells))
+    return Table("metrics", caption, model_frame(models, names), header, tuple(cells))

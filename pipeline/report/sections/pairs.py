@@ -1,41 +1,38 @@
-"""The verdict of `pairs` in words: a table, a matrix for many models, and the sentences that the report opens with."""
+"""pairs: which differences hold, as a table, a matrix for many models, and the sentences that the report opens with."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from pipeline.report import table
-from pipeline.report.captions import ranking, tested
-from pipeline.report.results import Model, other_images
+from pipeline.base.quantities import enumerated
+from pipeline.report.found import Found
+from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, interval, p_equals, p_value, signed
-from pipeline.scoring import pairs
+from pipeline.report.words import DASH, p_equals, p_value, signed, signed_interval
 from pipeline.scoring.pairs import Difference, Pair, Verdict, best, threshold
-
-
-def compare_pairs(models: Sequence[Model], data: Mapping[str, Any]) -> list[pairs.Pair]:
-    """Every pair of models; raises StageError where they were not scored on the same images."""
-    for model in models:
-        if not np.array_equal(model.actual, models[0].actual):
-            raise other_images(f"{models[0].name} and {model.name}")
-    guesses = {model.name: model.predicted for model in models}
-    return pairs.compare(models[0].actual, guesses, len(data["classes"]))
-
-
-def pairs_table(tested_pairs: Sequence[pairs.Pair], models: Sequence[Model], data: Mapping[str, Any]) -> table.Table:
-    n = models[0].runs
-    over = f"mean scores over {models[0].n}" if len(models[0].evaluations) > 1 else models[0].n
-    caption = f"{tested(models, data)}: {over}. {pairs_caption(tested_pairs, n)}"
-    return pair_rows(tested_pairs, ranking(models), n, caption)
-
 
 FEW = 15  # pairs, of six models: more are shown as a matrix, and in full in the CSV only
 NAMED = 3  # models that a sentence names
 
 
-def pair_rows(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, caption: str) -> Table:
+def section(found: Found) -> Section | None:
+    """None where there is one model."""
+    if not found.pairs:
+        return None
+    replicates = found.first.runs
+    held = sentence(found.pairs, replicates)
+    different = sum(pair.verdict != "not distinguishable" for pair in found.pairs)
+    return Section(
+        "Differences",
+        {"held": held, "matrix": matrix(found.pairs, found.ranking) if len(found.pairs) > FEW else []},
+        tables=(pairs_table(found.pairs, found.ranking, replicates, caption(found)),),
+        lines=(held,),
+        summary={"pairs": compact(found.pairs)},
+        metrics={"pairs/different": different, "pairs/not_distinguishable": len(found.pairs) - different},
+    )
+
+
+def pairs_table(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, caption: str) -> Table:
     """Every pair in the CSV; for reading every pair, or of more than 15 those of the best model, the best first."""
     shown = pairs if len(pairs) <= FEW else in_order(pairs, ranked)
     if len(shown) < len(pairs):
@@ -82,18 +79,23 @@ def cells(pair: Pair, replicates: int) -> tuple[str, ...]:
     macro, accuracy = pair.differences["macro_f1"], pair.differences["accuracy"]
     return (
         f"{pair.model} vs {pair.other}",
-        interval(macro),
+        difference(macro),
         p_value(macro.holm),
         pair.verdict,
-        interval(accuracy),
+        difference(accuracy),
         p_value(accuracy.holm),
         p_value(pair.mcnemar_holm),
         settled(macro, replicates),
     )
 
 
-def pairs_caption(pairs: Sequence[Pair], replicates: int) -> str:
-    """What the numbers of the table are, behind what they are of."""
+def caption(found: Found) -> str:
+    over = f"mean scores over {found.first.n}" if found.replicates > 1 else found.first.n
+    return f"{found.tested}: {over}. {rule(found.pairs, found.first.runs)}"
+
+
+def rule(pairs: Sequence[Pair], replicates: int) -> str:
+    """What the numbers of the table are and how a verdict comes about, for a caption."""
     many = f"Holm-adjusted over {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
     verdict = f"p: {many}; the verdict is that on macro-F1, at 5%."
     exact = "McNemar's exact test asks of these weights whether one model errs more often"
@@ -144,7 +146,7 @@ def against_the_rest(pairs: Sequence[Pair], ranked: Sequence[str], replicates: i
             first = False
         if len(found) > NAMED:
             texts.append(f"{len(found) - len(texts)} more")
-        return f"{word} {_enumerate(texts)}" if texts else ""
+        return f"{word} {enumerated(texts)}" if texts else ""
 
     parts = [named("better", "better than"), named("not distinguishable", "not distinguishable from")]
     start = "it is" if replicates > 1 else "on these weights, seeds not varied, it is"
@@ -183,6 +185,11 @@ def compact(pairs: Sequence[Pair]) -> list[dict[str, object]]:
     ]
 
 
+def difference(found: Difference) -> str:
+    """+0.1073 [+0.0821, +0.1325]"""
+    return signed_interval(found.value, found.low, found.high)
+
+
 def numbers(difference: Difference) -> str:
     return f"{signed(difference.value)}, p {p_equals(difference.holm)}"
 
@@ -197,8 +204,3 @@ def settled(difference: Difference, replicates: int) -> str:
     if difference.settled_by.startswith(">"):
         return f"more than {int(difference.settled_by[1:]):,}"
     return f"about {int(difference.settled_by):,}"
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""

@@ -1,48 +1,61 @@
 """protocol: what was held equal, the resolved settings, the networks."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from pipeline.report.found import Found, Model
+from pipeline.report.section import Section
+from pipeline.report.words import DASH, setting
 
-from pipeline.params.study import Params
-from pipeline.report import words
-from pipeline.report.results import Model
-from pipeline.report.words import setting
+Rows = list[tuple[str, str]]  # a setting and its value, as text
 
 
-def protocol(
-    settings: Params, data: Mapping[str, Any], models: Sequence[Model]
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Sections of resolved settings; one that differs between models names the models."""
-    sections = []
-    for name, part in (("dataset", settings.dataset), ("split", settings.split)):
+def section(found: Found) -> Section:
+    words = {
+        "own": {model.name: model.overrides for model in found.models if model.overrides},
+        "parts": {**of_the_data(found), **of_the_training(found)},
+        "networks": networks(found),
+    }
+    return Section("Protocol", words)
+
+
+def of_the_data(found: Found) -> dict[str, Rows]:
+    official = [f"{split}_fraction" for split in ("val", "test") if found.data.published.get(split)]
+    parts = {}
+    for name, part in (("dataset", found.settings.dataset), ("split", found.settings.split)):
         content = part.model_dump(exclude={"source"})  # a source may be a place on somebody's disk
-        official = [f"{split}_fraction" for split in ("val", "test") if data["published"].get(split)]
         content |= dict.fromkeys(set(official) & content.keys(), "not used: the official split was kept")
-        sections.append((name, [(key, setting(value)) for key, value in content.items()]))
+        parts[name] = [(key, setting(value)) for key, value in content.items()]
+    return parts
+
+
+def of_the_training(found: Found) -> dict[str, Rows]:
+    """Resolved settings; one that differs between models names the models."""
+    parts = {}
     for name in ("augment", "train"):
-        rows = []
-        for key in dict.fromkeys(key for model in models for key in model.evaluations[0]["config"][name]):
-            found: dict[str, list[str]] = {}
-            for model in models:
-                found.setdefault(resolved(model, name, key, data), []).append(model.name)
-            alike = len(found) == 1
-            values = [value if alike else f"{value} ({', '.join(names)})" for value, names in found.items()]
-            rows.append((key, "; ".join(values)))
-        sections.append((name, rows))
-    return sections
+        keys = dict.fromkeys(key for model in found.models for key in model.first.config[name])
+        parts[name] = [(key, of_all_models(found, name, key)) for key in keys]
+    return parts
 
 
-def resolved(model: Model, section: str, key: str, data: Mapping[str, Any]) -> str:
+def of_all_models(found: Found, part: str, key: str) -> str:
+    """lr: 0.001 (cnn); 0.01 (vit)"""
+    values: dict[str, list[str]] = {}
+    for model in found.models:
+        values.setdefault(resolved(model, part, key, found.data.flip), []).append(model.name)
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+
+
+def resolved(model: Model, part: str, key: str, flip: bool) -> str:
     """A setting as it took effect: `auto` and a flip that the data set forbids say what came of them."""
-    if section == "train" and key in ("device", "precision"):
-        return ", ".join(dict.fromkeys(evaluation["machine"][key] for evaluation in model.evaluations))
-    if section == "augment" and key == "flip" and data.get("flip") is False:
+    if part == "train" and key in ("device", "precision"):
+        return ", ".join(dict.fromkeys(getattr(evaluation.machine, key) for evaluation in model.evaluations))
+    if part == "augment" and key == "flip" and not flip:
         return "no, it would change classes of this data set"
-    return setting(model.evaluations[0]["config"][section].get(key))
+    return setting(model.first.config[part].get(key))
 
 
-def networks(models: Sequence[Model]) -> list[tuple[str, list[str]]]:
+def networks(found: Found) -> list[tuple[str, list[str]]]:
     """Every model setting with its value for each model, a dash where a model has no such setting."""
-    configs = [model.evaluations[0]["config"]["model"] for model in models]
+    configs = [model.first.config["model"] for model in found.models]
     keys = dict.fromkeys(key for config in configs for key in config if key != "train")
-    return [(key, [setting(config[key]) if key in config else words.DASH for config in configs]) for key in keys]
+    return [(key, [setting(config[key]) if key in config else DASH for config in configs]) for key in keys]

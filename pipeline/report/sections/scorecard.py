@@ -1,21 +1,36 @@
 """scorecard: numbers of a paper beside ours."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import pandas as pd
 
-from pipeline.params.study import Params
-from pipeline.report.captions import basis, places, tested, timed_on
-from pipeline.report.results import Model
+from pipeline.base.quantities import duration, quantity, size
+from pipeline.report.found import Found
+from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, duration, quantity, size
+from pipeline.report.words import DASH
 from pipeline.scoring import published
-from pipeline.scoring.published import TITLES, UNITS, VERDICTS, Line, _difference, counts
+from pipeline.scoring.published import TITLES, UNITS, VERDICTS, Line, counts, difference
 
 MINUTE = 59.95  # seconds that would be rounded to sixty
+
+
+def section(found: Found) -> Section | None:
+    """None where nothing is published for the data set."""
+    lines = compared(found)
+    if not lines:
+        return None
+    table = scorecard_table(lines, caption(found, lines))
+    told = f"{sentence(lines)} {published.other_images(found.data.variant)}".strip()
+    return Section(
+        "Scorecard",
+        {"told": told, "lines": lines},
+        tables=(table,),
+        lines=(told,),
+        metrics={f"scorecard/{name}": count for name, count in counts(lines).items()},
+    )
 
 
 def sentence(lines: Sequence[Line]) -> str:
@@ -44,7 +59,6 @@ def _counted(lines: Sequence[Line], noun: str) -> str:
 
 
 def scorecard_table(lines: Sequence[Line], caption: str) -> Table:
-    """The scorecard as a table of the report; `caption` says what ours are of, the rule stands behind it."""
     rows = [
         {
             "table": line.table,
@@ -57,7 +71,7 @@ def scorecard_table(lines: Sequence[Line], caption: str) -> Table:
             "high": line.ours.high if line.ours else math.nan,
             "n": line.ours.n if line.ours else None,
             "interval_over": line.ours.basis if line.ours and not math.isnan(line.ours.low) else "",
-            "difference": _difference(line) if line.ours else math.nan,
+            "difference": difference(line) if line.ours else math.nan,
             "unit": UNITS.get(line.metric, "percentage points"),  # of the difference
             "verdict": line.verdict,
             "reason": line.reason,
@@ -67,7 +81,7 @@ def scorecard_table(lines: Sequence[Line], caption: str) -> Table:
     ]
     header = ("Table", "Row", "Model", "Metric", "Published", "Ours", "95% interval", "n", "Difference", "Verdict")
     frame = pd.DataFrame(rows).astype({"n": "Int64"})
-    return Table("scorecard", f"{caption} {rule(lines)}", frame, header, tuple(_cells(line) for line in lines))
+    return Table("scorecard", caption, frame, header, tuple(_cells(line) for line in lines))
 
 
 def rule(lines: Sequence[Line]) -> str:
@@ -101,9 +115,9 @@ def _cells(line: Line) -> tuple[str, ...]:
         return (*start, *[DASH] * 4, f"not run: {line.reason}")
     known = not math.isnan(ours.low)  # seconds of one replicate have no interval
     ends = [number(end, metric, line.published) for end in (ours.low, ours.high)] if known else []
-    amount = abs(_difference(line))
+    amount = abs(difference(line))
     gap = number(amount, metric, amount) if metric in UNITS else f"{amount:.2f} pp"
-    sign = "−" if _difference(line) < 0 else "+"
+    sign = "−" if difference(line) < 0 else "+"
     side = {"exceeded": " (lower)", "below": " (higher)"}.get(line.verdict, "") if metric in UNITS else ""
     return (
         *start,
@@ -130,41 +144,42 @@ def number(value: float, metric: str, published: float) -> str:
     return f"{value:.{places}f}"
 
 
-def compare(settings: Params, data: Mapping[str, Any], models: Sequence[Model]) -> list[published.Line]:
+def compared(found: Found) -> list[Line]:
     """The numbers published for this data set, beside ours."""
     named = {
         row.model or table.model
-        for table in settings.published
-        if table.dataset == data["dataset"]
+        for table in found.settings.published
+        if table.dataset == found.data.dataset
         for row in table.rows.values()
     }
     results = {
         model.name: published.result(
-            model.confusions, model.costs, model.cpu_seconds, "rounds" if model.rounds else "replicates"
+            model.confusions,
+            [evaluation.cost.measured() for evaluation in model.evaluations],
+            model.cpu_seconds,
+            "rounds" if model.rounds else "replicates",
         )
-        for model in models
+        for model in found.models
         if model.name in named
     }
-    classes = [each["class"] for each in data["classes"]]
-    images = len(models[0].actual)
-    return published.compare(settings.published, data["dataset"], results, classes, images, lacking(models, data))
+    of = (found.settings.published, found.data.dataset, results, found.data.names)
+    return published.compare(*of, found.images, lacking(found))
 
 
-def lacking(models: Sequence[Model], data: Mapping[str, Any]) -> int:
+def lacking(found: Found) -> int:
     """How many published test images ours lacks."""
-    return max(0, (data["published"].get("test") or 0) - len(models[0].actual))
+    return max(0, (found.data.published.get("test") or 0) - found.images)
 
 
-def scorecard_caption(lines: Sequence[published.Line], models: Sequence[Model], data: Mapping[str, Any]) -> str:
-    ours = "ours are means with" if len(models[0].evaluations) > 1 else "ours have"
-    timed = any(line.metric == "cpu_seconds" and line.ours for line in lines)
-    return (
-        f"{tested(models, data)}: published values are as printed; {ours} {basis(models)}. Trained on {places(models)}."
-        + (f" {published.other_images(data['variant'])}" if data["variant"] else "")
-        + (f" CPU times are over {models[0].timed_over}, on {timed_on(models)}." if timed and models[0].rounds else "")
-        + (
+def caption(found: Found, lines: Sequence[Line]) -> str:
+    text = f"{found.tested}: published values are as printed; ours "
+    text += f"{'are means with' if found.replicates > 1 else 'have'} {found.basis}. Trained on {found.places}."
+    if found.data.variant:
+        text += f" {published.other_images(found.data.variant)}"
+    if found.first.rounds and any(line.metric == "cpu_seconds" and line.ours for line in lines):
+        text += f" CPU times are over {found.first.timed_over}, on {found.timed_on}."
+    if missing := lacking(found):
+        text += (
             f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
-            if (missing := lacking(models, data))
-            else ""
         )
-    )
+    return f"{text} {rule(lines)}"

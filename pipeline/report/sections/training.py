@@ -8,10 +8,39 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report import drawing
-from pipeline.report.drawing import DASHED, GHOST, PALETTE, PAPER, SOFT, colours, curves, style
+from pipeline.report.drawing import (
+    DASHED,
+    GHOST,
+    PALETTE,
+    PAPER,
+    SOFT,
+    colours,
+    curves,
+    style,
+)
+from pipeline.report.found import Found
+from pipeline.report.section import Section
 
 Histories = Mapping[str, Sequence[pd.DataFrame]]
+
 QUANTITIES = {"train_loss": "Training loss", "val_accuracy": "Validation accuracy"}
+
+
+def section(found: Found) -> Section:
+    histories = {model.name: model.histories for model in found.models}
+    selected = {
+        model.name: [(each.selected.epoch, each.selected.val_macro_f1) for each in model.evaluations]
+        for model in found.models
+    }
+    averaged = [m.name for m in found.models if m.validated and m.first.config["train"]["select"] == "average"]
+    return Section(
+        "Training",
+        {"averaged": averaged, "in_panels": len(found.models) > len(PALETTE)},
+        figures={
+            "validation_macro_f1": validation_macro_f1_figure(histories, selected),
+            "training_curves": training_curves_figure(histories),
+        },
+    )
 
 
 @style()

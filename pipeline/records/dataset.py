@@ -1,0 +1,77 @@
+"""What split says of the images, as a record: reports/data.json.
+
+What has a default is missing in results of earlier versions.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.base.places import REPORT
+from pipeline.records.diary import read_output
+
+Split = Literal["train", "val", "test"]
+SPLITS: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """How many images of a class each split has."""
+
+    name: Annotated[str, Field(alias="class")]
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How images were put into folds."""
+
+    folds: int
+    by: str  # image or subject
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of the packed images."""
+
+    fit: str  # training and validation
+    test: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The images that were trained and tested on; of folds, those of the first."""
+
+    dataset: str
+    title: str
+    variant: str  # empty for the official data set
+    licence: str
+    homepage: str
+    caveats: str
+    expressions: bool  # whether classes are expressions of faces
+    published: dict[Split, int | None]  # images
+    found: dict[Split, int]  # images, before validation images are split off and training images thinned
+    imbalance: float
+    minority: list[str]
+    digests: Digests
+    classes: list[ClassImages]
+    shareable: bool = False  # whether images may be passed on
+    flip: bool = True  # whether a mirrored image keeps its class
+    cross_validation: Folds | None = None
+
+    @classmethod
+    def read(cls, path: Path = REPORT) -> "Dataset":
+        return read_output(cls, path, "split")
+
+    @property
+    def names(self) -> list[str]:
+        """The classes."""
+        return [each.name for each in self.classes]
+
+    def images(self, split: Split) -> list[int]:
+        """Of each class."""
+        return [getattr(each, split) for each in self.classes]

@@ -1,0 +1,249 @@
+"""What was found out about a study: what its stages left, read and checked, and what several sections want of it.
+
+Shapes: R replicates, N test images, K classes.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.base.quantities import enumerated
+from pipeline.params import registry
+from pipeline.params.study import Params
+from pipeline.records.checkup import Checkup
+from pipeline.records.dataset import Dataset
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.explanations import Explanations
+from pipeline.records.latency import Timing
+from pipeline.report.drawing import colours
+from pipeline.report.words import setting
+from pipeline.scoring import metrics, pairs
+from pipeline.scoring.intervals import Interval, intervals
+from pipeline.scoring.pairs import Pair
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the stages left of one model: one entry per replicate."""
+
+    name: str
+    evaluations: tuple[Evaluation, ...]
+    histories: tuple[pd.DataFrame, ...]
+    confusions: npt.NDArray[np.int64]  # (R, K, K)
+    actual: npt.NDArray[np.int64]  # (N,)
+    predicted: npt.NDArray[np.int64]  # (R, N)
+    confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
+    rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
+    folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
+
+    @property
+    def first(self) -> Evaluation:
+        """The evaluation of the first replicate: what it says of the network and its settings holds for all."""
+        return self.evaluations[0]
+
+    @property
+    def replicates(self) -> int:
+        return len(self.evaluations)
+
+    @property
+    def runs(self) -> int:
+        """How many times each test image was predicted."""
+        return len(self.predicted)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        return self.predicted == self.actual  # (R, N)
+
+    @functools.cached_property
+    def scores(self) -> Mapping[str, Interval]:
+        """Accuracy, macro-F1, weighted F1 and balanced accuracy."""
+        return intervals(self.confusions)
+
+    @functools.cached_property
+    def measures(self) -> dict[str, Interval]:
+        """Accuracy, top-5 accuracy where there are more classes than five, macro precision, recall and F1."""
+        found = intervals(self.confusions, measure=metrics.headline_arrays)
+        hits = [evaluation.scores.get("top5_accuracy") for evaluation in self.evaluations]
+        if None in hits:
+            return found
+        right = np.rint(np.array(hits) * len(self.actual)).astype(np.int64)  # (R,)
+        counts = np.zeros((len(right), 2, 2), dtype=np.int64)
+        counts[:, 0, 0], counts[:, 0, 1] = right, len(self.actual) - right
+        top = intervals(counts, measure=lambda matrices: {"top5": metrics.score_arrays(matrices)["accuracy"]})
+        return {"accuracy": found.pop("accuracy"), "top5_accuracy": top["top5"], **found}
+
+    @property
+    def validated(self) -> bool:
+        """Whether it was trained without the validation images."""
+        return not self.first.config["train"].get("include_validation")
+
+    @property
+    def views(self) -> int:
+        """How many views of an image are scored together."""
+        return self.first.config["augment"].get("test_crops", 1)
+
+    @property
+    def overrides(self) -> str:
+        """Settings of this model's own, techniques within its network first; empty where it has none."""
+        network = self.first.config["model"]
+        own = {key: network[key] for key in registry.TECHNIQUES if network.get(key)} | self.first.overrides
+        return setting(own) if own else ""
+
+    @property
+    def n(self) -> str:
+        """n = 5 folds"""
+        return f"n = {self.repeated}"
+
+    @property
+    def repeated(self) -> str:
+        """5 folds, 1 replicate"""
+        return f"{self.replicates} {'fold' if self.folds else 'replicate'}{'s' * (self.replicates > 1)}"
+
+    # seconds
+
+    @property
+    def train_seconds(self) -> list[float]:
+        return [evaluation.cost.train_seconds for evaluation in self.evaluations]
+
+    @property
+    def mean_train_seconds(self) -> float:
+        return float(np.mean(self.train_seconds))
+
+    @functools.cached_property
+    def timings(self) -> tuple[Timing, ...]:
+        """Milliseconds on the CPU: latency's rounds, or what evaluations measured before there was such a stage."""
+        return self.rounds or tuple(evaluation.timing() for evaluation in self.evaluations)
+
+    @property
+    def timed_over(self) -> str:
+        """n = 5 rounds, in which the models took turns"""
+        return f"n = {len(self.rounds)} rounds, in which the models took turns" if self.rounds else self.n
+
+    @property
+    def cpu_milliseconds(self) -> list[float]:
+        """For an image in batches, one for each timing; empty where it was not measured."""
+        every = [each.cpu_ms_per_image for each in self.timings]
+        known = [each for each in every if each is not None]
+        return known if len(known) == len(every) else []
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """Of a forward pass over all test images, one for each timing; empty where it was not measured."""
+        return [each / 1000 * len(self.actual) for each in self.cpu_milliseconds]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a report is made of; every section gets it."""
+
+    study: str
+    settings: Params
+    data: Dataset
+    models: tuple[Model, ...]
+    checkup: Checkup
+    augmentation: bytes  # a PNG
+    explanations: Explanations | None  # None where explain has not run
+    sheet: bytes = b""  # a JPEG, the tiles that explanations name
+
+    @property
+    def first(self) -> Model:
+        """The first model: what it says of images and replicates holds for all."""
+        return self.models[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The models, in the order of params.yaml."""
+        return [model.name for model in self.models]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Each model's colour."""
+        return colours(self.names)
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names, the highest mean macro-F1 first."""
+        return [model.name for model in sorted(self.models, key=lambda model: -model.scores["macro_f1"].mean)]
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those of all models."""
+        return [evaluation for model in self.models for evaluation in model.evaluations]
+
+    @property
+    def images(self) -> int:
+        """How many test images there are."""
+        return len(self.first.actual)
+
+    @property
+    def replicates(self) -> int:
+        """How many trainings there are of each model."""
+        return self.first.replicates
+
+    @property
+    def unit(self) -> str:
+        """What a replicate is called."""
+        return "fold" if self.first.folds else "replicate"
+
+    @property
+    def unvalidated(self) -> list[str]:
+        """The models that were trained on the validation images too."""
+        return [model.name for model in self.models if not model.validated]
+
+    @property
+    def timed(self) -> bool:
+        """Whether a forward pass on the CPU was timed of every model."""
+        return all(model.cpu_milliseconds for model in self.models)
+
+    @functools.cached_property
+    def pairs(self) -> list[Pair]:
+        """Every pair of models, compared; none where there is one model."""
+        guesses = {model.name: model.predicted for model in self.models}
+        return pairs.compare(self.first.actual, guesses, len(self.data.names))
+
+    # what captions say
+
+    @property
+    def title(self) -> str:
+        """The data set as captions name it: a variant always says so."""
+        return f"{self.data.title} ({self.data.variant})" if self.data.variant else self.data.title
+
+    @property
+    def tested(self) -> str:
+        """Digits, 360 test images"""
+        folds = ", each in its fold's model" if self.first.folds else ""
+        return f"{self.title}, {self.images:,} test images{folds}"
+
+    @property
+    def basis(self) -> str:
+        """What the intervals are taken over."""
+        if self.replicates > 1:
+            return f"95% intervals over {self.first.n} (Student t)"
+        return "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+
+    @property
+    def taken_over(self) -> str:
+        """What numbers are of that have intervals over replicates alone."""
+        return f"means with {self.basis}" if self.first.runs > 1 else f"{self.first.n}, without intervals"
+
+    @property
+    def places(self) -> str:
+        """The devices and precisions of all trainings."""
+        return each_once(f"{each.machine.device} in {each.machine.precision}" for each in self.evaluations)
+
+    @property
+    def timed_on(self) -> str:
+        """AMD EPYC, 2 cores; 1 and 2 threads: what the latencies were measured on."""
+        timings = [each for model in self.models for each in model.timings]
+        threads = sorted({each.cpu_threads for each in timings if each.cpu_threads is not None})
+        counts = enumerated([str(count) for count in threads])
+        return f"{each_once(sorted(each.processor for each in timings))}; {counts} thread{'s' * (threads != [1])}"
+
+
+def each_once(texts: Iterable[str]) -> str:
+    """Texts in their order, each named once: a, b and c."""
+    return enumerated(list(dict.fromkeys(texts)))
