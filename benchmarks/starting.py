@@ -24,7 +24,7 @@ WORK = {  # stage -> where its work begins, its arguments
     "check": ("pipeline.stages.check", "load_params", []),
     "fetch": ("pipeline.datasets", "opened", []),
     "split": ("pipeline.stages.split:Raw", "open", []),
-    "report": ("pipeline.report.results", "read_json", []),
+    "report": ("pipeline.report.results", "read", []),
     "train": ("pipeline.training.fit", "Trainer", ["tiny", "0"]),
 }
 REACH = """

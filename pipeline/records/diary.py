@@ -95,4 +95,7 @@ def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return f"not readable as JSON ({error})"
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    place = ".".join(map(str, first["loc"])) or "the whole"
+    return (
+        f"no {place} in it, perhaps of an earlier version" if first["type"] == "missing" else f"{place}: {first['msg']}"
+    )

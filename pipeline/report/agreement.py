@@ -22,10 +22,10 @@ from pipeline.records.diary import read_record
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.predictions import Floats, Predictions, logits_path, predictions_path
 from pipeline.report.results import BEFORE
+from pipeline.scoring.metrics import SCORES
 from pipeline.trained.leftovers import trainings
 
 BACK = "`git checkout` brings the committed one back"
-SCORES = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.base import code
+from pipeline.report.sections import NAMES
 from tests import trees
 
 MODULES = sorted(code.PACKAGE.rglob("*.py"))
@@ -168,7 +169,11 @@ def test_only_what_changed_is_written_anew(package: Path) -> None:
         ),
         ("evaluate", ["inference/forward", "networks/hybrid"], ["training/fit", "images/augment/cutout"]),
         ("latency", ["networks/tiny"], ["training/fit", "images/augment/cutout"]),
-        ("report", ["report/page", "report/sections/cost", "scoring/pairs"], ["images/form", "stages/evaluate"]),
+        (
+            "report",
+            ["report/page", "report/sections/cost", "scoring/pairs"],
+            ["images/form", "report/ablation", "stages/evaluate"],
+        ),
     ],
 )
 def test_our_stages_rest_on_what_can_change_their_result(stage: str, some: list[str], none: list[str]) -> None:
@@ -178,8 +183,14 @@ def test_our_stages_rest_on_what_can_change_their_result(stage: str, some: list[
     assert not {f"{name}.py" for name in none} & set(found)
 
 
-def test_the_report_rests_on_its_templates() -> None:
-    found = {place for place in places(code.described("report")) if not place.endswith(".py")}
+def test_the_report_rests_on_its_sections_and_templates() -> None:
+    """Sections are loaded by name; the template of `versus ablation` is none of them."""
+    found = set(places(code.described("report")))
     package = code.PACKAGE / "report"
-    files = {path.relative_to(code.PACKAGE).as_posix() for path in package.rglob("*") if path.is_file()}
-    assert found == {name for name in files if not name.endswith((".py", ".pyc"))}
+    texts = {
+        path.relative_to(code.PACKAGE).as_posix() for path in package.rglob("*") if path.suffix not in (".py", ".pyc")
+    }
+    assert {name for name in found if not name.endswith(".py")} == {
+        name for name in texts if Path(code.PACKAGE / name).is_file() and name != "report/ablation.html"
+    }
+    assert {f"report/sections/{name}.py" for name in NAMES} <= found

@@ -1,11 +1,13 @@
 """The model cards: what they must say of every model, and of networks that look at faces."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.params.read import load_params
 from pipeline.report import cards, results
 from tests import fake_study
 
@@ -15,12 +17,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fake_study.write(tmp_path_factory.mktemp("study"), models=("cnn",), replicates=(0, 1), epochs=3)
 
 
-def card(made: Path, monkeypatch: pytest.MonkeyPatch, initialisation: str = "from scratch", **data: Any) -> str:
+def card(made: Path, monkeypatch: pytest.MonkeyPatch, initialisation: str = "from scratch", **changes: Any) -> str:
+    """The card of the model, of a study that is called x and has some `changes` in what is said of its images."""
     monkeypatch.chdir(made)
-    found = {"study": "x", "homepage": "", **json.loads(Path("reports/data.json").read_text()), **data}
-    model = results.read_model("cnn", (0, 1), found)
-    evaluations = [{**each, "initialisation": initialisation} for each in model.evaluations]
-    return cards.card(evaluations, model.scores, found)
+    found = results.read(load_params())
+    found = replace(found, study=changes.pop("study", "x"), data=replace(found.data, **{"homepage": "", **changes}))
+    evaluations = tuple(replace(each, initialisation=initialisation) for each in found.first.evaluations)
+    return cards.card(replace(found.first, evaluations=evaluations), found)
 
 
 def test_a_card_has_scores_with_interval_and_n_weakest_classes_data_cost_and_licence(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.base.errors import StageError
 from pipeline.report import pictures
-from pipeline.report.page import SECTIONS
+from pipeline.report.sections import NAMES
 from pipeline.stages import report
 from pipeline.tracking import runs
 from tests import browser, fake_study
@@ -313,7 +313,7 @@ def test_names_of_classes_are_text_in_a_browser_whatever_they_are(hostile: Path,
     assert tab.evaluate("document.title").startswith("digits: ")
     assert tab.evaluate("getComputedStyle(document.body).backgroundImage") == "none"
     assert tab.evaluate("document.querySelectorAll('svg script, svg img, svg b, img[src=x]').length") == 0
-    assert tab.evaluate("document.querySelectorAll('section').length") == len(SECTIONS) - 3
+    assert tab.evaluate("document.querySelectorAll('section').length") == len(NAMES) - 3
     for figure in ("confusion_matrices", "class_scores"):
         found = f"[...document.querySelectorAll('#{figure}-figure text')].map(each => each.textContent)"
         assert set(HOSTILE) <= set(tab.evaluate(found))

@@ -72,7 +72,7 @@ def test_a_sentence_counts_what_differs(found: list[Pair], replicates: int, text
 
 
 def test_the_table_has_a_line_for_each_pair_and_says_what_its_numbers_are(tmp_path: Path) -> None:
-    table = pairs.pair_rows(THREE, RANKED, 3, pairs.pairs_caption(THREE, 3))
+    table = pairs.pairs_table(THREE, RANKED, 3, pairs.rule(THREE, 3))
     assert table.cells[0] == (
         *("cnn vs vit", "+0.1073 [+0.0973, +0.1173]", "0.0061", "better"),
         *("+0.1073 [+0.0973, +0.1173]", "0.0061", "0.0031", "–"),
@@ -91,7 +91,7 @@ def test_the_table_has_a_line_for_each_pair_and_says_what_its_numbers_are(tmp_pa
 
 
 def test_one_replicate_says_that_seeds_were_not_varied() -> None:
-    table = pairs.pair_rows(THREE, RANKED, 1, pairs.pairs_caption(THREE, 1))
+    table = pairs.pairs_table(THREE, RANKED, 1, pairs.rule(THREE, 1))
     assert "on these weights, seeds not varied: another seed may turn them" in table.caption
     assert table.cells[1][-1] == "seeds not varied"
     assert set(table.frame["interval_over"]) == {"test images"}
@@ -99,7 +99,7 @@ def test_one_replicate_says_that_seeds_were_not_varied() -> None:
 
 def test_of_many_models_the_best_one_is_shown_beside_each_and_the_csv_has_every_pair() -> None:
     found, ranked = many(15)
-    table = pairs.pair_rows(found, ranked, 3, "caption.")
+    table = pairs.pairs_table(found, ranked, 3, "caption.")
     assert len(table.frame) == 105
     assert [row[0] for row in table.cells] == [f"m14 vs {other}" for other in ranked[1:]]
     assert {row[3] for row in table.cells} == {"better", "not distinguishable"}

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.images import packed
 from pipeline.report.sections import learning
-from pipeline.scoring.curves import Curves, Point, sentences
+from pipeline.scoring.curves import Curves, Point
 from pipeline.scoring.curves import curves as curves_curves
 from pipeline.scoring.curves import gap as curves_gap
 from pipeline.scoring.intervals import over_images, over_replicates
@@ -52,7 +52,7 @@ def test_one_curve_catches_another_where_it_stays_level_or_above(scores: tuple[f
         ("vit", point(f"vit_{images}", images, score - 0.01, score + 0.01))
         for images, score in zip((100, 500, 1000), scores, strict=True)
     ]
-    (sentence,) = sentences(curves(*(("resnet18", each) for each in CNN), *others))
+    (sentence,) = learning.sentences(curves(*(("resnet18", each) for each in CNN), *others))
     assert sentence.startswith(f"{said}: ")
 
 

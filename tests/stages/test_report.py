@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import StageError
+from pipeline.base.quantities import duration, enumerated, quantity, size
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report import drawing
 from pipeline.report.sections import classes, confusion, training
@@ -27,7 +28,7 @@ from pipeline.report.sections.data import class_distribution_figure
 from pipeline.report.sections.metrics import metric_chart_figure
 from pipeline.report.table import Table, write
 from pipeline.report.table import text as table_text
-from pipeline.report.words import duration, quantity, score, score_interval, size
+from pipeline.report.words import score, score_interval
 from pipeline.scoring.intervals import Interval
 from pipeline.stages import report
 from pipeline.tracking import runs as tracking_runs
@@ -289,6 +290,9 @@ def test_a_table_in_a_terminal_moves_no_cursor() -> None:
         (duration(192), "3 min 12 s"),
         (duration(7260), "2 h 1 min"),
         (score(1 / 3), "0.3333"),
+        (enumerated([]), ""),
+        (enumerated(["a"]), "a"),
+        (enumerated(["a", "b", "c"]), "a, b and c"),
     ],
 )
 def test_quantities_read_well(found: str, wanted: str) -> None:
@@ -863,7 +867,7 @@ def test_data_of_an_earlier_version_are_named_with_the_remedy(tmp_path: Path, mo
     data = json.loads(Path("reports/data.json").read_text())
     del data["caveats"]
     Path("reports/data.json").write_text(json.dumps(data))
-    with pytest.raises(StageError, match=r"of an earlier version \(no 'caveats' in it\); run `dvc repro -f split`"):
+    with pytest.raises(StageError, match=r"no caveats in it, perhaps of an earlier version; run `dvc repro -f split`"):
         report.main()
 
 
@@ -871,15 +875,15 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(small(tmp_path))
     path = Path("reports/evaluations/cnn-1.json")
     whole = path.read_text()
-    counts = np.array(json.loads(whole)["confusion"]["counts"])
-    edit(path, confusion={"counts": counts[::-1].tolist()})
+    content = json.loads(whole)
+    edit(path, confusion={**content["confusion"], "counts": content["confusion"]["counts"][::-1]})
     with pytest.raises(StageError, match=r"its confusion matrix is not that of reports/predictions/cnn-1.parquet"):
         report.main()
-    edit(path, classes=[{"class": "another"}])
+    edit(path, classes=[{**row, "class": "another"} for row in content["classes"]])
     with pytest.raises(StageError, match=r"its classes are not those of reports/data.json"):
         report.main()
     path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(StageError, match=r"not readable as JSON; run `dvc repro -f evaluate@cnn-1`"):
+    with pytest.raises(StageError, match=r"not readable as JSON .*; run `dvc repro -f evaluate@cnn-1`"):
         report.main()
     path.write_text(whole)
     Path("reports/histories/cnn-0.csv").write_text("epoch,lr\n1,0.1\n")
