@@ -1,6 +1,8 @@
 """What docs/extending.md adds, in one study: run by name in the copy where tests/test_extending.py follows the page."""
 
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ from pipeline import cli
 from pipeline.base.errors import StageError
 from pipeline.params import messages
 from pipeline.params.settings import Dataset
-from pipeline.stages import check
-from tests import small_study, trees
+from pipeline.report import drawing
+from pipeline.stages import check, report
+from pipeline.tracking import runs
+from tests import fake_study, small_study, trees
 
 EVERYTHING = {
     "dataset.name": "flowers",
@@ -65,6 +69,21 @@ def test_all_of_it_trains_and_is_evaluated(
     config = json.loads((study / "models/mixer-0/config.json").read_text())
     assert config["network"]["groupnorm"] == 4
     assert (config["train"]["poly_epsilon"], config["augment"]["gridmask"]) == (0.5, 6)
+
+
+def test_a_section_stands_in_its_place_on_the_page_and_speaks_in_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(fake_study.write(tmp_path, ("cnn", "vit"), replicates=(0,), epochs=2))
+    monkeypatch.setattr(drawing, "save", fake_study.leave_blank)
+    monkeypatch.setattr(runs, "report_run", lambda: contextlib.nullcontext(small_study.Untracked()))
+    report.main()
+    said = re.search(r"All models agree on (\d+) of 360 test images", capsys.readouterr().out)
+    assert said
+    page = Path("reports/report.html").read_text()
+    assert f"All models give the same answer on {said[1]} of 360 test images:" in page
+    assert page.index('id="pairs"') < page.index('id="unanimous"') < page.index('id="cost"')
+    assert '<a href="#unanimous">Unanimity</a>' in page
 
 
 def test_what_is_misspelt_is_told_the_choices() -> None:

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 
 def quantity(value: float) -> str:
     """11181642 -> 11.2 M; decimal prefixes, three figures."""
+    scaled, unit = _scaled(value)
+    return f"{scaled:.{max(0, 2 - int(math.log10(max(scaled, 1))))}f} {unit}" if unit else f"{value:.0f}"
+
+
+def short(value: float) -> str:
+    """25128 -> 25.1 k, 4000 -> 4 k, 0.05 -> 0.05: up to three figures, for the axis of a figure"""
+    scaled, unit = _scaled(value)
+    return f"{scaled:.3g} {unit}".rstrip()
+
+
+def _scaled(value: float) -> tuple[float, str]:
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * limit:
-            scaled = value / limit
-            return f"{scaled:.{max(0, 2 - int(math.log10(max(scaled, 1))))}f} {unit}"
-    return f"{value:.0f}"
+            return value / limit, unit
+    return value, ""
 
 
 def size(value: float) -> str:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.base.places import study
+from pipeline.base.quantities import duration
 
 if TYPE_CHECKING:
     from pipeline.training.timing import Estimate
@@ -51,7 +52,7 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
         return
     print(table(found, compiled))
-    print(f"\n{study()}: about {span(total)} of training, one after the other.\n{LEFT_OUT}")
+    print(f"\n{study()}: about {duration(total)} of training, one after the other.\n{LEFT_OUT}")
 
 
 def table(found: "list[Estimate]", compiled: bool) -> str:
@@ -65,10 +66,14 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
             f"{each.step_ms:.3g} ms",
             f"{each.images_per_second:,.0f}",
             each.epochs,
-            span(each.seconds),
+            duration(each.seconds),
             each.trainings,
-            span(each.total),
-            *([f"{each.compiled_ms:.3g} ms", span(each.compilation or 0), worth(each.pays_from)] if compiled else []),
+            duration(each.total),
+            *(
+                [f"{each.compiled_ms:.3g} ms", duration(each.compilation or 0), worth(each.pays_from)]
+                if compiled
+                else []
+            ),
         ]
         for each in found
     ]
@@ -81,11 +86,3 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
 def worth(epochs: int | None) -> str:
     """When torch.compile pays, in words."""
     return "never" if epochs is None else f"from {epochs:,} epoch{'s' * (epochs > 1)}"
-
-
-def span(seconds: float) -> str:
-    """45 s, 12 min, 3 h 20 min"""
-    if seconds < 99.5:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -12,6 +12,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import legible
+from pipeline.base.quantities import size
 from pipeline.commands.numbers import amount
 
 if TYPE_CHECKING:
@@ -76,12 +77,3 @@ def older(days: float) -> "list[Remains]":
         if one.id not in resumable
     ]
     return [*gone, *old(runs), *old(remains.partial_files())]
-
-
-def size(count: float) -> str:
-    """1234567 -> 1.2 MB"""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

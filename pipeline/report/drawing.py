@@ -181,11 +181,3 @@ def score_limits(panel: Axes, values: pd.Series) -> None:
     low, high = (0.0, 1.0) if values.isna().all() else (float(values.min()), float(values.max()))
     room = 0.04 * max(high - low, 0.02)
     panel.set_ylim(max(0.0, low - room), min(1.0, high + room))
-
-
-def thousands(value: float) -> str:
-    """25128 -> 25.1 k; 0.05 -> 0.05"""
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"

@@ -60,11 +60,11 @@ def test_old_states_are_listed_and_go_with_yes_and_new_ones_stay(capsys: pytest.
     old, new = state("a" * 64, days=30), state("b" * 64, days=1)
     prune()
     said = capsys.readouterr().out
-    assert "2.0 MB    30.0 days  state of the training cnn-0 of digits" in said
-    assert "1 of these, 2.0 MB; `versus prune --days 7 --yes` removes them" in said
+    assert "2.00 MB    30.0 days  state of the training cnn-0 of digits" in said
+    assert "1 of these, 2.00 MB; `versus prune --days 7 --yes` removes them" in said
     assert old.exists()
     prune(yes=True)
-    assert "removed 1, 2.0 MB freed" in capsys.readouterr().out
+    assert "removed 1, 2.00 MB freed" in capsys.readouterr().out
     assert not old.exists()
     assert new.exists()
 
@@ -118,7 +118,7 @@ def test_runs_that_failed_go_and_those_that_finished_or_can_be_gone_on_with_stay
     for path in (folder, *folder.iterdir()):
         os.utime(path, (future, future))
     prune(days=0, yes=True)
-    assert "3.0 MB" in capsys.readouterr().out
+    assert "3.01 MB" in capsys.readouterr().out
     assert statuses(home) == {"report": "FINISHED", "cnn-0": "KILLED"}
     artifacts = {path.name for path in (home / "mlartifacts").rglob("*") if path.is_file()}
     assert artifacts - {"uncommitted.patch"} == {"table.csv"}

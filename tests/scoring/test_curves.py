@@ -67,7 +67,7 @@ def test_the_figure_has_a_line_for_each_family_through_its_means() -> None:
     figure = learning.learning_curves_figure(
         {"cnn": [(100, 0.6, 0.5, 0.7), (1000, 0.8, 0.7, 0.9)], "vit": [(100, 0.4, 0.4, 0.4)]}
     )
-    lines = {container.get_label(): container.lines[0] for container in figure.axes[0].containers}
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert lines["cnn"].get_xydata().tolist() == [[100, 0.6], [1000, 0.8]]
     assert lines["vit"].get_ydata().tolist() == [0.4]
 

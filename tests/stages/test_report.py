@@ -19,7 +19,7 @@ from matplotlib import pyplot
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import StageError
-from pipeline.base.quantities import duration, enumerated, quantity, size
+from pipeline.base.quantities import duration, enumerated, quantity, short, size
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report import drawing
 from pipeline.report.sections import classes, confusion, training
@@ -283,6 +283,10 @@ def test_a_table_in_a_terminal_moves_no_cursor() -> None:
         (quantity(999_999), "1.00 M"),
         (quantity(11_181_642), "11.2 M"),
         (quantity(347e9), "347 G"),
+        (short(25_128), "25.1 k"),
+        (short(4000), "4 k"),
+        (short(999_999), "1 M"),
+        (short(0.05), "0.05"),
         (size(44_746_568), "44.7 MB"),
         (size(12), "12 B"),
         (duration(3.21), "3.2 s"),

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from pipeline.base.quantities import short
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.latency import Timing
-from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Score, colours, style, thousands
+from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Score, colours, style
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table, summary
@@ -90,10 +91,10 @@ def trade_off_figure(
     else:
         room = max(float(np.ptp(x)), 0.2 * x.max())
         panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     panel.margins(y=0.14)
     panel.set(xlabel=label, ylabel="accuracy")
-    texts = names if len(names) > 8 else [f"{name}, {thousands(parameters[name])}" for name in names]
+    texts = names if len(names) > 8 else [f"{name}, {short(parameters[name])}" for name in names]
     figure.draw_without_rendering()  # places are known only behind the layout
     dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
     for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
