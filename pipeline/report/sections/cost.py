@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -83,15 +84,7 @@ def trade_off_figure(
             panel.plot([x[index]] * 2, [low, high], color=tone, linewidth=1.3, zorder=2)
         panel.scatter(x[index], y[index], s=area[index], color=tone, alpha=0.28, linewidth=0, zorder=3)
         panel.scatter(x[index], y[index], s=16, color=tone, linewidth=0, zorder=4)
-    if x.max() > 5 * x.min():
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
-    else:
-        room = max(float(np.ptp(x)), 0.2 * x.max())
-        panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    _cost_axis(panel, x)
     panel.margins(y=0.14)
     panel.set(xlabel=label, ylabel="accuracy")
     texts = names if len(names) > 8 else [f"{name}, {short(parameters[name])}" for name in names]
@@ -110,6 +103,19 @@ def trade_off_figure(
             zorder=5,
         )
     return figure
+
+
+def _cost_axis(panel: Axes, x: npt.NDArray[np.float64]) -> None:
+    """Room on both sides of the costs (M,), more where names are written; a logarithmic axis where they differ much."""
+    if x.max() > 5 * x.min():
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xlim(x.min() / 1.6, x.max() * 2.2)
+    else:
+        room = max(float(np.ptp(x)), 0.2 * x.max())
+        panel.set_xlim(x.min() - 0.15 * room, x.max() + 0.3 * room)
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
 def pareto(cost: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
