@@ -17,7 +17,7 @@ from pipeline.base.places import study
 from pipeline.report import drawing, words
 from pipeline.report.drawing import DASHED, colours, style
 from pipeline.report.table import Table, write
-from pipeline.scoring.ablation import Grid, Point, Score, _text
+from pipeline.scoring.ablation import Grid, Point, Score, as_given
 
 Triple = tuple[float, float, float]  # mean, low, high
 
@@ -90,7 +90,7 @@ def axis_section(key: str, found: Sequence[Point], folder: Path) -> Section:
     lines = {
         model: [
             (
-                _text(point.value),
+                as_given(point.value),
                 (point.validation.mean, point.validation.low, point.validation.high),
                 (point.test.mean, point.test.low, point.test.high),
             )
@@ -105,7 +105,7 @@ def axis_section(key: str, found: Sequence[Point], folder: Path) -> Section:
 
 def axis_table(key: str, found: Sequence[Point]) -> Table:
     rows = [
-        {"setting": key, "value": _text(point.value), "model": point.model}
+        {"setting": key, "value": as_given(point.value), "model": point.model}
         | {
             f"{split}_macro_f1{suffix}": getattr(values, field)
             for split, values in (("val", point.validation), ("test", point.test))
@@ -121,7 +121,7 @@ def axis_table(key: str, found: Sequence[Point]) -> Table:
     ]
     cells = tuple(
         (
-            _text(point.value),
+            as_given(point.value),
             point.model,
             _interval(point.validation),
             _interval(point.test),
@@ -151,7 +151,7 @@ def grid_section(found: Grid, folder: Path) -> Section:
     rows = [
         {
             "setting": each.key,
-            "value": _text(each.value),
+            "value": as_given(each.value),
             "model": each.model,
             "val_macro_f1": each.validation,
             "test_macro_f1": each.test,
@@ -161,7 +161,7 @@ def grid_section(found: Grid, folder: Path) -> Section:
     ]
     cells = tuple(
         (
-            f"{each.key}={_text(each.value)}",
+            f"{each.key}={as_given(each.value)}",
             each.model,
             words.score(each.validation),
             words.score(each.test),
@@ -175,7 +175,7 @@ def grid_section(found: Grid, folder: Path) -> Section:
     effects: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     for each in found.effects:
         line = effects.setdefault(each.key, {}).setdefault(each.model, [])
-        line.append((_text(each.value), each.validation, each.test))
+        line.append((as_given(each.value), each.validation, each.test))
     drawing.save(main_effects_figure(effects), folder, table.name)
     return title, table, folder / f"{table.name}.svg"
 

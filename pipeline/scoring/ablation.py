@@ -23,7 +23,9 @@ class Experiment:
     def command(self) -> str:
         if not self.name:
             return "dvc repro"
-        return " ".join([COMMAND, *(f"-S {shlex.quote(f'{key}={_text(self.changed[key])}')}" for key in self.changed)])
+        return " ".join(
+            [COMMAND, *(f"-S {shlex.quote(f'{key}={as_given(self.changed[key])}')}" for key in self.changed)]
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def points(key: str, base: Experiment, experiments: Sequence[Experiment]) -> lis
     start = Experiment("", {key: base.changed[key]}, base.models)
     groups: dict[str, list[Experiment]] = {}
     for each in [start, *experiments]:
-        groups.setdefault(_text(each.changed[key]), []).append(each)
+        groups.setdefault(as_given(each.changed[key]), []).append(each)
     found = [
         Point(
             group[0].changed[key],
@@ -113,9 +115,9 @@ def grid(keys: tuple[str, ...], base: Experiment, experiments: Sequence[Experime
     for each in [Experiment("", {}, base.models), *experiments]:
         if set(each.changed) <= set(keys):
             values = {key: each.changed.get(key, base.changed[key]) for key in keys}
-            cells.setdefault(tuple(map(_text, values.values())), (values, each))
+            cells.setdefault(tuple(map(as_given, values.values())), (values, each))
     choices = {
-        key: sorted({_text(values[key]): values[key] for values, _ in cells.values()}.values(), key=_order)
+        key: sorted({as_given(values[key]): values[key] for values, _ in cells.values()}.values(), key=_order)
         for key in keys
     }
     effects = []
@@ -154,9 +156,9 @@ def score(entry: Mapping[str, Any]) -> Score:
 def _order(value: Any) -> tuple[bool, float, str]:
     """Numbers by size, then texts."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (not number, value if number else 0, "" if number else _text(value))
+    return (not number, value if number else 0, "" if number else as_given(value))
 
 
-def _text(value: Any) -> str:
-    """As `-S key=value` takes it."""
+def as_given(value: Any) -> str:
+    """A setting as `-S key=value` takes it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
