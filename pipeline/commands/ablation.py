@@ -32,9 +32,13 @@ def run(_given: argparse.Namespace) -> None:
         raise StageError(f"ablation: no finished experiment of the last commit changes a setting; {REMEDY}")
     with written_whole(FOLDER) as folder:
         folder.mkdir(parents=True)
-        sections = [axis_section(key, points, folder) for key, points in lines.items()]
-        sections += [grid_section(grid, folder) for grid in grids]
-        page(sections, len(finished), failed, folder / "ablation.html")
-    for title, table, _ in sections:
-        print(f"\n{title}\n{text(table.header, table.cells)}")
+        sections = [axis_section(key, points) for key, points in lines.items()]
+        sections += [grid_section(grid) for grid in grids]
+        for section in sections:
+            section.write(folder, folder)
+        html = page(sections, folder, len(finished), failed)
+        (folder / "ablation.html").write_text(html, encoding="utf-8")
+    for section in sections:
+        (table,) = section.tables
+        print(f"\n{section.title}\n{text(table.header, table.cells)}")
     print(f"\nablation: {len(finished)} experiments, {failed} without a result; {FOLDER / 'ablation.html'}")

@@ -77,6 +77,32 @@ class Origin:
     weights_sha256: str = ""
 
 
+@dataclass(frozen=True)
+class EpochScores:
+    """What one epoch's weights score on the test images."""
+
+    epoch: int
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest score of all epochs."""
+
+    epoch: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Inflation:
+    """What scores would have been, had the epoch been chosen on the test images."""
+
+    epochs: list[EpochScores]
+    chosen_on_test: dict[str, Peak]  # by score
+    gap: dict[str, float]  # of the peak above what was scored
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All that a report says of one training."""
@@ -88,7 +114,7 @@ class Evaluation:
     one_view: dict[str, float] | None = None  # scores of the first of several views
     calibration: dict[str, float | None] = dataclasses.field(default_factory=dict)
     images: int  # of the test
-    inflation: dict[str, Any] | None = None  # pipeline/trained/inflation.py says what it holds
+    inflation: Inflation | None = None
     mistakes: list[Mistake] = dataclasses.field(default_factory=list)  # none of images that may not be shown
     train_images: int | None = None
     confusion: Confusion

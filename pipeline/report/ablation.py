@@ -1,12 +1,10 @@
 """The page of `versus ablation`: a table and a figure for each axis, main effects for each grid."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -14,13 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.base.places import study
-from pipeline.report import drawing, words
+from pipeline.report import drawing
 from pipeline.report.drawing import DASHED, colours, style
-from pipeline.report.table import Table, write
-from pipeline.scoring.ablation import Grid, Point, Score, as_given
+from pipeline.report.page import templates
+from pipeline.report.pictures import inline_svg
+from pipeline.report.section import Section
+from pipeline.report.table import Table
+from pipeline.report.words import mean_and_interval, score
+from pipeline.scoring.ablation import Grid, Point, as_given
 
 Triple = tuple[float, float, float]  # mean, low, high
-
 
 SPLIT_LOOKS = {"markers": {"validation": "s", "test": "o"}, "dashes": {"validation": (4, 2), "test": ""}}
 
@@ -80,27 +81,13 @@ FOLDER = Path("reports/ablation")
 
 # tables, figures, page
 
-Section = tuple[str, Table, Path]
 
-
-def axis_section(key: str, found: Sequence[Point], folder: Path) -> Section:
+def axis_section(key: str, found: Sequence[Point]) -> Section:
     table = axis_table(key, found)
-    write(table, folder)
-    models = list(dict.fromkeys(point.model for point in found))
-    lines = {
-        model: [
-            (
-                as_given(point.value),
-                (point.validation.mean, point.validation.low, point.validation.high),
-                (point.test.mean, point.test.low, point.test.high),
-            )
-            for point in found
-            if point.model == model
-        ]
-        for model in models
-    }
-    drawing.save(ablation_axis_figure(key, lines), folder, table.name)
-    return key, table, folder / f"{table.name}.svg"
+    lines: dict[str, list[tuple[str, Triple, Triple]]] = {}
+    for point in found:
+        lines.setdefault(point.model, []).append((as_given(point.value), point.validation.numbers, point.test.numbers))
+    return Section(key, tables=(table,), figures={table.name: ablation_axis_figure(key, lines)})
 
 
 def axis_table(key: str, found: Sequence[Point]) -> Table:
@@ -123,8 +110,8 @@ def axis_table(key: str, found: Sequence[Point]) -> Table:
         (
             as_given(point.value),
             point.model,
-            _interval(point.validation),
-            _interval(point.test),
+            mean_and_interval(*point.validation.numbers),
+            mean_and_interval(*point.test.numbers),
             str(point.test.n),
             str(len(point.experiments)),
             point.command,
@@ -141,7 +128,16 @@ def axis_table(key: str, found: Sequence[Point]) -> Table:
     return Table(_slug(key), caption, pd.DataFrame(rows), header, cells)
 
 
-def grid_section(found: Grid, folder: Path) -> Section:
+def grid_section(found: Grid) -> Section:
+    table = grid_table(found)
+    effects: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
+    for each in found.effects:
+        line = effects.setdefault(each.key, {}).setdefault(each.model, [])
+        line.append((as_given(each.value), each.validation, each.test))
+    return Section(" × ".join(found.keys), tables=(table,), figures={table.name: main_effects_figure(effects)})
+
+
+def grid_table(found: Grid) -> Table:
     title = " × ".join(found.keys)
     caption = (
         f"{study()}: main effects of {title}, means over the other settings' values;"
@@ -160,49 +156,30 @@ def grid_section(found: Grid, folder: Path) -> Section:
         for each in found.effects
     ]
     cells = tuple(
-        (
-            f"{each.key}={as_given(each.value)}",
-            each.model,
-            words.score(each.validation),
-            words.score(each.test),
-            str(each.points),
-        )
+        (f"{each.key}={as_given(each.value)}", each.model, score(each.validation), score(each.test), str(each.points))
         for each in found.effects
     )
     header = ("Setting", "Model", "Validation macro-F1", "Test macro-F1", "Points")
-    table = Table(_slug(title), caption, pd.DataFrame(rows), header, cells)
-    write(table, folder)
-    effects: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
-    for each in found.effects:
-        line = effects.setdefault(each.key, {}).setdefault(each.model, [])
-        line.append((as_given(each.value), each.validation, each.test))
-    drawing.save(main_effects_figure(effects), folder, table.name)
-    return title, table, folder / f"{table.name}.svg"
-
-
-def _interval(value: Score) -> str:
-    return (
-        words.score(value.mean)
-        if math.isnan(value.low)
-        else (f"{words.score(value.mean)} [{words.score(value.low)}, {words.score(value.high)}]")
-    )
+    return Table(_slug(title), caption, pd.DataFrame(rows), header, cells)
 
 
 def _slug(title: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-")
 
 
-def page(sections: Sequence[Section], count: int, failed: int, path: Path) -> None:
-    from pipeline.report.page import TEMPLATES
-    from pipeline.report.pictures import inline_svg
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+def page(sections: Sequence[Section], folder: Path, count: int, failed: int) -> str:
+    """The page, with the figures that lie in `folder`."""
+    return (
+        templates()
+        .get_template("ablation.html")
+        .render(
+            study=study(),
+            count=count,
+            failed=failed,
+            sections=[
+                (section.title, table, inline_svg(folder / f"{table.name}.svg"))
+                for section in sections
+                for table in section.tables
+            ],
+        )
     )
-    html = environment.get_template("ablation.html").render(
-        study=study(),
-        count=count,
-        failed=failed,
-        sections=[(title, table, inline_svg(svg)) for title, table, svg in sections],
-    )
-    path.write_text(html, encoding="utf-8")

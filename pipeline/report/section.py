@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.report.table import Table
+from pipeline.report import drawing
+from pipeline.report.table import Table, write
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,10 @@ class Section:
     lines: tuple[str, ...] = ()  # for the terminal
     summary: Mapping[str, Any] = field(default_factory=dict)  # keys of metrics.json
     metrics: Mapping[str, float] = field(default_factory=dict)  # for MLflow
+
+    def write(self, tables: Path, figures: Path) -> None:
+        """Write its tables and figures into two folders."""
+        for table in self.tables:
+            write(table, tables)
+        for name, figure in self.figures.items():
+            drawing.save(figure, figures, name)

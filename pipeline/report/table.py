@@ -42,7 +42,7 @@ def model_table(
 ) -> Table:
     """A line for each model and a column for each of `titles`, with intervals where there are any."""
     cells = [
-        (model, *(mean_and_interval(values[key]) for key in titles), str(values["accuracy"].n))
+        (model, *(mean_and_interval(*values[key].numbers) for key in titles), str(values["accuracy"].n))
         for model, values in lines.items()
     ]
     return Table(name, caption, model_frame(lines, titles), ("Model", *titles.values(), "n"), tuple(cells))

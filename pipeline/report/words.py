@@ -35,9 +35,10 @@ def score_interval(interval: Interval) -> str:
     return f"{score(interval.mean)} [{score(interval.low)}, {score(interval.high)}]"
 
 
-def mean_and_interval(interval: Interval) -> str:
+def mean_and_interval(mean: float, low: float, high: float) -> str:
     """0.9313 [0.9201, 0.9424]; the mean alone where it has no interval"""
-    return (score(interval.mean) if math.isnan(interval.low) else score_interval(interval)).replace("-", "−")
+    text = score(mean) if math.isnan(low) else f"{score(mean)} [{score(low)}, {score(high)}]"
+    return text.replace("-", "−")
 
 
 def milliseconds(values: npt.NDArray[np.float64]) -> str:

@@ -35,6 +35,10 @@ class Score:
     high: float
     n: int  # replicates
 
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        return self.mean, self.low, self.high
+
 
 @dataclass(frozen=True)
 class Point:

@@ -33,7 +33,7 @@ from pipeline.inference import forward, loading
 from pipeline.inference.device import be_deterministic, keep_freed_memory, memory_remedy, pick_device
 from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
-from pipeline.records.evaluation import ClassScores, Confusion, Cost, Evaluation, Mistake, Origin
+from pipeline.records.evaluation import ClassScores, Confusion, Cost, Evaluation, Inflation, Mistake, Origin
 from pipeline.records.predictions import EARLIER, Predictions, logits_path, predictions_path
 from pipeline.scoring import calibration, metrics
 from pipeline.tracking import runs
@@ -202,7 +202,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def inflated(subject: Subject, honest: dict[str, float]) -> dict[str, Any] | None:
+def inflated(subject: Subject, honest: dict[str, float]) -> Inflation | None:
     """What choosing the epoch on the test images would pretend. Changes the network's weights."""
     return inflation(
         subject.folder, subject.network, subject.images, subject.form, subject.device, subject.config, honest
@@ -248,7 +248,7 @@ def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> No
         tracked.metrics(evaluation.cost.measured())
         tracked.metrics({f"test_{key}": value for key, value in evaluation.calibration.items() if value is not None})
         if evaluation.inflation:
-            tracked.metrics({f"inflation_{key}": gap for key, gap in evaluation.inflation["gap"].items()})
+            tracked.metrics({f"inflation_{key}": gap for key, gap in evaluation.inflation.gap.items()})
         for path in paths:
             tracked.artifact(path)
         tracked.confusion(np.array(evaluation.confusion.counts), subject.classes)

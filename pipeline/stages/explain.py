@@ -7,22 +7,22 @@ that may not be passed on are left out, and what a network looks at is drawn wit
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import sha256, write_json, written_whole
+from pipeline.base.files import sha256, written_whole
 from pipeline.base.places import TEST, fold_folder
 from pipeline.base.process import run
 from pipeline.images import form, packed
 from pipeline.inference import device, loading
 from pipeline.params.read import load_params
 from pipeline.records.evaluation import Evaluation
+from pipeline.records.explanations import Answer, Asked, Explanations, Method, Mistake, Mistakes, Shown
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.tracking import runs
 from pipeline.trained import saliency
@@ -41,50 +41,6 @@ class Answers:
     confidence: Floats  # (N,), the probability of the predicted class; -1 where it is undefined
 
 
-Place = list[int]  # column and row of a tile in the sheet
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one model says of an image."""
-
-    model: str
-    predicted: str
-    probability: float | None  # undefined is None
-    overlay: Place | None  # what speaks for it; None for a network that cannot be looked at
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An image that is shown."""
-
-    image: int  # its row among the test images
-    actual: str
-    tile: Place | None  # None for one that may not be passed on
-
-
-@dataclass(frozen=True)
-class Asked(Shown):
-    """An image that is shown with the answers of all models."""
-
-    answers: list[Answer]
-
-
-@dataclass(frozen=True)
-class Mistake(Answer, Shown):
-    """An image that is shown with the answer of one model."""
-
-
-@dataclass(frozen=True)
-class Looked:
-    """How a model was looked at, and where it is surely wrong."""
-
-    model: str
-    method: str
-    side: int  # of the grid of what it looks at
-    mistakes: list[Mistake]
-
-
 def main() -> None:
     settings = load_params()
     replicate = settings.replicates[0]
@@ -97,20 +53,20 @@ def main() -> None:
     disagree = gallery.asked(disagreements(gallery.actual, predicted, confidence))
     right = gallery.asked(surely_right(gallery.actual, predicted, confidence))
     models = [gallery.ask(name, replicate, each, [*disagree, *right]) for name, each in answers.items()]
-    facts: dict[str, Any] = {
-        "images": len(images),
-        "disagreements": int((predicted != predicted[0]).any(0).sum()),
-        "replicate": replicate,
-        "shareable": gallery.shareable,
-        "sheet": [gallery.sheet.columns, gallery.sheet.rows],
-        "models": [{"model": each.model, "method": each.method, "side": each.side} for each in models],
-        "disagree": [asdict(each) for each in disagree],
-        "mistakes": [{"model": each.model, "images": [asdict(image) for image in each.mistakes]} for each in models],
-        "right": [asdict(each) for each in right],
-    }
+    facts = Explanations(
+        images=len(images),
+        disagreements=int((predicted != predicted[0]).any(0).sum()),
+        replicate=replicate,
+        shareable=gallery.shareable,
+        sheet=[gallery.sheet.columns, gallery.sheet.rows],
+        models=[method for method, _ in models],
+        disagree=disagree,
+        mistakes=[mistakes for _, mistakes in models],
+        right=right,
+    )
     save(facts, gallery.sheet.image())
-    found = ", ".join(f"{each.model} by {each.method}" for each in models)
-    print(f"explain: {found}; models disagree on {facts['disagreements']:,} of {len(images):,} test images")
+    found = ", ".join(f"{each.model} by {each.method}" for each in facts.models)
+    print(f"explain: {found}; models disagree on {facts.disagreements:,} of {len(images):,} test images")
 
 
 class Gallery:
@@ -130,8 +86,8 @@ class Gallery:
         """Images that wait for answers."""
         return [Asked(**vars(self.shown(row)), answers=[]) for row in rows]
 
-    def ask(self, model: str, replicate: int, answers: Answers, asked: Sequence[Asked]) -> Looked:
-        """Add a model's answers to the images that were `asked` of all; also show its surest mistakes."""
+    def ask(self, model: str, replicate: int, answers: Answers, asked: Sequence[Asked]) -> tuple[Method, Mistakes]:
+        """Add a model's answers to what was `asked` of all; how it was looked at, and its surest mistakes."""
         rows = [*(each.image for each in asked), *sure_mistakes(self.actual, answers)]
         maps, method, side = look(f"{model}-{replicate}", self.images, rows, answers.predicted)
         mistakes = []
@@ -141,7 +97,7 @@ class Gallery:
                 asked[place].answers.append(answer)
             else:
                 mistakes.append(Mistake(**vars(self.shown(row)), **vars(answer)))
-        return Looked(model, method, side, mistakes)
+        return Method(model, method, side), Mistakes(model, mistakes)
 
     def answer(self, model: str, answers: Answers, row: int, saliency_map: Floats | None) -> Answer:
         """A model's answer to an image, once what it looks at is in the sheet."""
@@ -152,13 +108,13 @@ class Gallery:
         return Answer(model, self.classes[answers.predicted[row]], round(sure, 4) if sure >= 0 else None, tile)
 
 
-def save(facts: dict[str, Any], sheet: Image.Image) -> None:
+def save(facts: Explanations, sheet: Image.Image) -> None:
     """Write and log what was found."""
     with written_whole(FACTS) as text, written_whole(PICTURE) as jpeg:
-        write_json(text, facts)
+        facts.write(text)
         sheet.save(jpeg, "JPEG", quality=80, subsampling=0, optimize=True)
     with runs.report_run("explain") as tracked:
-        tracked.metrics({"disagreements": facts["disagreements"]})
+        tracked.metrics({"disagreements": facts.disagreements})
         tracked.artifact(FACTS)
         tracked.artifact(PICTURE)
 

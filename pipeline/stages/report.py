@@ -12,11 +12,11 @@ from pipeline.base.files import write_json, written_whole
 from pipeline.base.process import run
 from pipeline.params.read import load_params
 from pipeline.records.evaluation import Evaluation
-from pipeline.report import cards, drawing, page, results, sections
+from pipeline.report import cards, page, results, sections
 from pipeline.report.found import Found
 from pipeline.report.results import REPORTS
 from pipeline.report.section import Section
-from pipeline.report.table import markdown, write
+from pipeline.report.table import markdown
 from pipeline.trained import leftovers
 
 FOLDERS = ("figures", "tables", "cards")
@@ -43,10 +43,7 @@ def leave(found: Found, made: Mapping[str, Section]) -> None:
         for folder in (figures, tables, texts):
             folder.mkdir()
         for section in made.values():
-            for table in section.tables:
-                write(table, tables)
-            for name, figure in section.figures.items():
-                drawing.save(figure, figures, name)
+            section.write(tables, figures)
         for model in found.models:
             (texts / f"{model.name}.md").write_text(cards.card(model, found), encoding="utf-8")
         html.write_text(page.render(found, made, figures), encoding="utf-8")

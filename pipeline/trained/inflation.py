@@ -15,6 +15,7 @@ from pipeline.base.errors import StageError
 from pipeline.images import packed
 from pipeline.images.form import Format
 from pipeline.inference import forward
+from pipeline.records.evaluation import EpochScores, Inflation, Peak
 from pipeline.scoring import metrics
 
 SCORES = ("accuracy", "macro_f1")
@@ -28,7 +29,7 @@ def inflation(
     device: torch.device,
     config: dict[str, Any],
     honest: dict[str, float],
-) -> dict[str, Any] | None:
+) -> Inflation | None:
     """Test scores of every epoch in `folder`/epochs, and of each score the highest beside the `honest` one.
 
     None where no epoch is chosen, for the weights are an average. Changes the weights of `network`.
@@ -47,10 +48,12 @@ def inflation(
         predicted = forward.predict(network, images, form, device, config["train"]["batch_size"]).argmax(1)
         confusion = metrics.confusion_matrix(images.labels.numpy(), predicted.numpy(), len(config["classes"]))
         found = metrics.scores(confusion)
-        every.append({"epoch": int(file.stem)} | {name: found[name] for name in SCORES})
-    peaks = {name: max(every, key=lambda row, name=name: row[name]) for name in SCORES}  # type: ignore[misc]
-    return {
-        "epochs": every,
-        "chosen_on_test": {name: {"epoch": row["epoch"], "score": row[name]} for name, row in peaks.items()},
-        "gap": {name: peaks[name][name] - honest[name] for name in SCORES},
-    }
+        every.append(EpochScores(int(file.stem), **{name: found[name] for name in SCORES}))
+    peaks = {name: peak(every, name) for name in SCORES}
+    return Inflation(every, peaks, {name: peaks[name].score - honest[name] for name in SCORES})
+
+
+def peak(every: list[EpochScores], score: str) -> Peak:
+    """The highest of a score; of equals, the first epoch's."""
+    best = max(every, key=lambda each: getattr(each, score))
+    return Peak(best.epoch, getattr(best, score))

@@ -30,8 +30,8 @@ def inflated(model: Model) -> dict[str, Interval]:
     values = {}
     for name in ("accuracy", "macro_f1"):
         values[name] = [evaluation.scores[name] for evaluation in model.evaluations]
-        values[f"{name}_on_test"] = [each["chosen_on_test"][name]["score"] for each in every]
-        values[f"{name}_gap"] = [each["gap"][name] for each in every]
+        values[f"{name}_on_test"] = [each.chosen_on_test[name].score for each in every]
+        values[f"{name}_gap"] = [each.gap[name] for each in every]
     return over_replicates(values)
 
 
