@@ -159,7 +159,7 @@ def test_one_model_has_mistakes_but_no_disagreement(
         ("lost", r"models/tiny-0/weights.safetensors: not found; run `dvc checkout models/tiny-0`"),
         (
             "damaged",
-            r"reports/evaluations/tiny-0.json: .*; run `dvc repro evaluate@tiny-0`",
+            r"reports/evaluations/tiny-0.json: .*; run `dvc repro -f evaluate@tiny-0`",
         ),
     ],
 )
