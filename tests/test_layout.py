@@ -36,6 +36,7 @@ FLOORS = (
     "report",
     "launch",
     "stages",
+    "anywhere",
     "commands",
     "cli",
 )

@@ -16,6 +16,8 @@ NAMES = (  # in the order in which `versus --help` lists them
     "ablation",
     "estimate",
     "launch",
+    "pack",
+    "unpack",
     "cross",
     "check",
     "schema",

@@ -3,7 +3,7 @@
 import argparse
 
 from pipeline.base.errors import StageError
-from pipeline.commands.numbers import natural, positive
+from pipeline.base.numbers import natural, positive
 from pipeline.launch.executor import EXECUTORS
 
 SUMMARY = "Train what DVC would train, several models at a time, here or on a Slurm cluster"

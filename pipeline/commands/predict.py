@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.base.errors import shown
 from pipeline.base.files import writable
+from pipeline.base.numbers import positive
 from pipeline.base.places import study
-from pipeline.commands.numbers import positive
 
 SUMMARY = "Class and probability for images"
 EXAMPLE = "versus predict photo.jpg photos/ --model cnn"

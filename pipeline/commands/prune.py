@@ -12,8 +12,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import legible
+from pipeline.base.numbers import amount
 from pipeline.base.quantities import size
-from pipeline.commands.numbers import amount
 
 if TYPE_CHECKING:
     from pipeline.trained.remains import Remains

@@ -5,7 +5,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from pipeline.commands.numbers import amount
+from pipeline.base.numbers import amount
 
 SUMMARY = "Rerun a study as it is committed, or compare two runs of it, and say what differs"
 EXAMPLE = "versus verify . ../rerun --tolerance 0.01"

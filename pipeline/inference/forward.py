@@ -1,10 +1,13 @@
 """A trained network on images, in float32: logits batch by batch, views averaged."""
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.images import packed
 from pipeline.images.form import Format, view_batches
+from pipeline.inference.device import memory_remedy
 
 
 @torch.inference_mode()
@@ -17,6 +20,18 @@ def predict(
     batches = view_batches(images, form, batch_size, device)
     with precise:
         return torch.cat([score(network, views) for views in batches]).cpu()
+
+
+def of_views(
+    network: nn.Module, images: packed.Images, form: Format, device: torch.device, batch_size: int
+) -> tuple[Tensor, Tensor | None]:
+    """Logits (N, K), and those of the first view alone where there are several; the network moves to the device."""
+    with memory_remedy("free memory on the device, or lower train.batch_size"):
+        network = network.to(memory_format=torch.channels_last).to(device)  # as processors read images
+        logits = predict(network, images, form, device, batch_size)
+        if form.views == 1:
+            return logits, None
+        return logits, predict(network, images, dataclasses.replace(form, views=1), device, batch_size)
 
 
 def score(network: nn.Module, views: list[Tensor]) -> Tensor:

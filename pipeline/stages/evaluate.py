@@ -9,7 +9,6 @@ evaluate.vega.json says.
 import argparse
 import base64
 import dataclasses
-import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from pipeline.images import packed
 from pipeline.images.form import Format, evaluation_batches
 from pipeline.images.manifest import image_names
 from pipeline.inference import forward, loading
-from pipeline.inference.device import be_deterministic, keep_freed_memory, memory_remedy, pick_device
+from pipeline.inference.device import be_deterministic, keep_freed_memory, pick_device
 from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
 from pipeline.records.evaluation import ClassScores, Confusion, Cost, Evaluation, Inflation, Mistake, Origin
@@ -44,6 +43,7 @@ from pipeline.training import resume
 
 WEIGHTS = "weights.safetensors"
 FRACTIONS = ("precision", "recall", "f1")
+Views = tuple[Tensor, Tensor | None]  # logits (N, K), and those of the first view alone where there are several
 TOP = 5  # of more classes than these, the share of images whose class is among the likeliest
 
 
@@ -55,14 +55,17 @@ def main() -> None:
     evaluate(f"{arguments.model}-{arguments.replicate}")
 
 
-def evaluate(name: str) -> None:
-    """Score the trained model in models/<name>, and write and log what is found."""
+def evaluate(name: str, given: Views | None = None) -> None:
+    """Score the trained model in models/<name>, and write and log what is found.
+
+    `given` is what the network said of the test images on another machine.
+    """
     keep_freed_memory()
     subject, study = read(name), load_params()
     if subject.config["train"].get("deterministic"):
         be_deterministic()
     cost = cost_of(subject, study.evaluate.onnx)
-    logits, first = predicted(subject)
+    logits, first = given or predicted(subject)
     evaluation = evaluated(subject, logits, first, cost)
     if study.evaluate.inflation:
         evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores))
@@ -81,7 +84,6 @@ class Subject:
     config: dict[str, Any]  # resolved
     diary: Diary
     form: Format
-    device: torch.device
     info: dict[str, Any]  # what split says of the images
     images: packed.Images
     names: list[str]  # of the images' files
@@ -111,10 +113,9 @@ def read(name: str) -> Subject:
         raise StageError(
             f"evaluate: {name} was trained on classes {config['classes']}, the test images have {info['classes']}"
         )
-    device = pick_device(config["train"]["device"])
     network = network.to(memory_format=torch.channels_last)  # as processors read images
     names = image_names(test)
-    return Subject(folder, network, config, diary, loading.image_format(config), device, info, images, names)
+    return Subject(folder, network, config, diary, loading.image_format(config), info, images, names)
 
 
 def cost_of(subject: Subject, onnx: bool) -> Cost:
@@ -128,15 +129,10 @@ def cost_of(subject: Subject, onnx: bool) -> Cost:
     )
 
 
-def predicted(subject: Subject) -> tuple[Tensor, Tensor | None]:
-    """Logits (N, K), and those of the first view alone where there are several."""
-    with memory_remedy("free memory on the device, or lower train.batch_size"):
-        network = subject.network.to(subject.device)
-        predict = functools.partial(forward.predict, network, subject.images, device=subject.device)
-        logits, first = predict(subject.form, batch_size=subject.batch_size), None
-        if subject.form.views > 1:
-            first = predict(dataclasses.replace(subject.form, views=1), batch_size=subject.batch_size)
-        return logits, first
+def predicted(subject: Subject) -> Views:
+    """What the network says, on the device that the settings name."""
+    device = pick_device(subject.config["train"]["device"])
+    return forward.of_views(subject.network, subject.images, subject.form, device, subject.batch_size)
 
 
 def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost) -> Evaluation:
@@ -205,7 +201,13 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 def inflated(subject: Subject, honest: dict[str, float]) -> Inflation | None:
     """What choosing the epoch on the test images would pretend. Changes the network's weights."""
     return inflation(
-        subject.folder, subject.network, subject.images, subject.form, subject.device, subject.config, honest
+        subject.folder,
+        subject.network,
+        subject.images,
+        subject.form,
+        pick_device(subject.config["train"]["device"]),
+        subject.config,
+        honest,
     )
 
 

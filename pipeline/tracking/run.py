@@ -46,16 +46,17 @@ class Run:
         for chunk in _chunks(list(fresh.items()), 100):
             self.client.log_batch(self.id, params=[Param(key, value) for key, value in chunk])
 
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+    def metrics(self, values: Mapping[str, float | None], step: int = 0, at: float | None = None) -> None:
         """Log what is finite of one step in one call; a metric that has a value there keeps it.
 
-        What belongs together comes together, what is None too: names that read alike are told apart among them.
+        What belongs together comes together, what is None too: names that read alike are told apart among them. `at` is
+        when it was measured, in seconds since 1970; None is now.
         """
         from mlflow.entities import Metric
 
-        now, names = int(time.time() * 1000), escape.metrics(values)
+        then, names = int((time.time() if at is None else at) * 1000), escape.metrics(values)
         points = [
-            Metric(names[key], float(value), now, step, model_id=self.model_id)
+            Metric(names[key], float(value), then, step, model_id=self.model_id)
             for key, value in values.items()
             if value is not None and np.isfinite(value) and (names[key], step) not in self._metrics
         ]

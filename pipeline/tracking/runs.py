@@ -55,6 +55,20 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
 
 
 @contextlib.contextmanager
+def elsewhere(name: str, key: str, values: Mapping[str, Any], began: float, ended: float) -> Iterator[Run]:
+    """A run for a training on another machine, from when it began there to when it ended, in seconds since 1970.
+
+    Of one that this store has, no second run is made.
+    """
+    tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
+    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'train'"
+    with _open(name, "train", {**tags, "versus.elsewhere": "true"}, reopen=query, between=(began, ended)) as run:
+        run.params(values)
+        run.describe(f"Training of {name}, on another machine: {described(values)}.")
+        yield run
+
+
+@contextlib.contextmanager
 def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Callable[[Run], None]) -> Iterator[Run]:
     """A child of the training's run; where this store has none (another machine, a fresh clone), of a fresh parent.
 
@@ -90,11 +104,18 @@ def report_run(stage: str = "report") -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _open(
-    name: str, stage: str, tags: Mapping[str, str], *, reopen: str = "", system_metrics: bool = False
+    name: str,
+    stage: str,
+    tags: Mapping[str, str],
+    *,
+    reopen: str = "",
+    system_metrics: bool = False,
+    between: tuple[float, float] | None = None,
 ) -> Iterator[Run]:
     """Start a run, or go on with the newest that the query `reopen` finds; runs whose process is gone are closed first.
 
-    A run ends as FINISHED, as FAILED by an error, as KILLED by Ctrl-C or SIGTERM.
+    A run ends as FINISHED, as FAILED by an error, as KILLED by Ctrl-C or SIGTERM. What it is of may have been `between`
+    two times, in seconds since 1970.
     """
     with reachable():
         import mlflow
@@ -102,23 +123,31 @@ def _open(
         client, experiment = connect()
         close_orphans(client, experiment)
         known = newest_run(client, experiment, reopen) if reopen else None
+        fresh = known is None
         if known:
             for key, value in owner().items():
                 client.set_tag(known, key, value)
             mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
         else:
-            active = mlflow.start_run(
-                experiment_id=experiment,
-                run_name=f"{name} ({experiment_name()})" if experiment_name() else name,
-                tags={"versus.stage": stage, "mlflow.source.name": rerun_command(), **tags, **provenance(), **owner()},
-                log_system_metrics=system_metrics,
-            )
+            title = f"{name} ({experiment_name()})" if experiment_name() else name
+            all_tags = {"versus.stage": stage, "mlflow.source.name": rerun_command(), **tags, **provenance(), **owner()}
+            if between:
+                began = int(between[0] * 1000)
+                known = client.create_run(experiment, start_time=began, tags=all_tags, run_name=title).info.run_id
+                mlflow.start_run(run_id=known)
+            else:
+                active = mlflow.start_run(
+                    experiment_id=experiment, run_name=title, tags=all_tags, log_system_metrics=system_metrics
+                )
+                known = active.info.run_id
             if patch := uncommitted():
-                client.log_text(active.info.run_id, patch, "uncommitted.patch")
+                client.log_text(known, patch, "uncommitted.patch")
         try:
-            yield Run(client, known or active.info.run_id, reopened=bool(known))
+            yield Run(client, str(known), reopened=not fresh)
         except BaseException as error:
             with contextlib.suppress(Exception):  # the store may be what failed
                 mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         mlflow.end_run("FINISHED")
+        if between:
+            client.set_terminated(known, "FINISHED", end_time=int(between[1] * 1000))

@@ -7,6 +7,7 @@ read the result, which DVC has recorded by then: a kill at any moment in between
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import disk_full
+from pipeline.base.errors import PassingError, disk_full
 from pipeline.base.files import locked, remove, write_json, written_whole
 from pipeline.base.places import state_folder
 
@@ -25,9 +26,10 @@ SHARE = 0.02  # of the time goes into saving at most: a tiny network does not sa
 class Resume:
     """Keeps a training's state in `folder`; a disk that is full costs the state and not the training."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / "state.pt"
-        self._due = time.monotonic()
+    def __init__(self, folder: Path, until: float = math.inf) -> None:
+        """`until` is the time, in seconds since 1970, at which the training has to have stopped."""
+        self.folder, self.path, self.until = folder, folder / "state.pt", until
+        self._due = self._saved = time.monotonic()
         self._warned = False
 
     @property
@@ -60,15 +62,22 @@ class Resume:
         return None
 
     def save(self, state: Callable[[], dict[str, Any]], last: bool = False) -> None:
-        """Replace the state, unless saving has taken more than its share of the time; always the `last` one."""
+        """Replace the state, unless saving has taken more than its share of the time; always the `last` one.
+
+        Raises PassingError, once the state is saved, where another epoch as long as this one would end too late.
+        """
         import torch
 
         started = time.monotonic()
-        if started < self._due and not last:
+        late = not last and time.time() + 1.2 * (started - self._saved) > self.until
+        self._saved = started
+        if started < self._due and not last and not late:
             return
         self._whole("state.pt", lambda path: torch.save({"format": FORMAT, **state()}, path))
         now = time.monotonic()
         self._due = now + (now - started) / SHARE
+        if late:
+            raise PassingError("out of time; the training goes on from here when it is called again")
 
     def _whole(self, name: str, write: Callable[[Path], object]) -> None:
         try:
@@ -96,10 +105,10 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def opened(key: str) -> Iterator[Resume]:
+def opened(key: str, until: float = math.inf) -> Iterator[Resume]:
     """The state of the training whose fingerprint is `key`, for this process alone; another waits for it to end."""
     with locked(name := key[:32], "another process trains the same; waiting for what it leaves"):
-        yield Resume(folders() / name)
+        yield Resume(folders() / name, until)
 
 
 def discard(key: str) -> None:

@@ -7,6 +7,7 @@ trained, a `Tracker` is told of the epochs and of what came of them.
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import shutil
 import time
@@ -79,11 +80,12 @@ class Tracker(Protocol):
 Opened = Callable[[str, str, Mapping[str, Any], str], AbstractContextManager[Tracker]]
 
 
-def train(assignment: Assignment, opened: Opened) -> None:
+def train(assignment: Assignment, opened: Opened, until: float = math.inf) -> None:
     """Train what is assigned on the packed images of the current folder, and leave models/NAME and its history.
 
     `opened` is called with the training's name, its fingerprint, its settings and the tracker's id of an earlier call,
-    empty if there was none. In a group of processes, the first alone logs and saves.
+    empty if there was none. A training that would not end by `until`, seconds since 1970, keeps its state and raises
+    PassingError. In a group of processes, the first alone logs and saves.
     """
     config = assignment.config
     folder = fold_folder(FIT, config["replicate"])
@@ -99,7 +101,7 @@ def train(assignment: Assignment, opened: Opened) -> None:
     config = {**config, "normalise": {"mean": form.mean, "std": form.std}}
     machine = describe_machine(device, task.precision)
     training = Training(config, task, device, machine, fingerprint(config, machine), assignment.commit)
-    record(training, assignment.source, info["resize"], opened)
+    record(training, assignment.source, info["resize"], opened, until)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +128,11 @@ class Training:
         return Path(f"reports/histories/{self.name}.csv")
 
 
-def record(training: Training, source: str, resize: str, opened: Opened) -> None:
+def record(training: Training, source: str, resize: str, opened: Opened, until: float = math.inf) -> None:
     """Train, log and save; a training that was killed goes on. `source` is the data set's, `resize` is split's way."""
     name, data, started = training.name, training.config["data"], datetime.now(UTC).isoformat(timespec="seconds")
     values = {**training.config, "machine": dataclasses.asdict(training.machine)}
-    with resume.opened(training.key) as kept, opened(name, training.key, values, kept.run) as tracked:
+    with resume.opened(training.key, until) as kept, opened(name, training.key, values, kept.run) as tracked:
         kept.note(run=tracked.id, study=study_name(), training=name, epochs=training.config["train"]["epochs"])
         tracked.dataset(data["title"], data["digest"], source, "training")
         fit = fitted(training, kept, tracked)

@@ -1,0 +1,199 @@
+"""`versus pack`: the trainings that DVC would run, with all that they need, in one Python zip application.
+
+DVC is asked what it would run, after the stages that all trainings share have run here. The pack holds the package,
+each training's settings as resolved here, and the images as split left them; the labels of test images stay at home.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import secrets
+import stat
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.anywhere.contents import FORMAT, KEY, LIST, Stored, Task
+from pipeline.base import git
+from pipeline.base.code import PACKAGE, described
+from pipeline.base.errors import StageError
+from pipeline.base.files import sha256, write_json, written_whole
+from pipeline.base.places import FIT, TEST, fold_folder, state_folder
+from pipeline.base.places import study as study_name
+from pipeline.images import compressed, packed
+from pipeline.launch import plan
+from pipeline.params.read import load_params
+from pipeline.training.task import resolve
+
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the same trainings give the same bytes, the key apart
+LABELS = ("labels.npy", "manifest.csv", "votes.npy")  # of test images, which stay at home
+MAIN = '''"""Started by Python: lays out the package beside the pack, and calls it."""
+import importlib.util
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+started = time.time()
+if sys.version_info < (3, 11):
+    sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0])
+NEEDED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm", "numpy": "numpy", "pandas": "pandas", \
+"scikit-learn": "sklearn", "safetensors": "safetensors", "Pillow": "PIL"}
+missing = [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
+if missing:
+    sys.exit("versus: not installed here: " + ", ".join(missing) + "; python -m pip install " + " ".join(missing))
+pack = Path(sys.argv[0]).resolve()
+folder = Path.cwd() / (pack.stem + ".run")
+with zipfile.ZipFile(pack) as archive:
+    for name in archive.namelist():
+        if name.startswith("package/") and not (folder / name).exists():
+            archive.extract(name, folder)
+sys.path.insert(0, str(folder / "package"))
+sys.dont_write_bytecode = True
+from pipeline.anywhere.app import main  # noqa: E402
+
+main(pack, folder, started)
+'''
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a pack came to."""
+
+    path: Path
+    trainings: int
+    images: int  # bytes of them in the pack
+
+    def __str__(self) -> str:
+        size = self.path.stat().st_size
+        return f"{self.path}: {self.trainings} trainings, {size / 1e6:.1f} MB, {self.images / 1e6:.1f} of them images"
+
+
+def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> Made:
+    """Write a pack of what DVC would train in `studies`, of the models `only` if any are named.
+
+    Raises StageError where there is nothing to train, or no such model.
+    """
+    tasks: list[Task] = []
+    files: dict[str, tuple[Stored, Path]] = {}
+    for study in studies:
+        with contextlib.chdir(study):
+            found = to_train(only)
+            tasks += found
+            if found:
+                name = found[0].study
+                files |= {f"{name}/{path}": (stored(name, path), path.resolve()) for path in needed()}
+    if not tasks:
+        raise StageError("pack: nothing to train: DVC has every result; change params.yaml, or name another study")
+    listed = {
+        "format": FORMAT,
+        "commit": git.commit(),
+        "code": code_digests(),
+        "part": part,
+        "tasks": [dataclasses.asdict(task) for task in tasks],
+        "files": [dataclasses.asdict(file) for file, _ in files.values()],
+    }
+    text, key = json.dumps(listed, indent=1).encode(), secrets.token_bytes(32)
+    images = write(out, text, key, files.values())
+    remember(hashlib.sha256(text).hexdigest(), key, listed)
+    return Made(out, len(tasks), images)
+
+
+def to_train(only: Sequence[str]) -> list[Task]:
+    """The trainings of the study in the current folder that DVC would run, once what they share has run."""
+    settings, name = load_params(), study_name()
+    if unknown := sorted(set(only) - set(settings.models)):
+        raise StageError(f"pack: {name} has no model {', '.join(unknown)}; choose from {', '.join(settings.models)}")
+    with plan.opened(Path()) as repo:
+        shared = plan.plan(repo).shared
+    if not git.dvc(Path(), "repro", *shared):
+        raise StageError(f"pack: a stage of {name} failed; what it said stands above")
+    with plan.opened(Path()) as repo:
+        training = [dataclasses.replace(group, targets=group.targets[:1]) for group in plan.plan(repo).groups]
+        missing = plan.to_run(repo, training)
+    seconds, commit = plan.expected(Path()), git.commit()
+    found = []
+    for group in missing:
+        model, _, replicate = group.key.rpartition("-")
+        if only and model not in only:
+            continue
+        folder = fold_folder(FIT, int(replicate))
+        info = packed.read_info(folder)
+        assignment = {
+            "config": resolve(settings, model, int(replicate), info),
+            "normalise": settings.dataset.normalise,
+            "source": settings.dataset.source or info["dataset"],
+            "commit": commit,
+        }
+        images = len(packed.read(folder, "train_"))
+        found.append(Task(name, group.key, json.loads(json.dumps(assignment)), images, seconds.get(model)))
+    return found
+
+
+def needed() -> Iterator[Path]:
+    """The files of the current folder that trainings and their evaluations read."""
+    yield from (path for path in sorted(FIT.rglob("*")) if path.is_file())
+    yield from (path for path in sorted(TEST.rglob("*")) if path.is_file() and path.name not in LABELS)
+
+
+def stored(study: str, path: Path) -> Stored:
+    """A file as a pack holds it: the same bytes once, however many studies have them."""
+    digest = sha256(path)
+    return Stored(study, path.as_posix(), f"files/{digest}", path.name.endswith("images.npy"), digest)
+
+
+def write(out: Path, text: bytes, key: bytes, files: Any) -> int:
+    """Write the application; returns the bytes that images take."""
+    images = 0
+    with written_whole(out) as partial:
+        with partial.open("wb") as file:
+            file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(partial, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            add(archive, "__main__.py", MAIN.encode())
+            add(archive, LIST, text)
+            add(archive, KEY, key)
+            for path in sorted(PACKAGE.rglob("*.py")):
+                add(archive, f"package/pipeline/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
+            entries = set()
+            for file, path in files:
+                if file.entry in entries:
+                    continue
+                entries.add(file.entry)
+                content = compressed.compress(np.load(path)) if file.pixels else path.read_bytes()
+                images += len(content) * file.pixels
+                add(archive, file.entry, content, zipfile.ZIP_STORED if file.pixels else zipfile.ZIP_DEFLATED)
+        partial.chmod(partial.stat().st_mode | stat.S_IXUSR)
+    return images
+
+
+def add(archive: zipfile.ZipFile, name: str, content: bytes, kind: int = zipfile.ZIP_DEFLATED) -> None:
+    archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content, kind, 9 if kind == zipfile.ZIP_DEFLATED else None)
+
+
+def code_digests() -> dict[str, str]:
+    """What the code of train and of evaluate does, as digests."""
+    return {stage: hashlib.sha256(described(stage).encode()).hexdigest() for stage in ("train", "evaluate")}
+
+
+def place(name: str) -> Path:
+    """Where this checkout keeps what it knows of a pack."""
+    return state_folder() / "packs" / f"{name}.json"
+
+
+def remember(name: str, key: bytes, listed: dict[str, Any]) -> None:
+    """Keep a pack's key and list: results of other packs are refused."""
+    with written_whole(place(name)) as partial:
+        write_json(partial, {"key": key.hex(), "list": listed})
+        partial.chmod(0o600)
+
+
+def known() -> dict[str, bytes]:
+    """The keys of the packs that were made in this checkout, by name."""
+    found = {}
+    for path in place("x").parent.glob("*.json"):
+        found[path.stem] = bytes.fromhex(json.loads(path.read_text(encoding="utf-8"))["key"])
+    return found

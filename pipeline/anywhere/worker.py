@@ -1,0 +1,110 @@
+"""One training of a pack, on the machine that it was brought to: `python -m pipeline.anywhere.worker TASK.json`.
+
+Runs in the study's folder there, which is laid out as at home. Trains, and leaves the logits of the test images, whose
+labels stayed at home. What the training says goes into told/NAME.jsonl, for MLflow at home.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.base.files import written_whole
+from pipeline.base.places import TEST, fold_folder
+from pipeline.base.process import run
+from pipeline.images import packed
+from pipeline.inference import forward, loading
+from pipeline.inference.device import be_deterministic, keep_freed_memory, pick_device
+from pipeline.training import distributed, session
+
+TOLD = Path("told")
+
+
+class Notes:
+    """Writes what a training says of its epochs, with the time, into a file; an epoch that is there stays as it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.id = ""
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.steps = {json.loads(line)["step"] for line in lines}
+
+    def later(self, values: Mapping[str, float | None], step: int) -> None:
+        if step not in self.steps:
+            self.steps.add(step)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": time.time(), "step": step, "values": dict(values)}) + "\n")
+
+    def settle(self) -> None:
+        pass
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        pass
+
+    def artifact(self, path: Path) -> None:
+        pass
+
+    def model(self, folder: Path, example: np.ndarray, resize: str) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def opened(name: str, _key: str, _values: Mapping[str, Any], _known: str) -> Iterator[Notes]:
+    """A training's notes."""
+    TOLD.mkdir(exist_ok=True)
+    notes = Notes(TOLD / f"{name}.jsonl")
+    notes.later({}, 0)  # when it began
+    yield notes
+
+
+def main() -> None:
+    keep_freed_memory()
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    assignment = session.Assignment(**task["assignment"])
+    config = assignment.config
+    devices = config["train"]["devices"]
+    if devices > 1 and not distributed.launched():
+        kind = pick_device(config["train"]["device"]).type
+        distributed.spawn(devices, kind, "pipeline.anywhere.worker", sys.argv[1])
+    else:
+        session.train(assignment, opened, task["until"])
+    if distributed.rank() == 0 and not distributed.launched():
+        leave_logits(Path("models") / f"{config['model']}-{config['replicate']}")
+
+
+def leave_logits(folder: Path) -> None:
+    """Leave what a trained network says of the test images in data/logits, of one view too where there are several."""
+    network, config = loading.load(folder)
+    pixels = torch.from_numpy(np.load(fold_folder(TEST, config["replicate"]) / "images.npy", allow_pickle=False))
+    images = packed.Images(pixels, torch.zeros(len(pixels), dtype=torch.long))
+    if config["train"].get("deterministic"):
+        be_deterministic()
+    device, form = pick_device(config["train"]["device"]), loading.image_format(config)
+    batch_size = config["train"]["batch_size"]
+    for suffix, logits in zip(("", ".first"), forward.of_views(network, images, form, device, batch_size), strict=True):
+        if logits is not None:
+            with written_whole(Path(f"data/logits/{folder.name}{suffix}.npy")) as partial, partial.open("wb") as file:
+                np.save(file, logits.numpy())
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is, as a result says it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return dataclasses.asdict(session.describe_machine(device, ""))
+
+
+if __name__ == "__main__":
+    if distributed.launched():
+        distributed.run(main)
+    else:
+        run(main, alone=False)
