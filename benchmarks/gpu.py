@@ -4,6 +4,8 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,7 +13,9 @@ from benchmarks import plain, stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.replicates import together, trainer
 from pipeline.base import places
-from pipeline.launch import local
+
+if TYPE_CHECKING:
+    from pipeline.launch.local import Slot
 
 CIFAR = dataclasses.replace(stepping.CIFAR, batches=256)
 MNIST = dataclasses.replace(stepping.MNIST, batches=256)
@@ -38,14 +42,19 @@ def rows() -> Iterator[Row]:
         yield stepping.row(case, device, target)
     for case, target in TRAINING.items():
         yield plain.row(case, device, target, (4, min(8, len(cores)), len(cores)))
-    if len(cores) < REPLICATES:
-        print(f"gpu: no row of {REPLICATES} replicates at once, which want a core each", file=sys.stderr)
+    if len(cores) < REPLICATES or not find_spec("pydantic") or not find_spec("psutil"):
+        print(
+            f"gpu: no row of {REPLICATES} replicates at once: these want a core each, pydantic and psutil",
+            file=sys.stderr,
+        )
         return
+    from pipeline.launch import local
+
     for case in (CIFAR, MNIST):
         yield at_once(case, "cuda", local.slots(REPLICATES, 1, ["0"], cores))
 
 
-def at_once(case: stepping.Case, device: str, slots: list[local.Slot]) -> Row:
+def at_once(case: stepping.Case, device: str, slots: "list[Slot]") -> Row:
     """Seconds of as many replicates at once as there are slots, and of one alone."""
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(trainer, case, slot.cores, device)) for slot in slots]

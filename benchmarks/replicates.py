@@ -16,8 +16,6 @@ from benchmarks.feeding import recipe_for
 from pipeline.base import places
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
-from pipeline.launch import local
-from pipeline.params import settings
 from pipeline.training import fit, precision
 
 TARGETS = {stepping.CIFAR: (">= 1.35", "CIFAR-10's"), stepping.MNIST: (">= 1.6", "MNIST's")}
@@ -26,6 +24,8 @@ EPOCHS = 2
 
 def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> Callable[[int], str]:
     """A function that trains a replicate on these cores and returns a digest of its weights."""
+    from pipeline.params import settings  # late, as a pack carries this file to where no pydantic is
+
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
@@ -64,6 +64,8 @@ def together(workers: Sequence[Worker]) -> list[str]:
 
 
 def rows() -> Iterator[Row]:
+    from pipeline.launch import local
+
     cores = places.cores()
     slots = local.slots(2, 1, [], cores)
     for case, (target, whose) in TARGETS.items():

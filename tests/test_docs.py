@@ -25,7 +25,7 @@ from tests import repo, trees, walk
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
-LONG = ("export", "ablation", "launch", "prune", "verify", "cross")  # not run here
+LONG = ("export", "ablation", "launch", "pack", "prune", "unpack", "verify", "cross")  # not run here
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -202,19 +202,23 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site/params.html").exists()
 
 
+def code_cells(notebook: Path) -> list[str]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert not [cell for cell in cells if cell.get("outputs")], "clear the outputs"
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 @pytest.mark.filterwarnings("ignore")  # of seaborn and of a backend that shows nothing
 def test_the_notebook_runs_on_the_committed_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells in their order, in one namespace, as a kernel would."""
     committed = repo.export(tmp_path, "params.yaml", "reports", "notebooks")
     path = ROOT / "notebooks/study.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    assert not [cell for cell in cells if cell.get("outputs")], "clear the outputs"
+    cells = code_cells(path)
     monkeypatch.chdir(committed / "notebooks")
     with mpl.rc_context({"backend": "agg"}), contextlib.redirect_stdout(io.StringIO()):
         names: dict = {}
         for cell in cells:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), names)
+            exec(cell, names)
     metrics = json.loads((committed / "reports/metrics.json").read_text())["models"]
     means = names["scores"].groupby("model")["macro_f1"].mean()
     assert means.to_dict() == pytest.approx({name: model["macro_f1"]["mean"] for name, model in metrics.items()})

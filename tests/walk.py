@@ -22,10 +22,12 @@ from ruamel.yaml import YAML
 from tests import repo, trees
 
 PAGES = ("README.md", "docs/index.md", "docs/mlflow.md", "docs/ablations.md", "docs/studies.md", "docs/data.md")
-PAGES += ("docs/extending.md", "docs/cluster.md")
+PAGES += ("docs/extending.md", "docs/cluster.md", "docs/anywhere.md")
 ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
     "make test": "it comes before this",
     "versus launch --on slurm": "tests/launch/test_launch.py, on a real Slurm, by `make cluster-test`",
+    "scp": "there is no other machine; tests/anywhere goes to another folder",
+    "ssh": "as scp",
     "dvc exp run -S dataset.source=/path/to/both": "tests/images/test_batches.py, with votes",
 }
 SETUP = """
@@ -60,6 +62,7 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "versus launch --stop": "python -m tests.walk changed; versus launch & started; {}; ! wait $!",
     "versus verify": "committed 'Results'; {}; another",
     "versus verify .": "{}",
+    "versus pack": "python -m tests.walk changed; {}",
     "git stash": "committed 'Results'; {}",
     "dvc remote add --default store /mnt/shared/versus": "dvc remote add --default store $CLONE/../store",
     "dvc pull --run-cache": "committed 'Remote'; another; (cd ../another-clone; git pull --quiet; {}; dvc repro)",

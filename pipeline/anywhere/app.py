@@ -1,7 +1,7 @@
 """`python trainings.pyz`: a pack's trainings on the machine that it was brought to.
 
 Each training is a process of its own (worker.py); as many run at a time as the machine takes (crew.py). What is done,
-and the states of what is not, goes into the result when all is done, when time is up, or on Ctrl-C.
+and the states of what is not, goes into the result when all is done, when time is up, on Ctrl-C and on SIGTERM.
 """
 
 import argparse
@@ -9,25 +9,29 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.anywhere import results
-from pipeline.anywhere.contents import Contents, environment
+from pipeline.anywhere.contents import Contents, environment, most_files
 from pipeline.anywhere.crew import Crew
-from pipeline.anywhere.worker import machine
-from pipeline.base.numbers import size
+from pipeline.base.errors import StageError
+from pipeline.base.numbers import amount, positive, size
 from pipeline.base.places import cores
 from pipeline.base.process import run
 
-WRITING, LEAST = 0.04, 10  # share of the time that is kept for ending and writing, and seconds of it at least
+INTERRUPTED = 130  # the exit status
+BENCH = 120  # seconds
 
 
 def main(pack: Path, folder: Path, started: float) -> None:
     """Run what `pack` holds; it was unpacked to `folder`, and `started` in seconds since 1970."""
+    given = arguments(pack)
     run(
-        lambda: call(arguments(pack), Contents.open(pack, folder), started),
+        lambda: call(given, Contents.open(pack, folder), started),
         alone=False,
-        interrupted="what was done is kept",
+        interrupted="what was done is kept; the same command goes on",
+        again=f"python {pack.name}",
     )
 
 
@@ -35,45 +39,79 @@ def arguments(pack: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python {pack.name}",
         description="Train what was packed, on this machine, and leave results to bring home.",
-        epilog=f"example:\n  python {pack.name} --time 540\nthen, at home: versus unpack results*.zip",
+        epilog=f"example:\n  python {pack.name} --time 540\nthen, at home:\n  versus unpack results*.zip",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--time", type=float, default=float("inf"), metavar="S", help="end before so many seconds")
-    parser.add_argument("--out", type=Path, default=Path("results.zip"), metavar="FILE", help="results.zip")
-    parser.add_argument("--part", type=size, metavar="SIZE", help="bytes of a part of the result at most: 15M")
+    parser.add_argument("--time", type=amount, default=math.inf, metavar="S", help="end before so many seconds")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results.zip"), metavar="FILE", help="the result (results.zip)"
+    )
+    parser.add_argument("--part", type=size, metavar="SIZE", help="bytes of a part of the result at most, such as 15M")
     parser.add_argument(
         "--from", dest="earlier", type=Path, nargs="+", default=[], metavar="FILE", help="go on from earlier results"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="trainings at a time, rather than what is measured")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each training")
+    parser.add_argument("--workers", type=positive, metavar="N", help="trainings at a time, not what is measured")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of each training")
     parser.add_argument("--check", action="store_true", help="say what the machine has and whether all would run")
-    parser.add_argument("--bench", action="store_true", help="measure the rows of `make bench-gpu` in two minutes")
+    parser.add_argument("--bench", action="store_true", help="measure the machine's GPU, two minutes at most")
     return parser.parse_args()
 
 
 def call(given: argparse.Namespace, contents: Contents, started: float) -> None:
+    """Do what the command line asks for."""
+    part = given.part or contents.part
+    if part < (least := results.least(most_files(contents.tasks))):
+        raise StageError(f"--part: {part} bytes hold little more than the result's own list; give {least} or more")
+    if given.bench:
+        sys.exit(bench(contents))
     contents.lay_out()
-    if given.check or given.bench:
-        check = ("pipeline.anywhere.checks", str(contents.pack), str(contents.folder))
-        module = check if given.check else ("benchmarks", "gpu")
-        added = environment(contents.folder, contents.folder, given.threads or len(cores()))
-        sys.exit(subprocess.call([sys.executable, "-m", *module], cwd=contents.folder, env={**added, "SHORT": "1"}))
+    if given.check:
+        sys.exit(in_folder(contents, "pipeline.anywhere.checks", str(contents.pack), str(contents.folder)))
     for result in results.read(given.earlier, contents.keys()):
         contents.take(result)
-    until = started + given.time - max(LEAST, WRITING * given.time) if given.time < math.inf else math.inf
-    crew = Crew(contents, until, given.workers, given.threads)
+    train(given, contents, part, started)
+
+
+def bench(contents: Contents) -> int:
+    """The rows that need a GPU, short; returns the exit status."""
+    try:
+        return in_folder(contents, "benchmarks", "gpu", SHORT="1", timeout=BENCH)
+    except subprocess.TimeoutExpired:
+        print(f"{BENCH} s are over; the rows above are what there is")
+        return 0
+
+
+def in_folder(contents: Contents, module: str, *words: str, timeout: float | None = None, **added: str) -> int:
+    """Run a module of the pack as a process; returns the exit status."""
+    given = {**environment(contents.folder, contents.folder, len(cores())), **added}
+    return subprocess.call([sys.executable, "-m", module, *words], cwd=contents.folder, env=given, timeout=timeout)
+
+
+def train(given: argparse.Namespace, contents: Contents, part: int, started: float) -> None:
+    """Run the trainings, write the result, and say where it is."""
+    from pipeline.anywhere.worker import machine
+
+    crew, interrupted = Crew(contents, started + given.time, given.workers, given.threads), False
     signal.signal(signal.SIGTERM, interrupt)
     try:
         crew.run()
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted; what there is, is written", flush=True)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # what is written now is what all was for
         crew.end()
-        written = contents.write_result(given.out, given.part or contents.part, crew.outcomes(), machine())
+        written = contents.write_result(given.out, part, crew.outcomes(), machine())
+    print(f"{crew.summary()}\n{bring_home(written)}", flush=True)
+    if interrupted or crew.failed():
+        sys.exit(INTERRUPTED if interrupted else 1)
+
+
+def bring_home(written: Sequence[Path]) -> str:
+    """What is to be done with the result."""
     told = ", ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written)
-    print(f"{crew.summary()}\nbring home: {told}\nand there: versus unpack {given.out.stem}*{given.out.suffix}")
-    if crew.failed():
-        sys.exit(1)
+    return f"bring home: {told}\nand there: versus unpack {' '.join(path.name for path in written)}"
 
 
 def interrupt(*_: object) -> None:

@@ -1,9 +1,12 @@
 """What a pack holds, and the folder that it is laid out in: a study's folder is there as it is at home."""
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +15,23 @@ from typing import Any
 import numpy as np
 
 from pipeline.anywhere import results
-from pipeline.anywhere.results import STATE, File, Manifest, Result
+from pipeline.anywhere.results import File, Manifest, Result
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import CARRIED
 from pipeline.images import compressed
+from pipeline.training import resume
 
 LIST, KEY = "pack.json", "pack.key"
 FORMAT = 1
+NOTES, LOGITS, WEIGHTS, STATE = ORDER = ("notes", "logits", "weights", results.STATE)  # kinds of files, as they travel
+SMALL = ("config.json", "run.json")
+FILES = 10  # of a training at most, weights of its epochs apart
+KEPT = ("models", "data/logits", "reports", ".versus/resume")  # where a study's results and states lie
+CACHES = (  # where libraries write
+    *("CUDA_CACHE_PATH", "HF_HOME", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"),
+    "XDG_CACHE_HOME",
+)
 TASKS = Path("tasks")  # of a study's folder: what each worker is told
 
 
@@ -38,7 +51,16 @@ class Task:
 
     @property
     def epochs(self) -> int:
-        return int(self.assignment["config"]["train"]["epochs"])
+        return int(self.protocol["epochs"])
+
+    @property
+    def devices(self) -> int:
+        """GPUs, or processes, that it takes."""
+        return int(self.protocol["devices"])
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return dict(self.assignment["config"]["train"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,20 +109,27 @@ class Contents:
 
     def lay_out(self) -> None:
         """Write the files of all studies, unless they are there."""
+        written: dict[str, Path] = {}
         with zipfile.ZipFile(self.pack) as archive:
             for file in self.files:
                 path = self.study(file.study) / file.path
-                if path.exists():
-                    continue
-                content = archive.read(file.entry)
-                with written_whole(path) as partial:
-                    if file.pixels:
-                        with partial.open("wb") as written:
-                            np.save(written, compressed.decompress(content, f"{self.pack.name}: {file.path}"))
-                    elif hashlib.sha256(content).hexdigest() == file.sha256:
-                        partial.write_bytes(content)
-                    else:
-                        raise StageError(f"{self.pack.name}: {file.path} is damaged; copy the pack anew")
+                if not path.exists():
+                    with written_whole(path) as partial:
+                        if file.entry in written:
+                            shutil.copyfile(written[file.entry], partial)
+                        else:
+                            self.unpack(file, archive.read(file.entry), partial)
+                written[file.entry] = path
+
+    def unpack(self, file: Stored, content: bytes, path: Path) -> None:
+        """Write a file; raises StageError where its content is damaged."""
+        if file.pixels:
+            with path.open("wb") as written:
+                np.save(written, compressed.decompress(content, f"{self.pack.name}: {file.path}"))
+        elif hashlib.sha256(content).hexdigest() == file.sha256:
+            path.write_bytes(content)
+        else:
+            raise StageError(f"{self.pack.name}: {file.path} is damaged; copy the pack anew")
 
     def task_file(self, task: Task, until: float) -> Path:
         """What the worker of a task is told, from its study's folder."""
@@ -115,51 +144,84 @@ class Contents:
 
     def left_by(self, task: Task) -> Iterator[File]:
         """The files of a task, in the order in which they travel."""
-        study = self.study(task.study)
-        model = Path("models") / task.name
-        if not self.is_done(task):
-            for note in study.glob(".versus/resume/*/about.json"):
-                if json.loads(note.read_text(encoding="utf-8")).get("training") == task.name:
-                    for path in sorted(note.parent.rglob("*")):
-                        if path.is_file() and not path.name.startswith("."):
-                            yield results.file_of(study, task.label, STATE, path.relative_to(study).as_posix())
-                    yield results.file_of(study, task.label, STATE, f"told/{task.name}.jsonl")
-            return
-        small = (f"reports/histories/{task.name}.csv", f"told/{task.name}.jsonl", *(f"{model}/{n}" for n in SMALL))
-        logits = (f"data/logits/{task.name}.npy", f"data/logits/{task.name}.first.npy", f"{model}/val_logits.npy")
+        return self.done_by(task) if self.is_done(task) else self.begun_by(task)
+
+    def done_by(self, task: Task) -> Iterator[File]:
+        """What a training that has ended left."""
+        study, model, name = self.study(task.study), Path("models") / task.name, task.name
+        notes = (f"reports/histories/{name}.csv", told(name), *(f"{model}/{each}" for each in SMALL))
+        logits = (f"data/logits/{name}.npy", f"data/logits/{name}.first.npy", f"{model}/val_logits.npy")
         weights = (path.relative_to(study).as_posix() for path in sorted((study / model).rglob("*.safetensors")))
-        for kind, paths in (("notes", small), ("logits", logits), ("weights", weights)):
+        for kind, paths in ((NOTES, notes), (LOGITS, logits), (WEIGHTS, weights)):
             yield from (results.file_of(study, task.label, kind, path) for path in paths if (study / path).is_file())
+
+    def begun_by(self, task: Task) -> Iterator[File]:
+        """The state that a training goes on from."""
+        study = self.study(task.study)
+        for state in self.states(task):
+            files = [path for path in sorted(state.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+            for path in (*files, study / told(task.name)):
+                yield results.file_of(study, task.label, STATE, path.relative_to(study).as_posix())
+
+    def states(self, task: Task) -> list[Path]:
+        """The folders of states of a task; of one that began on another kind of device too, there is another."""
+        notes = self.study(task.study).glob(".versus/resume/*/about.json")
+        found = [note.parent for note in notes if resume.about(note.parent).get("training") == task.name]
+        whole = [state for state in found if (state / "state.pt").exists()]
+        return sorted(whole, key=lambda state: (state / "state.pt").stat().st_mtime)[-1:]
+
+    def size(self) -> int:
+        """Bytes of what a result would have now, about."""
+        kept = (study.glob(f"{place}/**/*") for study in self.studies().values() for place in KEPT)
+        total = 0
+        for path in itertools.chain.from_iterable(kept):
+            with contextlib.suppress(OSError):  # a worker may have removed it meanwhile
+                total += path.stat().st_size
+        return total
 
     def write_result(
         self, out: Path, part: int, outcomes: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]
     ) -> list[Path]:
         """Write what there is: notes of all trainings, then logits, weights, and states of what is not done."""
-        order = ("notes", "logits", "weights", STATE)
         files = sorted(
-            (file for task in self.tasks for file in self.left_by(task)), key=lambda file: order.index(file.kind)
+            (file for task in self.tasks for file in self.left_by(task)), key=lambda file: ORDER.index(file.kind)
         )
         return results.write(Manifest(self.name, machine, outcomes, files), self.studies(), out, part, self.key)
 
     def take(self, result: Result) -> None:
-        """Put what an earlier result has where it was left, unless something is there."""
-        for file in result.manifest.files:
-            path = self.study(file.training.rsplit("/", 1)[0]) / file.path
-            if not path.exists() and result.has(file):
-                result.copy(file, path)
+        """Put what an earlier result has where it was left, unless as much or more is here."""
+        done = {each["name"] for each in result.manifest.trainings if each["state"] == "done"}
+        for task in self.tasks:
+            files = [file for file in result.manifest.files if file.training == task.label]
+            if self.is_done(task) or (self.states(task) and task.label not in done) or not all(map(result.has, files)):
+                continue
+            logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
+            for file in sorted(files, key=lambda file: file.path == logits):
+                result.copy(file, self.study(task.study) / file.path)
 
 
-SMALL = ("config.json", "run.json")
+def most_files(tasks: Sequence[Task]) -> int:
+    """How many files the result of tasks has at most."""
+    return sum(FILES + (task.epochs if task.protocol["keep_epochs"] else 0) for task in tasks)
+
+
+def told(name: str) -> str:
+    """Where a training's notes of its epochs lie, from its study's folder."""
+    return f"told/{name}.jsonl"
 
 
 def environment(folder: Path, study: Path, threads: int) -> dict[str, str]:
-    """What a worker's environment adds: nothing is written outside `folder`."""
-    caches = ("HF_HOME", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME", "MPLCONFIGDIR")
+    """What a process of a pack gets: nothing is written outside `folder`, and VERSUS_HOME is the study."""
+    caches = {name: folder / "caches" / name.lower() for name in CACHES}
+    for cache in caches.values():
+        cache.mkdir(parents=True, exist_ok=True)
+    path = [str(folder / "package"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
-        **{name: str(folder / "caches" / name.lower()) for name in caches},
-        "PYTHONPATH": str(folder / "package"),
+        **{name: str(cache) for name, cache in caches.items()},
+        "PYTHONPATH": os.pathsep.join(path),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": str(threads),
         "VERSUS_HOME": str(study),
+        "VERSUS_CARRIED": str(study / CARRIED),
     }

@@ -11,18 +11,19 @@ import json
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.anywhere import contents, results
 from pipeline.anywhere.contents import FORMAT, KEY, LIST, Stored, Task
 from pipeline.base import git
 from pipeline.base.code import PACKAGE, described
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, write_json, written_whole
-from pipeline.base.places import FIT, TEST, fold_folder, state_folder
+from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, fold_folder, state_folder
 from pipeline.base.places import study as study_name
 from pipeline.images import compressed, packed
 from pipeline.launch import plan
@@ -31,33 +32,6 @@ from pipeline.training.task import resolve
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the same trainings give the same bytes, the key apart
 LABELS = ("labels.npy", "manifest.csv", "votes.npy")  # of test images, which stay at home
-MAIN = '''"""Started by Python: lays out the package beside the pack, and calls it."""
-import importlib.util
-import sys
-import time
-import zipfile
-from pathlib import Path
-
-started = time.time()
-if sys.version_info < (3, 11):
-    sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0])
-NEEDED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm", "numpy": "numpy", "pandas": "pandas", \
-"scikit-learn": "sklearn", "safetensors": "safetensors", "Pillow": "PIL"}
-missing = [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
-if missing:
-    sys.exit("versus: not installed here: " + ", ".join(missing) + "; python -m pip install " + " ".join(missing))
-pack = Path(sys.argv[0]).resolve()
-folder = Path.cwd() / (pack.stem + ".run")
-with zipfile.ZipFile(pack) as archive:
-    for name in archive.namelist():
-        if name.startswith("package/") and not (folder / name).exists():
-            archive.extract(name, folder)
-sys.path.insert(0, str(folder / "package"))
-sys.dont_write_bytecode = True
-from pipeline.anywhere.app import main  # noqa: E402
-
-main(pack, folder, started)
-'''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +61,9 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
             if found:
                 name = found[0].study
                 files |= {f"{name}/{path}": (stored(name, path), path.resolve()) for path in needed()}
+                files |= {f"{name}/{file.path}": (file, path) for file, path in carried(found)}
+    if tasks and part < (least := results.least(contents.most_files(tasks))):
+        raise StageError(f"pack: --part: {part} bytes hold little more than a result's own list; give {least} or more")
     if not tasks:
         raise StageError("pack: nothing to train: DVC has every result; change params.yaml, or name another study")
     listed = {
@@ -140,6 +117,15 @@ def needed() -> Iterator[Path]:
     yield from (path for path in sorted(TEST.rglob("*")) if path.is_file() and path.name not in LABELS)
 
 
+def carried(tasks: Sequence[Task]) -> Iterator[tuple[Stored, Path]]:
+    """The files of weights that trainings start from, and where they lie here."""
+    for given in (task.assignment["config"]["network"]["pretrained"] for task in tasks):
+        name = given["path"] if isinstance(given, Mapping) else given
+        if isinstance(name, str) and (path := find(name)):
+            digest = sha256(path)
+            yield Stored(tasks[0].study, f"{CARRIED}/{carried_name(name)}", f"files/{digest}", False, digest), path
+
+
 def stored(study: str, path: Path) -> Stored:
     """A file as a pack holds it: the same bytes once, however many studies have them."""
     digest = sha256(path)
@@ -153,11 +139,11 @@ def write(out: Path, text: bytes, key: bytes, files: Any) -> int:
         with partial.open("wb") as file:
             file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            add(archive, "__main__.py", MAIN.encode())
+            add(archive, "__main__.py", (PACKAGE / "anywhere/start.py").read_bytes())
             add(archive, LIST, text)
             add(archive, KEY, key)
-            for path in sorted(PACKAGE.rglob("*.py")):
-                add(archive, f"package/pipeline/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
+            for path in code():
+                add(archive, f"package/{path.relative_to(PACKAGE.parent).as_posix()}", path.read_bytes())
             entries = set()
             for file, path in files:
                 if file.entry in entries:
@@ -168,6 +154,11 @@ def write(out: Path, text: bytes, key: bytes, files: Any) -> int:
                 add(archive, file.entry, content, zipfile.ZIP_STORED if file.pixels else zipfile.ZIP_DEFLATED)
         partial.chmod(partial.stat().st_mode | stat.S_IXUSR)
     return images
+
+
+def code() -> list[Path]:
+    """The files of the package, and the benchmarks."""
+    return sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").glob("*.py")])
 
 
 def add(archive: zipfile.ZipFile, name: str, content: bytes, kind: int = zipfile.ZIP_DEFLATED) -> None:

@@ -20,6 +20,8 @@ from pipeline.base.files import sha256, written_whole
 FORMAT = 1
 MANIFEST, SEAL = "manifest.json", "seal"
 OVERHEAD = 4096  # bytes of a part that are no piece's: its directory
+LISTED = 400  # bytes of the list for a file
+PIECE = 1 << 26  # bytes of a file that are held in memory at most
 MOST_BYTES = 1 << 36  # of what the pieces of one result unpack to
 MOST_MANIFEST = 64 << 20
 STATE = "state"  # of a file that only a second call goes on from
@@ -73,15 +75,18 @@ def part_name(out: Path, number: int) -> Path:
     return out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
 
 
+def least(files: int) -> int:
+    """Bytes of a part that holds the list of so many files and something of them."""
+    return 4 * OVERHEAD + LISTED * files
+
+
 def write(manifest: Manifest, studies: Mapping[str, Path], out: Path, part: int, key: bytes) -> list[Path]:
     """Write a result in parts of `part` bytes at most; returns their paths, `out` first.
 
     `studies` are the folders by the names that trainings begin with. Parts of an earlier, longer result are removed.
     """
     text = manifest.text()
-    room = part - OVERHEAD - len(text)
-    if room < OVERHEAD:
-        raise StageError(f"--part: {part} bytes do not hold the list of {len(manifest.files)} files; give more")
+    room = max(part - OVERHEAD - len(text), OVERHEAD)
     parts, written = list(_divided(manifest.files, room)), []
     for number, pieces in enumerate(parts, start=1):
         path = part_name(out, number)
@@ -113,7 +118,7 @@ def _divided(files: Iterable[File], room: int) -> Iterator[list[Piece]]:
             if left <= 512:
                 yield pieces
                 pieces, left = [], room
-            size = min(file.size - start, left - 256)
+            size = min(file.size - start, left - 256, PIECE)
             pieces.append((file, start, size))
             left -= size + 256
             start += max(size, 1)

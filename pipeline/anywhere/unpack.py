@@ -1,51 +1,103 @@
 """`versus unpack`: what a pack's trainings came to, put where DVC would have put it.
 
-A result is taken only if this checkout made the pack, and code, settings and images are still those of the pack; and
-only if what it brings holds together: every file has its SHA-256, the weights give the logits, the logits the scores.
-Nothing of it is executed or unpickled. DVC then records the outputs as its own, MLflow gets a run for each training,
-with its points and times as they were, and evaluate scores the logits that the network gave there.
+A result is taken only if this checkout made the pack, if code, settings and images are still those of the pack, and if
+what it brings holds together (refusals.py). Nothing of it is executed or unpickled. DVC then records the outputs as its
+own, MLflow gets a run for each training, with its points and times as they were, and evaluate scores the logits that
+the network gave there.
 """
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.anywhere import pack, results
+from pipeline.anywhere import pack, refusals, results
 from pipeline.anywhere.contents import Stored, Task
 from pipeline.anywhere.results import STATE, File, Result
 from pipeline.base import git
 from pipeline.base.errors import StageError
-from pipeline.base.files import remove, sha256, written_whole
-from pipeline.base.places import FIT, TEST, checkout, fold_folder
+from pipeline.base.files import locked, remove, sha256, written_whole
+from pipeline.base.places import FIT, TEST, checkout, fold_folder, state_folder
 from pipeline.images import packed
-from pipeline.inference import forward, loading
-from pipeline.params.read import load_params
+from pipeline.launch import plan
+from pipeline.launch.plan import Group
 from pipeline.records.diary import Diary
 from pipeline.scoring import metrics
-from pipeline.stages.evaluate import evaluate
+from pipeline.stages.evaluate import WEIGHTS, evaluate
 from pipeline.tracking import runs
-from pipeline.training.task import resolve
 
-LOOKED_AT = 64  # test images whose logits are computed anew
-CLOSE = 0.02  # of the logits' range, within which another machine's may lie: TF32 and other sums of floats
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What the results of a pack have of one study."""
+
+    content: dict[str, Any]  # the pack's list, as this checkout remembers it
+    study: str
+    results: Sequence[Result]
+
+    @property
+    def folder(self) -> Path:
+        """The study's; the default study is the checkout itself."""
+        root = checkout() or Path()
+        folder = root / "studies" / self.study
+        return folder if folder.is_dir() else root
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [Task(**each) for each in self.content["tasks"] if each["study"] == self.study]
+
+    @property
+    def stored(self) -> list[Stored]:
+        return [Stored(**each) for each in self.content["files"] if each["study"] == self.study]
 
 
 @dataclasses.dataclass(frozen=True)
 class Brought:
-    """A training that a result has all files of."""
+    """A training that a result has, and where its files are looked at: a folder laid out as the study's."""
 
     task: Task
     result: Result
-    files: Mapping[str, File]  # by their paths
+    above: Path
 
-    def copy(self, path: str, target: Path) -> None:
-        self.result.copy(self.files[path], target)
+    @property
+    def files(self) -> list[File]:
+        named = [file for file in self.result.manifest.files if file.training == self.task.label]
+        return [file for file in named if file.kind != STATE]
+
+    @property
+    def state(self) -> str:
+        """done, begun, waiting or failed, with the reason."""
+        found = (each for each in self.result.manifest.trainings if each["name"] == self.task.label)
+        return next((f"{each['state']} {each['reason']}".strip() for each in found), "waiting")
+
+    @property
+    def missing(self) -> list[str]:
+        """The kinds of files of which something stayed there."""
+        return sorted({file.kind for file in self.files if not self.result.has(file)})
+
+    @property
+    def complete(self) -> bool:
+        return self.state == "done" and not self.missing
+
+    @property
+    def logits(self) -> Path:
+        return self.above / f"data/logits/{self.task.name}.npy"
+
+    @property
+    def model(self) -> Path:
+        return self.above / "models" / self.task.name
+
+    def lay_out(self) -> None:
+        """Write what is here of it; raises StageError for a file that is not what the result's list says."""
+        for file in self.files:
+            if self.result.has(file):
+                self.result.copy(file, self.above / file.path)
 
 
 def unpack(paths: Sequence[Path]) -> None:
@@ -54,206 +106,162 @@ def unpack(paths: Sequence[Path]) -> None:
     Raises StageError, before anything is written, for what is damaged, forged, or not of this checkout's code, settings
     and images.
     """
-    found = [(result, listed(result)) for result in results.read(paths, pack.known())]
-    for _, content in found:
-        refuse_other_code(content)
-        for study, tasks in by_study(content).items():
-            with contextlib.chdir(folder_of(study)):
-                refuse_other_settings(tasks)
-                refuse_other_images([Stored(**file) for file in content["files"] if file["study"] == study])
-    for result, content in found:
-        for study, tasks in by_study(content).items():
-            with contextlib.chdir(folder_of(study)):
-                take(result, tasks)
+    shares = shares_of(results.read(paths, pack.known()))
+    for share in shares:
+        refusals.refuse_other_code(share.content)
+        with contextlib.chdir(share.folder):
+            refusals.refuse_other_settings(share.tasks)
+            refusals.refuse_other_images(share.stored)
+    with locked("unpack", "another process unpacks; waiting"), scratch() as folder:
+        looked = [(share, *looked_at(share, folder / str(number))) for number, share in enumerate(shares)]
+        for share, fresh, unscored in looked:
+            with contextlib.chdir(share.folder):
+                take(fresh, unscored)
 
 
-def listed(result: Result) -> dict[str, Any]:
-    """What this checkout remembers of a result's pack."""
-    return dict(json.loads(pack.place(result.manifest.pack).read_text(encoding="utf-8"))["list"])
-
-
-def by_study(content: Mapping[str, Any]) -> dict[str, list[Task]]:
-    tasks = [Task(**task) for task in content["tasks"]]
-    return {study: [task for task in tasks if task.study == study] for study in dict.fromkeys(t.study for t in tasks)}
-
-
-def folder_of(study: str) -> Path:
-    """A study's folder; the default study is the checkout itself."""
-    root = checkout() or Path()
-    folder = root / "studies" / study
-    return folder if folder.is_dir() else root
-
-
-def refuse_other_code(content: Mapping[str, Any]) -> None:
-    for stage, digest in pack.code_digests().items():
-        if content["code"][stage] != digest:
-            raise StageError(
-                f"unpack: {stage}'s code is not what was packed (commit {content['commit'][:12]}); check that"
-                " out and unpack there, or pack anew"
-            )
-
-
-def refuse_other_settings(tasks: Sequence[Task]) -> None:
-    settings = load_params()
-    for task in tasks:
-        model, _, replicate = task.name.rpartition("-")
-        if model not in settings.models or int(replicate) not in settings.replicates:
-            raise StageError(f"unpack: params.yaml has no {task.name} any more; bring it back, or pack anew")
-        info = packed.read_info(fold_folder(FIT, int(replicate)))
-        now = json.loads(json.dumps(resolve(settings, model, int(replicate), info)))
-        if differing := sorted(key for key, value in now.items() if value != task.assignment["config"].get(key)):
-            raise StageError(
-                f"unpack: {task.label}: other settings than those packed ({', '.join(differing)}); bring params.yaml"
-                " back, or pack anew"
-            )
-
-
-def refuse_other_images(files: Sequence[Stored]) -> None:
-    for file in files:
-        path = Path(file.path)
-        if not path.exists() or sha256(path) != file.sha256:
-            raise StageError(
-                f"unpack: {path} is not what was packed; run `dvc repro split` for these images, or pack anew"
-            )
-
-
-def take(result: Result, tasks: Sequence[Task]) -> None:
-    """Put the trainings of a study that a result has where they belong; the study's folder is the current one."""
-    states = {each["name"]: each for each in result.manifest.trainings}
-    brought = []
-    for task in tasks:
-        files = {
-            file.path: file for file in result.manifest.files if file.training == task.label and file.kind != STATE
-        }
-        state = states.get(task.label, {"state": "waiting", "reason": ""})
-        missing = sorted({file.kind for file in files.values() if not result.has(file)})
-        if state["state"] != "done":
-            print(f"{task.label}: {state['state']} {state['reason']}".rstrip())
-        elif missing:
-            print(f"{task.label}: trained, {score(result, files, task)}; its {' and '.join(missing)} stayed there")
-        else:
-            brought.append(Brought(task, result, files))
-    for each in brought:
-        place(each)
-    if brought:
-        record(["train@" + each.task.name for each in brought])
-        for each in brought:
-            score_it(each)
-        record(["evaluate@" + each.task.name for each in brought])
-
-
-def score(result: Result, files: Mapping[str, File], task: Task) -> str:
-    """What a training says of itself, where its weights are not here."""
-    note = files.get(f"models/{task.name}/run.json")
-    if note is None or not result.has(note):
-        return "nothing known"
-    with scratch(task.name) as folder:
-        result.copy(note, folder / "run.json")
-        selected = Diary.read(folder).selected
-    return f"validation macro-F1 {selected.val_macro_f1:.4f}" if selected.val_macro_f1 is not None else "no validation"
+def shares_of(found: Sequence[Result]) -> list[Share]:
+    """The results by their packs and studies."""
+    shares = []
+    for name in dict.fromkeys(result.manifest.pack for result in found):
+        content = json.loads(pack.place(name).read_text(encoding="utf-8"))["list"]
+        of_pack = [result for result in found if result.manifest.pack == name]
+        shares += [
+            Share(content, study, of_pack) for study in dict.fromkeys(task["study"] for task in content["tasks"])
+        ]
+    return shares
 
 
 @contextlib.contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """A folder of a training's name for what is looked at before it is taken."""
-    above = Path("models") / f".unpacked-{name}.part"
-    remove(above)
+def scratch() -> Iterator[Path]:
+    """A folder for what is looked at before it is taken."""
+    folder = state_folder() / "unpacked"
+    remove(folder)
     try:
-        yield above / name
+        yield folder
     finally:
-        remove(above)
+        remove(folder)
+
+
+def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought]]:
+    """The trainings that are to be taken, and those that are to be scored, which hold together and are new here.
+
+    Prints a line for each of the others.
+    """
+    found = [best(share, task, above) for task in share.tasks]
+    with contextlib.chdir(share.folder):
+        if not git.dvc(Path(), "repro", "--quiet", "source"):  # DVC records the code by what this stage leaves
+            raise StageError("unpack: the stage source failed; what it said stands above")
+        untrained, unscored = new(found, "train"), new(found, "evaluate")
+        taken = []
+        for brought in found:
+            name, untaken = brought.task.name, brought.task.name in untrained
+            if not untaken and name not in unscored:
+                print(f"{brought.task.label}: DVC has it already")
+            elif not untaken and not is_of(brought, Path("models") / name):
+                print(f"{brought.task.label}: trained here meanwhile, which stays; run `dvc repro`")
+            elif not brought.complete:
+                print(f"{brought.task.label}: {told(brought)}")
+            else:
+                brought.lay_out()
+                refusals.refuse_what_does_not_hold_together(brought.task, brought.above)
+                notes(brought)
+                taken.append(brought)
+        return [brought for brought in taken if brought.task.name in untrained], taken
+
+
+def best(share: Share, task: Task, above: Path) -> Brought:
+    """A training as the result has it that has most of it."""
+    found = [Brought(task, result, above) for result in share.results]
+    return max(found, key=lambda each: (each.complete, each.state == "done", not each.state.startswith("waiting")))
+
+
+def new(found: Sequence[Brought], stage: str) -> set[str]:
+    """The trainings of which `dvc repro` would run a stage."""
+    groups = [Group(brought.task.name, [f"{stage}@{brought.task.name}"], []) for brought in found]
+    with plan.opened(Path()) as repo:
+        return {group.key for group in plan.to_run(repo, groups)}
+
+
+def is_of(brought: Brought, folder: Path) -> bool:
+    """Whether the weights in a folder are those that were brought."""
+    path = folder / WEIGHTS
+    return path.exists() and sha256(path) in {file.sha256 for file in brought.files if file.path == path.as_posix()}
+
+
+def told(brought: Brought) -> str:
+    """What a training that cannot be taken says of itself."""
+    if brought.state != "done":
+        return brought.state
+    brought.lay_out()
+    scores = "nothing known"
+    if (brought.model / "run.json").exists():
+        found = Diary.read(brought.model).selected.val_macro_f1
+        scores = "no validation score" if found is None else f"validation macro-F1 {found:.4f}"
+    if brought.logits.exists():
+        config = brought.task.assignment["config"]
+        images, classes = packed.read(fold_folder(TEST, config["replicate"])), len(config["classes"])
+        predicted = refusals.array(brought.logits, (len(images), classes)).argmax(1)
+        test = metrics.scores(metrics.confusion_matrix(images.labels.numpy(), predicted, classes))
+        scores += f", test accuracy {test['accuracy']:.4f}, macro-F1 {test['macro_f1']:.4f}"
+    return f"trained, {scores}; not recorded, for its {' and '.join(brought.missing)} stayed there"
+
+
+def take(fresh: Sequence[Brought], unscored: Sequence[Brought]) -> None:
+    """Put trainings in place, record them, score them and record that; the study's folder is the current one."""
+    for brought in fresh:
+        place(brought)
+    record([f"train@{brought.task.name}" for brought in fresh])
+    for brought in unscored:
+        first = brought.logits.with_suffix(".first.npy")
+        evaluate(brought.task.name, (tensor(brought.logits), tensor(first) if first.exists() else None))
+    record([f"evaluate@{brought.task.name}" for brought in unscored])
 
 
 def place(brought: Brought) -> None:
-    """Look at a training, tell MLflow of it, and put its files in place."""
-    name, inside = brought.task.name, f"models/{brought.task.name}/"
-    with scratch(name) as folder:
-        for path in brought.files:
-            if path.startswith(inside):
-                brought.copy(path, folder / path.removeprefix(inside))
-        brought.copy(f"data/logits/{name}.npy", folder / "test_logits.npy")
-        brought.copy(f"told/{name}.jsonl", folder / "told.jsonl")
-        refuse_what_does_not_hold_together(brought.task, folder)
-        brought.copy(f"reports/histories/{name}.csv", Path(f"reports/histories/{name}.csv"))
-        diary = tell(brought, folder)
-        diary.write(folder)
-        for extra in ("test_logits.npy", "told.jsonl"):
-            remove(folder / extra)
-        with written_whole(Path("models") / name) as partial:
-            folder.rename(partial)
+    """Tell MLflow of a training, and put its files where train leaves them."""
+    name = brought.task.name
+    history = Path(f"reports/histories/{name}.csv")
+    with written_whole(history) as partial:
+        shutil.copyfile(brought.above / history, partial)
+    tell(brought).write(brought.model)
+    with written_whole(Path("models") / name) as partial:
+        shutil.copytree(brought.model, partial)
 
 
-def refuse_what_does_not_hold_together(task: Task, folder: Path) -> None:
-    """Raises StageError unless the settings are those packed, the weights give the logits, the logits the scores."""
-    replicate = task.assignment["config"]["replicate"]
-    network, config = loading.load(folder)
-    config = {key: value for key, value in config.items() if key != "normalise"}
-    if config != task.assignment["config"]:
-        raise StageError(f"{task.label}: its config.json is not what was packed; refused")
-    form = loading.image_format(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    images = packed.read(fold_folder(TEST, replicate))
-    logits = array(folder / "test_logits.npy", (len(images), len(config["classes"])))
-    rows = torch.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).long()
-    here, there = forward.predict(network, packed.rows(images, rows), form, torch.device("cpu")), logits[rows.numpy()]
-    if not np.allclose(here.numpy(), there, atol=CLOSE * max(1e-6, np.ptp(there))):
-        raise StageError(f"{task.label}: its weights do not give its logits; refused")
-    diary = Diary.read(folder)
-    if (folder / "val_logits.npy").exists():
-        labels = np.load(fold_folder(FIT, replicate) / "val_labels.npy", allow_pickle=False)
-        found = array(folder / "val_logits.npy", (len(labels), len(config["classes"])))
-        macro_f1 = metrics.scores(metrics.confusion_matrix(labels, found.argmax(1), len(config["classes"])))["macro_f1"]
-        if abs(macro_f1 - (diary.selected.val_macro_f1 or 0.0)) > 1e-9:
-            raise StageError(f"{task.label}: its validation score is not that of its logits; refused")
-
-
-def array(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A float32 array from another machine."""
+def notes(brought: Brought) -> list[dict[str, Any]]:
+    """What a training said of its epochs, with the times, and first when it began."""
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        found = np.empty(0)
-    if found.shape != shape or found.dtype != np.float32:
-        raise StageError(f"{path.name}: no array of {shape[0]} x {shape[1]} logits; refused")
-    return found
+        lines = (brought.above / f"told/{brought.task.name}.jsonl").read_text(encoding="utf-8").splitlines()
+        return [{key: json.loads(line)[key] for key in ("time", "step", "values")} for line in lines]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StageError(f"unpack: {brought.task.label}: what it said of its epochs is no such list; refused") from None
 
 
-def tell(brought: Brought, folder: Path) -> Diary:
+def tell(brought: Brought) -> Diary:
     """Log a training to MLflow as it was, and return its diary with the run's id."""
-    task, diary = brought.task, Diary.read(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    notes = [json.loads(line) for line in (folder / "told.jsonl").read_text(encoding="utf-8").splitlines()]
-    began, ended = notes[0]["time"], notes[-1]["time"]
+    task, diary, said = brought.task, Diary.read(brought.model), notes(brought)
+    config = json.loads((brought.model / "config.json").read_text(encoding="utf-8"))
+    fit = fold_folder(FIT, config["replicate"])
+    example, resize = packed.read(fit, "train_").pixels[:1].numpy(), packed.read_info(fit)["resize"]
     values = {**config, "machine": dataclasses.asdict(diary.machine)}
-    images = packed.read_info(fold_folder(FIT, config["replicate"]))
-    example = packed.read(fold_folder(FIT, config["replicate"]), "train_").pixels[:1].numpy()
-    with runs.elsewhere(task.name, diary.key, values, began, ended) as tracked:
+    with runs.elsewhere(task.name, diary.key, values, said[0]["time"], said[-1]["time"]) as tracked:
         diary = dataclasses.replace(diary, mlflow_run=tracked.id)
+        diary.write(brought.model)
         tracked.dataset(config["data"]["title"], config["data"]["digest"], task.assignment["source"], "training")
-        for note in notes:
-            if note["step"]:
-                tracked.metrics(note["values"], note["step"], at=note["time"])
-        diary.write(folder)
+        for note in said[1:]:
+            tracked.metrics(note["values"], note["step"], at=note["time"])
         tracked.artifact(Path(f"reports/histories/{task.name}.csv"))
-        tracked.model(folder, example, images["resize"])
+        tracked.model(brought.model, example, resize)
         chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(diary.selected).items() if key != "lr"}
         tracked.metrics({**chosen, "train_seconds": diary.seconds, "images_per_second": diary.images_per_second})
     return diary
 
 
-def score_it(brought: Brought) -> None:
-    """Score the logits that the network gave there."""
-    name = brought.task.name
-    with scratch(name) as folder:
-        given: dict[str, torch.Tensor] = {}
-        for suffix in ("", ".first"):
-            path = f"data/logits/{name}{suffix}.npy"
-            if path in brought.files:
-                brought.copy(path, folder / f"logits{suffix}.npy")
-                given[suffix] = torch.from_numpy(np.load(folder / f"logits{suffix}.npy", allow_pickle=False))
-        evaluate(name, (given[""], given.get(".first")))
+def tensor(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
 def record(stages: Sequence[str]) -> None:
-    """Have DVC take the outputs of stages as they lie here, into its cache, its run-cache and dvc.lock."""
-    if not git.dvc(Path(), "commit", "--force", "--quiet", *stages):
-        raise StageError("unpack: DVC could not record the results; what it said stands above")
+    """Have DVC take the outputs of stages as they lie here."""
+    with plan.opened(Path()) as repo:
+        plan.record(repo, stages)

@@ -7,7 +7,10 @@ labels stayed at home. What the training says goes into told/NAME.jsonl, for MLf
 import contextlib
 import dataclasses
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,23 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.anywhere.contents import told
 from pipeline.base.files import written_whole
 from pipeline.base.places import TEST, fold_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference import forward, loading
 from pipeline.inference.device import be_deterministic, keep_freed_memory, pick_device
-from pipeline.training import distributed, session
-
-TOLD = Path("told")
+from pipeline.training import distributed, resume, session
 
 
 class Notes:
     """Writes what a training says of its epochs, with the time, into a file; an epoch that is there stays as it is."""
 
-    def __init__(self, path: Path) -> None:
-        self.id = ""
-        self.path = path
+    def __init__(self, path: Path, training: str) -> None:
+        """`training` is its fingerprint."""
+        self.id, self.path = training, path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.steps = {json.loads(line)["step"] for line in lines}
 
@@ -59,15 +61,32 @@ class Notes:
 
 
 @contextlib.contextmanager
-def opened(name: str, _key: str, _values: Mapping[str, Any], _known: str) -> Iterator[Notes]:
-    """A training's notes."""
-    TOLD.mkdir(exist_ok=True)
-    notes = Notes(TOLD / f"{name}.jsonl")
+def opened(name: str, key: str, _values: Mapping[str, Any], known: str) -> Iterator[Notes]:
+    """A training's notes; those of one that began on another kind of device are none of its own."""
+    path = Path(told(name))
+    path.parent.mkdir(exist_ok=True)
+    if known != key:
+        path.unlink(missing_ok=True)
+    notes = Notes(path, key)
     notes.later({}, 0)  # when it began
     yield notes
 
 
+def end_with_parent() -> None:
+    """End this process and its group once the one that started it is gone, however that ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
+    if not distributed.launched():
+        end_with_parent()
     keep_freed_memory()
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     assignment = session.Assignment(**task["assignment"])
@@ -79,7 +98,9 @@ def main() -> None:
     else:
         session.train(assignment, opened, task["until"])
     if distributed.rank() == 0 and not distributed.launched():
-        leave_logits(Path("models") / f"{config['model']}-{config['replicate']}")
+        folder = Path("models") / f"{config['model']}-{config['replicate']}"
+        leave_logits(folder)
+        resume.discard(json.loads((folder / "run.json").read_text(encoding="utf-8"))["key"])
 
 
 def leave_logits(folder: Path) -> None:

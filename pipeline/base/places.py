@@ -8,6 +8,8 @@ from pipeline.base.errors import StageError, shown
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
 
+CARRIED = "carried"  # in the folder of a study that was packed: files that its settings name
+
 
 def cores() -> list[int]:
     """The cores that this process may use."""
@@ -78,10 +80,13 @@ def find(path: str) -> Path | None:
     """A path of this machine, if it exists; a relative one starts at the study's folder, `~` is the user's.
 
     DVC runs queued experiments in a copy of the checkout, `versus verify` in a clone: these lack what git ignores, so
-    that the same place of the user's own is looked at too. Raises StageError for what may not be looked at.
+    that the same place of the user's own is looked at too. What `versus pack` brought along lies in VERSUS_CARRIED.
+    Raises StageError for what may not be looked at.
     """
     place, copy = Path(os.path.expanduser(path)), checkout()  # pathlib's raises where there is no such user
     candidates = [place]
+    if carried := os.environ.get("VERSUS_CARRIED"):
+        candidates.insert(0, Path(carried) / carried_name(path))
     if copy is not None and not place.is_absolute():
         inside = Path.cwd().relative_to(copy) / place
         candidates += [original(copy) / inside, verified(copy) / inside]
@@ -89,6 +94,13 @@ def find(path: str) -> Path | None:
         return next((candidate for candidate in candidates if candidate.exists()), None)
     except OSError as error:
         raise StageError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+def carried_name(path: str) -> str:
+    """The name in CARRIED of a file that settings name by `path`; it ends as the path does."""
+    import hashlib  # late, as `versus --help` needs none of what it imports
+
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:16]}-{Path(path).name}"
 
 
 def _nearest(folder: Path, marker: str) -> Path | None:

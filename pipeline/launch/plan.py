@@ -124,6 +124,19 @@ def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
     return cache._load_cache(key, entries[-1].name) if entries else None
 
 
+def record(repo: Any, names: Sequence[str]) -> None:
+    """Take the outputs of stages as they lie in the checkout into DVC's cache, its run-cache and dvc.lock.
+
+    git is to ignore what DVC keeps, as after `dvc repro`.
+    """
+    with repo.scm_context(quiet=True):
+        for name in names:
+            repo.commit(name, force=True)
+        for stage in repo.index.stages:
+            if stage.name in names:
+                stage.ignore_outs()
+
+
 def variants(overrides: Sequence[str]) -> list[list[str]]:
     """The experiments that `dvc exp run --queue -S ...` would make of the same overrides; one, of none, without any."""
     from dvc.utils.hydra import get_hydra_sweeps

@@ -123,31 +123,43 @@ def _open(
         client, experiment = connect()
         close_orphans(client, experiment)
         known = newest_run(client, experiment, reopen) if reopen else None
-        fresh = known is None
         if known:
             for key, value in owner().items():
                 client.set_tag(known, key, value)
             mlflow.start_run(run_id=known, log_system_metrics=system_metrics)
-        else:
-            title = f"{name} ({experiment_name()})" if experiment_name() else name
-            all_tags = {"versus.stage": stage, "mlflow.source.name": rerun_command(), **tags, **provenance(), **owner()}
-            if between:
-                began = int(between[0] * 1000)
-                known = client.create_run(experiment, start_time=began, tags=all_tags, run_name=title).info.run_id
-                mlflow.start_run(run_id=known)
-            else:
-                active = mlflow.start_run(
-                    experiment_id=experiment, run_name=title, tags=all_tags, log_system_metrics=system_metrics
-                )
-                known = active.info.run_id
-            if patch := uncommitted():
-                client.log_text(known, patch, "uncommitted.patch")
+        run = known or _started(client, experiment, name, {"versus.stage": stage, **tags}, system_metrics, between)
         try:
-            yield Run(client, str(known), reopened=not fresh)
+            yield Run(client, run, reopened=bool(known))
         except BaseException as error:
             with contextlib.suppress(Exception):  # the store may be what failed
                 mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         mlflow.end_run("FINISHED")
         if between:
-            client.set_terminated(known, "FINISHED", end_time=int(between[1] * 1000))
+            client.set_terminated(run, "FINISHED", end_time=int(between[1] * 1000))
+
+
+def _started(
+    client: Any,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    system_metrics: bool,
+    between: tuple[float, float] | None,
+) -> str:
+    """Start a fresh run and return its id; it begins now, or when what it is of did."""
+    import mlflow
+
+    title = f"{name} ({experiment_name()})" if experiment_name() else name
+    tags = {"mlflow.source.name": rerun_command(), **tags, **provenance(), **owner()}
+    if between:
+        created = client.create_run(experiment, start_time=int(between[0] * 1000), run_name=title, tags=tags)
+        run = str(mlflow.start_run(run_id=created.info.run_id).info.run_id)
+    else:
+        active = mlflow.start_run(
+            experiment_id=experiment, run_name=title, tags=tags, log_system_metrics=system_metrics
+        )
+        run = str(active.info.run_id)
+    if patch := uncommitted():
+        client.log_text(run, patch, "uncommitted.patch")
+    return run

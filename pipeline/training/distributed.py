@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.overrides import TorchFunctionMode
 
-from pipeline.base.errors import StageError, legible
+from pipeline.base.errors import PASSING, PassingError, StageError, legible
 from pipeline.base.places import cores
 
 Value = TypeVar("Value")
@@ -174,7 +174,7 @@ def run(main: Callable[[], None]) -> None:
     except StageError as error:
         if os.environ["RANK"] == "0" or os.environ.get("LOCAL_RANK") == "0":
             print(f"versus: {legible(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(PASSING if isinstance(error, PassingError) else 1)
 
 
 def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
@@ -203,6 +203,8 @@ def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
+        if failure.exitcode == PASSING:
+            raise PassingError(f"process {number} of {devices} stopped; what it said stands above") from None
         if failure.exitcode == 1:
             why = "stopped; what it said stands above"
         else:

@@ -20,6 +20,7 @@ from pipeline.base.files import locked, remove, write_json, written_whole
 from pipeline.base.places import state_folder
 
 FORMAT = 1  # of state.pt: a state of another format is not gone on from
+LATE = "out of time"  # how the message of a training begins that stopped for it
 SHARE = 0.02  # of the time goes into saving at most: a tiny network does not save after every epoch
 
 
@@ -77,7 +78,7 @@ class Resume:
         now = time.monotonic()
         self._due = now + (now - started) / SHARE
         if late:
-            raise PassingError("out of time; the training goes on from here when it is called again")
+            raise PassingError(f"{LATE}; the training goes on from here when it is called again")
 
     def _whole(self, name: str, write: Callable[[Path], object]) -> None:
         try:
