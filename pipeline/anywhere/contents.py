@@ -176,7 +176,7 @@ class Contents:
         total = 0
         for path in itertools.chain.from_iterable(kept):
             with contextlib.suppress(OSError):  # a worker may have removed it meanwhile
-                total += path.stat().st_size
+                total += path.stat().st_size * path.is_file()
         return total
 
     def write_result(

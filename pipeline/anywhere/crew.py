@@ -204,5 +204,5 @@ def work(task: Task) -> float:
 
 def visible(gpu: int) -> str:
     """The GPU's name for CUDA, which may have been told of some alone."""
-    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return names[gpu] if names else str(gpu)

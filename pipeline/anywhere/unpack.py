@@ -151,7 +151,7 @@ def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought]]:
     with contextlib.chdir(share.folder):
         if not git.dvc(Path(), "repro", "--quiet", "source"):  # DVC records the code by what this stage leaves
             raise StageError("unpack: the stage source failed; what it said stands above")
-        untrained, unscored = new(found, "train"), new(found, "evaluate")
+        untrained, unscored = new(found, "train"), new(found, "train", "evaluate")
         taken = []
         for brought in found:
             name, untaken = brought.task.name, brought.task.name in untrained
@@ -175,9 +175,10 @@ def best(share: Share, task: Task, above: Path) -> Brought:
     return max(found, key=lambda each: (each.complete, each.state == "done", not each.state.startswith("waiting")))
 
 
-def new(found: Sequence[Brought], stage: str) -> set[str]:
-    """The trainings of which `dvc repro` would run a stage."""
-    groups = [Group(brought.task.name, [f"{stage}@{brought.task.name}"], []) for brought in found]
+def new(found: Sequence[Brought], *stages: str) -> set[str]:
+    """The trainings of which `dvc repro` would run one of the stages."""
+    names = [brought.task.name for brought in found]
+    groups = [Group(name, [f"{stage}@{name}" for stage in stages], []) for name in names]
     with plan.opened(Path()) as repo:
         return {group.key for group in plan.to_run(repo, groups)}
 

@@ -306,7 +306,7 @@ def test_a_result_of_other_images_is_refused(here: Path, parts: list[Path]) -> N
 
 def test_a_result_of_other_code_is_refused(here: Path, parts: list[Path]) -> None:
     path = here / "pipeline/training/step.py"
-    with changed(path, path.read_bytes() + b"\nprint()\n"):
+    with changed(path, path.read_bytes() + b"\nchanged = True\n"):
         said = versus(here, "unpack", *map(str, parts), fails=True)
     assert said.startswith("versus: unpack: train's code is not what was packed (commit")
     assert said.count("\n") == 1
