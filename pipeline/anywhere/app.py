@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.anywhere import results
 from pipeline.anywhere.contents import Contents, environment, most_files
 from pipeline.anywhere.crew import Crew
+from pipeline.base import quantities
 from pipeline.base.errors import StageError
 from pipeline.base.numbers import amount, positive, size
 from pipeline.base.places import cores
@@ -110,7 +111,7 @@ def train(given: argparse.Namespace, contents: Contents, part: int, started: flo
 
 def bring_home(written: Sequence[Path]) -> str:
     """What is to be done with the result."""
-    told = ", ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written)
+    told = ", ".join(f"{path} ({quantities.size(path.stat().st_size)})" for path in written)
     return f"bring home: {told}\nand there: versus unpack {' '.join(path.name for path in written)}"
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from pipeline.anywhere.contents import Contents, Task, environment
-from pipeline.anywhere.progress import Worker, duration, left
+from pipeline.anywhere.progress import Worker, left
 from pipeline.base.errors import PASSING
 from pipeline.base.places import cores
+from pipeline.base.quantities import duration
 from pipeline.training.resume import LATE
 
 POLL = 0.5  # seconds between two looks

@@ -25,6 +25,7 @@ from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, write_json, written_whole
 from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, fold_folder, state_folder
 from pipeline.base.places import study as study_name
+from pipeline.base.quantities import size
 from pipeline.images import compressed, packed
 from pipeline.launch import plan
 from pipeline.params.read import load_params
@@ -43,8 +44,8 @@ class Made:
     images: int  # bytes of them in the pack
 
     def __str__(self) -> str:
-        size = self.path.stat().st_size
-        return f"{self.path}: {self.trainings} trainings, {size / 1e6:.1f} MB, {self.images / 1e6:.1f} of them images"
+        whole = self.path.stat().st_size
+        return f"{self.path}: {self.trainings} trainings, {size(whole)}, {size(self.images)} of them images"
 
 
 def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> Made:

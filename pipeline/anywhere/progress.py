@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import subprocess
 import time
 from collections.abc import Sequence
@@ -67,10 +66,3 @@ def left(running: Sequence[Worker], waiting: Sequence[Task]) -> float | None:
         ahead += (worker.task.epochs - done) * worker.task.images
     ahead += sum(task.epochs * task.images for task in waiting)
     return ahead * seconds / images / len(running) if images else None
-
-
-def duration(seconds: float) -> str:
-    """90 s, 12 min, 3.5 h"""
-    if seconds < 120:
-        return f"{math.ceil(seconds)} s"
-    return f"{math.ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
