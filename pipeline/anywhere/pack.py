@@ -25,7 +25,7 @@ from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, write_json, written_whole
 from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, fold_folder, state_folder
 from pipeline.base.places import study as study_name
-from pipeline.base.quantities import size
+from pipeline.base.quantities import enumerated, size
 from pipeline.images import compressed, packed
 from pipeline.launch import plan
 from pipeline.params.read import load_params
@@ -53,6 +53,7 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
 
     Raises StageError where there is nothing to train, or no such model.
     """
+    refuse(studies, only)
     tasks: list[Task] = []
     files: dict[str, tuple[Stored, Path]] = {}
     for study in studies:
@@ -81,11 +82,21 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
     return Made(out, len(tasks), images)
 
 
+def refuse(studies: Sequence[Path], only: Sequence[str]) -> None:
+    """Refuse folders that are no studies, and models that none of the studies has."""
+    models: dict[str, None] = {}
+    for study in studies:
+        if not (study / "params.yaml").is_file():
+            raise StageError(f"pack: {study}: no study's folder; give one that has a params.yaml")
+        with contextlib.chdir(study):
+            models |= dict.fromkeys(load_params().models)
+    if unknown := sorted(set(only) - set(models)):
+        raise StageError(f"pack: no model {enumerated(unknown)}; choose from {', '.join(models)}")
+
+
 def to_train(only: Sequence[str]) -> list[Task]:
     """The trainings of the study in the current folder that DVC would run, once what they share has run."""
     settings, name = load_params(), study_name()
-    if unknown := sorted(set(only) - set(settings.models)):
-        raise StageError(f"pack: {name} has no model {', '.join(unknown)}; choose from {', '.join(settings.models)}")
     with plan.opened(Path()) as repo:
         shared = plan.plan(repo).shared
     if not git.dvc(Path(), "repro", *shared):

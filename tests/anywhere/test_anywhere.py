@@ -140,7 +140,7 @@ def parts(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     assert time.monotonic() - began < 22
     assert "time is up" in said or "out of time" in said
     assert "begun" in said.splitlines()[-3]
-    assert 3 < one.epochs("slow-0") < EPOCHS["slow"]
+    assert 3 <= one.epochs("slow-0") < EPOCHS["slow"]  # on a busy machine no more is done in that time
     assert list((one.above / "home").iterdir()) == []
     assert {path.name for path in one.work.iterdir()} == {"trainings.pyz", "trainings.run", "first.zip"}
     assert {path.name for path in one.above.iterdir()} == {"home", "bare", "work"}

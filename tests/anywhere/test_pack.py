@@ -1,0 +1,78 @@
+"""What a pack holds, and what it is refused for."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.anywhere import pack
+from pipeline.anywhere.contents import Contents, Stored, Task
+from pipeline.base.errors import StageError
+from pipeline.base.places import CARRIED, carried_name, find
+from tests import small_study, trees
+
+
+def test_a_model_that_the_study_lacks_is_refused(tmp_path: Path) -> None:
+    small_study.write(tmp_path, {})
+    with pytest.raises(StageError, match="pack: no model cnm; choose from tiny, vit, hybrid"):
+        pack.pack([tmp_path], ["tiny", "cnm"], tmp_path / "x.pyz", 10**9)
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"pack: nowhere: no study's folder; give one that has a params.yaml"):
+        pack.pack([Path("nowhere")], [], tmp_path / "x.pyz", 10**9)
+
+
+def test_studies_that_share_images_have_them_in_the_pack_once_and_each_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    for study in ("one", "the other"):
+        (tmp_path / study).mkdir()
+        np.save(tmp_path / study / "images.npy", pixels)
+    files = []
+    for study in ("one", "the other"):
+        monkeypatch.chdir(tmp_path / study)
+        files.append((pack.stored(study, Path("images.npy")), tmp_path / study / "images.npy"))
+    text = b'{"format": 1, "commit": "", "part": 1, "tasks": [], "files": []}'
+    pack.write(tmp_path / "x.pyz", text, b"key", files)
+    with zipfile.ZipFile(tmp_path / "x.pyz") as archive:
+        assert sum(name.startswith("files/") for name in archive.namelist()) == 1
+    opened = Contents(tmp_path / "run", "", "", 1, [], [file for file, _ in files], tmp_path / "x.pyz", b"key")
+    opened.lay_out()
+    for study in ("one", "the other"):
+        assert (np.load(tmp_path / "run/studies" / study / "images.npy") == pixels).all()
+
+
+def test_a_damaged_pack_is_refused(tmp_path: Path) -> None:
+    path = trees.put(tmp_path / "a.csv", b"rows")
+    file = Stored("s", "a.csv", "files/a", False, "0" * 64)
+    pack.write(tmp_path / "x.pyz", b"{}", b"key", [(file, path)])
+    opened = Contents(tmp_path / "run", "", "", 1, [], [file], tmp_path / "x.pyz", b"key")
+    with pytest.raises(StageError, match=r"x.pyz: a.csv is damaged; copy the pack anew"):
+        opened.lay_out()
+
+
+def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = trees.put(tmp_path / "far away/weights.safetensors", b"weights")
+    for given in (str(path), {"path": str(path), "sha256": "0" * 64}, True, False):
+        task = Task("s", "a-0", {"config": {"network": {"pretrained": given}}}, 1, None)
+        found = [(file.path, place) for file, place in pack.carried([task])]
+        carried = f"{CARRIED}/{carried_name(str(path))}"
+        assert found == ([] if isinstance(given, bool) else [(carried, path)])
+    there = trees.put(tmp_path / "there" / carried, b"weights")
+    monkeypatch.setenv("VERSUS_CARRIED", str(there.parent))
+    path.unlink()
+    assert find(str(path)) == there
+    assert find("other.safetensors") is None
+
+
+@pytest.mark.parametrize("fold", ["", "1/"])
+def test_labels_of_test_images_stay_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    travel = {f"data/fit/{fold}train_labels.npy", f"data/fit/{fold}info.json", f"data/test/{fold}images.npy"}
+    for name in (*travel, f"data/test/{fold}labels.npy", f"data/test/{fold}manifest.csv", "data/raw/images.npy"):
+        trees.put(tmp_path / name, b"")
+    assert {path.as_posix() for path in pack.needed()} == travel
