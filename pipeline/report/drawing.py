@@ -82,6 +82,8 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `name`.svg into `folder`; the same figure gives the same bytes."""
+    for line in figure.findobj(Line2D):
+        line.get_path().should_simplify = True  # matplotlib would only for 128 points and more
     drawn = io.StringIO()
     with mpl.rc_context(STYLE):
         undated = {"Date": None, "Creator": None}

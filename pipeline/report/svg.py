@@ -18,43 +18,68 @@ for each in NAMESPACES.items():
 
 
 def compact(text: str, name: str) -> str:
-    """The figure `name` of the same looks; without its DOCTYPE the text has no entities to expand."""
+    """The figure `name`, looking the same; without its DOCTYPE the text has no entities to expand."""
     root = ET.fromstring(re.sub(UNWRITABLE, "\ufffd", text[text.index("<svg") :]))
-    root[:] = [kept for child in root for kept in _kept(child)]
     looks: dict[str, str] = {}
     for element in root.iter():
         _shorten(element, name)
-        if look := _look(element, name):
-            element.set("class", looks.setdefault(look, f"a{len(looks)}"))
-        element.tail = "\n"
+        _classify(element, looks)
+    clear = {each for look, each in looks.items() if "opacity" in look}
+    root[:] = _joined(root, clear)
     root.attrib |= {"id": f"{name}-figure", "stroke-linejoin": "round"}
     style = ET.Element(f"{SVG}style")
     style.text = "".join(f"\n#{name}-figure .{each}{{{look}}}" for look, each in looks.items()) + "\n"
-    style.tail = "\n"
     root.insert(0, style)
+    for element in root.iter():
+        element.tail = "\n"
     return ET.tostring(root, "unicode")
 
 
-def _kept(element: ET.Element) -> list[ET.Element]:
-    """What shows of an element: not the style of all figures nor the metadata, no group that says nothing."""
+def _joined(element: ET.Element, clear: set[str]) -> list[ET.Element]:
+    """What shows of the content: no metadata, no style of all figures, no group that says nothing.
+
+    Paths of one look that follow each other are one, unless it is a `clear` one: where they cross it would show.
+    """
+    kept: list[ET.Element] = []
+    for child in (shown for each in element for shown in _shown(each, clear)):
+        if kept and child.tag == kept[-1].tag == f"{SVG}path" and _alike(child, kept[-1], clear):
+            kept[-1].set("d", kept[-1].get("d", "") + child.get("d", ""))
+        else:
+            kept.append(child)
+    return kept
+
+
+def _shown(element: ET.Element, clear: set[str]) -> list[ET.Element]:
+    """The element, or what is in it where it says nothing itself."""
     if element.tag in (f"{SVG}metadata", f"{SVG}style"):
         return []
-    element[:] = [kept for child in element for kept in _kept(child)]
+    if element.tag not in (f"{SVG}g", f"{SVG}defs"):
+        return [element]
+    element.text = None
+    element[:] = _joined(element, clear)
     if element.tag == f"{SVG}g":
         element.attrib.pop("id", None)
         return [element] if element.attrib and len(element) else list(element)
-    return [] if element.tag == f"{SVG}defs" and not len(element) else [element]
+    return [element] if len(element) else []
 
 
-def _look(element: ET.Element, name: str) -> str:
-    """Take off an element what it looks like."""
+def _alike(first: ET.Element, second: ET.Element, clear: set[str]) -> bool:
+    """Whether two paths differ in nothing but where they lead."""
+    looks = [{key: value for key, value in each.items() if key != "d"} for each in (first, second)]
+    return looks[0] == looks[1] and set(looks[0]) == {"class"} and not clear.intersection(looks[0]["class"].split())
+
+
+def _classify(element: ET.Element, looks: dict[str, str]) -> None:
+    """Have an element name what it looks like, and what it is clipped to, rather than spell it out."""
     clip, look = (element.attrib.pop(key, "") for key in ("clip-path", "style"))
-    clip = clip.replace("url(#", f"url(#{name}-")
-    return "; ".join(each for each in (f"clip-path: {clip}" if clip else "", look) if each)
+    named = [looks.setdefault(each, f"a{len(looks)}") for each in (clip and f"clip-path: {clip}", look) if each]
+    if named:
+        element.set("class", " ".join(named))
 
 
 def _shorten(element: ET.Element, name: str) -> None:
-    for key, value in element.items():
+    """Round an element's coordinates, and make its ids those of the figure `name`."""
+    for key, value in list(element.items()):
         if key == "d":
             element.set(key, path(value))
         elif key in ("x", "y", "width", "height") and value[-1].isdigit():
@@ -64,26 +89,26 @@ def _shorten(element: ET.Element, name: str) -> None:
             element.set(key, short) if not short.startswith("rotate(-0 ") else element.attrib.pop(key)
         elif key == "id":
             element.set(key, f"{name}-{value}")
-        elif key == HREF:
-            element.set(key, re.sub("^#", f"#{name}-", value))
+        elif key in (HREF, "clip-path"):
+            element.set(key, value.replace("#", f"#{name}-", 1))
 
 
 def path(drawn: str) -> str:
     """A path of absolute commands as one of relative ones in tenths of a point, whose roundings do not add up."""
-    kept, last, start, here = [], "", (0, 0), (0, 0)
+    kept, last, start, here = "", "", (0, 0), (0, 0)
     for command, points in _commands(drawn):
         if command == "z":
-            kept.append("z")
-            last, here = "", start
+            kept, last, here = f"{kept}z", "", start
             continue
-        steps = [(x - here[0], y - here[1]) for x, y in points]
-        here = points[-1]
+        steps, here = [(x - here[0], y - here[1]) for x, y in points], points[-1]
+        letter, numbers = command.lower(), [each for step in steps for each in step]
         if command == "M":
-            start = here
-        kept += [command.lower()] if command != last else [" "]
-        kept.append(" ".join(f"{_short(x)} {_short(y)}" for x, y in steps))
-        last = "L" if command == "M" else command  # further points of a move are joined
-    return "".join(kept).replace(" -", "-")
+            letter, numbers, start = "M", [*here], here
+        elif command == "L" and 0 in steps[0]:  # along an axis
+            letter, numbers = ("h", numbers[:1]) if not numbers[1] else ("v", numbers[1:])
+        kept += (letter if letter != last else " ") + " ".join(map(_short, numbers))
+        last = "" if letter == "M" else letter
+    return kept.replace(" -", "-")
 
 
 def _commands(drawn: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -96,4 +121,4 @@ def _commands(drawn: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
 
 def _short(tenths: int) -> str:
     """12 -> 1.2; 5 -> .5; -30 -> -3"""
-    return f"{tenths / 10:g}".replace("0.", ".", 1) if abs(tenths) < 10 else f"{tenths / 10:.1f}".removesuffix(".0")
+    return re.sub(r"^(-?)0\.", r"\1.", f"{tenths / 10}".removesuffix(".0"))

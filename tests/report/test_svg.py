@@ -19,32 +19,47 @@ def shown(content: str) -> str:
     return svg.compact(f"{LAUGHS}<svg {SPACES}>{content}</svg>", "x")
 
 
-def points(path: str) -> list[list[float]]:
-    """The points of a path of m, l, c and z, each command's in tenths."""
-    found, here, start = [], np.zeros(2), np.zeros(2)
-    for command, text in re.findall("([mlcqz])([^mlcqz]*)", path):
+def points(path: str) -> list[tuple[int, int]]:
+    """The points of a path in tenths, a curve's controls among them."""
+    found, here, start = [], (0, 0), (0, 0)
+    for command, text in re.findall("([Mlhvcqz])([^Mlhvcqz]*)", path):
         numbers = [round(10 * float(each)) for each in re.findall(r"-?\d*\.?\d+", text)]
-        steps = np.array(numbers).reshape(-1, {"c": 3, "q": 2}.get(command, 1), 2)
-        for step in steps:
-            found += (here + step).tolist()
-            here = here + step[-1]
-            start = here if command == "m" and step is steps[0] else start
-        here = start if command == "z" else here
+        if command in "hv":
+            numbers = [each for number in numbers for each in ((number, 0) if command == "h" else (0, number))]
+        elif command == "z":
+            here = start
+        size = 2 * {"c": 3, "q": 2}.get(command, 1)
+        for step in (numbers[place : place + size] for place in range(0, len(numbers), size)):
+            origin = (0, 0) if command == "M" else here
+            found += [(origin[0] + x, origin[1] + y) for x, y in zip(step[::2], step[1::2], strict=True)]
+            here = found[-1]
+        start = here if command == "M" else start
     return found
 
 
 def test_a_path_of_steps_leads_to_the_same_points_however_many_there_are() -> None:
     rng = np.random.default_rng(0)
-    line = rng.uniform(-500, 500, (2000, 2))
-    drawn = "M " + "\nL ".join(f"{x:f} {y:f}" for x, y in line)
-    assert np.array_equal(points(svg.path(drawn)), np.round(10 * line))
+    corners = rng.uniform(-500, 500, (2000, 2))
+    corners[500:700, 0], corners[800:900, 1] = 0.04, 7  # along an axis
+    commands = [*("L" if row % 100 else "M" for row in range(1000)), *["L"] * 997, "C"]
+    tokens = [f"{command} {x:f} {y:f}" for command, (x, y) in zip(commands, corners, strict=False)]
+    drawn = "\n".join([*tokens, *(f"{x:f} {y:f}" for x, y in corners[-2:]), "z", "M 3 4 L 5 6"])
+    wanted = [*map(tuple, np.round(10 * corners).astype(int).tolist()), (30, 40), (50, 60)]
+    assert points(svg.path(drawn)) == wanted
     assert len(svg.path(drawn)) < 0.6 * len(drawn)
 
 
 def test_a_path_says_a_command_once_and_goes_on_after_its_end_from_its_start() -> None:
-    assert svg.path("M 1.26 2.00 L 3.04 4 L 5 6") == "m1.3 2 1.7 2 2 2"
-    assert svg.path("M 10 10 L 20 10 L 20 20 z M 30 30 L 29.5 30") == "m10 10 10 0 0 10zm20 20-.5 0"
-    assert svg.path("M 7 8 C 1 2 3 4 5 6 C 7 8 9 1 2 3 L 4 5") == "m7 8c-6-6-4-4-2-2 2 2 4-5-3-3l2 2"
+    assert svg.path("M 1.26 2.00 L 3.04 4 L 5 6") == "M1.3 2l1.7 2 2 2"
+    assert svg.path("M 10 10 L 20 10 L 20 20 z M 30 30 L 29.5 30") == "M10 10h10v10zM30 30h-.5"
+    assert svg.path("M 7 8 C 1 2 3 4 5 6 C 7 8 9 1 2 3 L 4 5") == "M7 8c-6-6-4-4-2-2 2 2 4-5-3-3l2 2"
+
+
+def test_paths_of_one_look_are_one_unless_it_would_show_where_they_cross() -> None:
+    lines = '<path d="M 1 1 L 2 3" style="stroke: red{0}"/><path d="M 1 3 L 2 1" style="stroke: red{0}"/>'
+    assert shown(lines.format("")).count("<path") == 1
+    assert "M1 1l1 2M1 3l1-2" in shown(lines.format(""))
+    assert shown(lines.format("; stroke-opacity: 0.5")).count("<path") == 2
 
 
 def test_a_figure_says_once_what_its_elements_look_like_and_keeps_its_texts(tmp_path: Path) -> None:
