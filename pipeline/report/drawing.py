@@ -54,7 +54,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9.5,
     "legend.frameon": False,
     "legend.labelcolor": INK,
-    "path.simplify_threshold": 0.3,
+    "path.simplify_threshold": 0.5,  # points
     "svg.fonttype": "none",  # text that can be searched and read aloud
     "svg.hashsalt": "versus",
     "text.color": INK,
@@ -87,7 +87,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     drawn = io.StringIO()
     with mpl.rc_context(STYLE):
         undated = {"Date": None, "Creator": None}
-        figure.savefig(drawn, format="svg", metadata=undated, transparent=True, bbox_inches="tight")
+        figure.savefig(drawn, format="svg", dpi=150, metadata=undated, transparent=True, bbox_inches="tight")
     (folder / f"{name}.svg").write_text(compact(drawn.getvalue(), name), encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from pipeline.report.pictures import embedded, lossless
 from pipeline.report.section import Section
 
 NAMED = 40  # classes at most whose names and cells can be told apart
+SHAPES = 1200  # cells of a figure at most that are shapes of their own; more are pixels
 
 
 MISTAKE = 144  # pixels a side at most, twice as many as the page shows
@@ -52,6 +53,7 @@ def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], class
     for index, (model, matrix) in enumerate(counts.items()):
         first = index % columns == 0
         _confusion_matrix(axes[index], matrix, classes if k <= NAMED else (), side, named=first)
+        axes[index].collections[0].set_rasterized(len(counts) * k * k > SHAPES)
         axes[index].set(title=model, xlabel="predicted", ylabel="actual" if first else "")
     figure.set_layout_engine("constrained")
     place: dict[str, Any] = {
@@ -74,7 +76,7 @@ def _confusion_matrix(
     support = counts.sum(1, keepdims=True)  # (K, 1)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)  # (K, K)
     size = min(9.0, 72 * side / k / (0.75 * max(len(str(counts.max())), 2)))  # points: the widest count fills its cell
-    cells = {"linewidths": 1, "linecolor": PAPER} if classes else {"rasterized": True}
+    cells = {"linewidths": 1, "linecolor": PAPER} if classes else {}
     if size >= 4.5:
         cells |= {"annot": np.where(counts, counts.astype(str), ""), "fmt": "", "annot_kws": {"size": size}}
     heatmap(panel, shares, **cells)
