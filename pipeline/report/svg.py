@@ -46,7 +46,23 @@ def _joined(element: ET.Element, clear: set[str]) -> list[ET.Element]:
             kept[-1].set("d", kept[-1].get("d", "") + child.get("d", ""))
         else:
             kept.append(child)
-    return kept
+    return [each for look, texts in itertools.groupby(kept, _text) for each in _together(look, list(texts))]
+
+
+def _text(element: ET.Element) -> str:
+    """What a text looks like; nothing of other elements."""
+    return element.get("class", "") if element.tag == f"{SVG}text" else ""
+
+
+def _together(look: str, elements: list[ET.Element]) -> list[ET.Element]:
+    """Texts of one look in a group that says it for all."""
+    if not look or len(elements) == 1:
+        return elements
+    group = ET.Element(f"{SVG}g", {"class": look})
+    group.extend(elements)
+    for each in elements:
+        each.attrib.pop("class")
+    return [group]
 
 
 def _shown(element: ET.Element, clear: set[str]) -> list[ET.Element]:

@@ -52,8 +52,8 @@ def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], class
         unused.remove()
     for index, (model, matrix) in enumerate(counts.items()):
         first = index % columns == 0
-        _confusion_matrix(axes[index], matrix, classes if k <= NAMED else (), side, named=first)
-        axes[index].collections[0].set_rasterized(len(counts) * k * k > SHAPES)
+        lines = {"rasterized": True} if len(counts) * k * k > SHAPES else {"linewidths": 1, "linecolor": PAPER}
+        _confusion_matrix(axes[index], matrix, classes if k <= NAMED else (), side, first, lines)
         axes[index].set(title=model, xlabel="predicted", ylabel="actual" if first else "")
     figure.set_layout_engine("constrained")
     place: dict[str, Any] = {
@@ -69,14 +69,19 @@ def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], class
 
 
 def _confusion_matrix(
-    panel: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str], side: float, named: bool
+    panel: Axes,
+    counts: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    side: float,
+    named: bool,
+    lines: Mapping[str, Any],
 ) -> None:
     """One matrix, `side` inches wide; classes of none that could be read, and those of its rows only if `named`."""
     k = len(counts)
     support = counts.sum(1, keepdims=True)  # (K, 1)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)  # (K, K)
     size = min(9.0, 72 * side / k / (0.75 * max(len(str(counts.max())), 2)))  # points: the widest count fills its cell
-    cells = {"linewidths": 1, "linecolor": PAPER} if classes else {}
+    cells = dict(lines)
     if size >= 4.5:
         cells |= {"annot": np.where(counts, counts.astype(str), ""), "fmt": "", "annot_kws": {"size": size}}
     heatmap(panel, shares, **cells)
