@@ -42,7 +42,7 @@ def lossy(content: bytes) -> str:
 def inline_svg(path: Path) -> Markup:
     """A figure of `drawing.save` to stand in the page: colours and font those of the page, width as the page has room.
 
-    Only its looks are changed, which matplotlib wrote; text, which has the names of classes, stays as it is.
+    Only its looks and pixels are changed, which matplotlib wrote; text, which has the names of classes, stays as it is.
     """
     root, looks, drawn = re.split("</?style>", path.read_text(encoding="utf-8"))
     for tone in ("INK", "SOFT", "GHOST", "FAINT", "PAPER"):
@@ -51,4 +51,10 @@ def inline_svg(path: Path) -> Markup:
     points = float(re.search(r' width="([\d.]+)pt"', root)[1])  # type: ignore[index]  # a point is 4/3 px
     size = f'aria-hidden="true" style="min-width:{0.85 * points:.0f}px;max-width:{1.5 * points:.0f}px"'
     root = re.sub(r' (width|height)="[^"]*"', "", root).replace("<svg ", f"<svg {size} ", 1)  # the page has the text
+    pixels = r'(?<=href=")data:image/png;base64,([^"]*)'
+    drawn = re.sub(
+        "<image [^>]*>",
+        lambda image: re.sub(pixels, lambda png: lossless(base64.b64decode(png[1])), image[0]),
+        drawn,
+    )
     return Markup(f"{root}<style>{looks}</style>{drawn}")

@@ -1,5 +1,7 @@
 """A figure's SVG is small, shows what matplotlib drew, and can stand beside others in a page."""
 
+import base64
+import io
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -7,6 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline.report import drawing, pictures, svg
 from pipeline.report.sections import confusion
@@ -105,6 +108,23 @@ def test_colours_and_font_in_the_page_are_the_pages_but_not_in_names(tmp_path: P
     assert f">{drawing.INK}</text>" in inline
     assert "font-family: var(--sans)" in inline
     assert "DejaVu" not in inline
+
+
+def test_pixels_are_the_same_in_fewer_bytes_in_the_page(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (60, 60))
+    drawing.save(confusion.confusion_matrices_figure({"m": counts}, [str(each) for each in range(60)]), tmp_path, "x")
+    file, inline = (tmp_path / "x.svg").read_text(), pictures.inline_svg(tmp_path / "x.svg")
+    assert len(inline) < len(file)
+    pixels = [
+        [
+            Image.open(io.BytesIO(base64.b64decode(each)))
+            for each in re.findall(r'"data:image/\w+;base64,([^"]*)"', text)
+        ]
+        for text in (file, inline)
+    ]
+    assert len(pixels[0]) == 2  # the cells and the scale beside them
+    for drawn, within in zip(*pixels, strict=True):
+        assert np.array_equal(drawn.convert("RGB"), within.convert("RGB"))
 
 
 def test_a_character_that_xml_has_no_place_for_and_an_entity_do_no_harm() -> None:
