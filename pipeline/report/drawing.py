@@ -30,6 +30,10 @@ Score = tuple[float, float, float]  # mean, low and high end of its 95% interval
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d91")
 SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"], N=64)
 DASHED = (0, (4, 2))
+Look = dict[str, Any]  # of a line
+THIN: Look = {"linewidth": 0.8, "alpha": 0.5}
+BOLD: Look = {"linewidth": 2.2}
+SQUARE: Look = {"marker": "s", "ls": "", "markersize": 9}
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
@@ -92,46 +96,53 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def panels(
-    models: Sequence[str], across: str, up: str, height: float = 0.95, own_x: bool = False
-) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each model with its name, all of one scale; across, with `own_x`, each of its own.
+    figure: Any, titles: Sequence[str], columns: int, across: str = "", up: str = "", **shared: Any
+) -> list[Axes]:
+    """A panel for each of the titles, in rows of `columns`; the outermost say what lies `across` and `up`."""
+    axes = figure.subplots(math.ceil(len(titles) / columns), columns, squeeze=False, **shared).ravel()
+    for index, (title, panel) in enumerate(zip(titles, axes, strict=False)):
+        lowest = index + columns >= len(titles)
+        panel.set(title=title, xlabel=across if lowest else "", ylabel="" if index % columns else up)
+        panel.tick_params(labelbottom=lowest or not shared.get("sharex"))
+    for unused in axes[len(titles) :]:
+        unused.remove()
+    return list(axes[: len(titles)])
 
-    `height` is a panel's, by its width.
-    """
+
+def by_model(
+    models: Sequence[str], across: str, up: str, height: float = 0.95, sharex: bool = True
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each model, of one scale; `height` is a panel's, by its width."""
     columns = min(len(models), 4 if len(models) <= 16 else 5)
     width = {1: 6.4, 2: 4.6, 3: 3.5, 4: 2.9}.get(columns, 2.4)
-    rows = math.ceil(len(models) / columns)
-    figure = Figure(figsize=(width * columns, height * width * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=not own_x, sharey=True).ravel()
-    for unused in axes[len(models) :]:
-        unused.remove()
-    for index, (model, panel) in enumerate(zip(models, axes, strict=False)):
-        lowest = index + columns >= len(models)
-        panel.set(title=model, xlabel=across if lowest else "", ylabel=up if index % columns == 0 else "")
-        panel.tick_params(labelbottom=own_x or lowest)
-    return figure, dict(zip(models, axes, strict=False))
+    size = (width * columns, height * width * math.ceil(len(models) / columns) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, dict(
+        zip(models, panels(figure, models, columns, across, up, sharex=sharex, sharey=True), strict=True)
+    )
 
 
 def line(panel: Axes, table: pd.DataFrame, x: str, y: str, **looks: Any) -> None:
     """A line for each of the `units`, or one; the panel keeps what its axes are called."""
-    if table[y].isna().all():
-        return
     named = {"xlabel": panel.get_xlabel(), "ylabel": panel.get_ylabel()}
-    sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
+    if table[y].notna().any():
+        sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
     panel.set(**named)
 
 
 def curves(panel: Axes, runs: pd.DataFrame, x: str, y: str, tone: str, **looks: Any) -> None:
-    """Replicates thin, where there are several, and their mean bold, at those `x` that all of them have."""
+    """One model's replicates thin, where there are several, and their mean bold."""
     if len(set(runs["replicate"])) > 1:
-        line(panel, runs, x, y, units="replicate", color=tone, linewidth=0.8, alpha=0.5, **looks)
-    line(panel, means(runs, x, y), x, y, color=tone, linewidth=2.2, **looks)
+        line(panel, runs, x, y, units="replicate", color=tone, **THIN, **looks)
+    line(panel, means(runs, x, y), x, y, color=tone, **BOLD, **looks)
 
 
-def others(panel: Axes, table: pd.DataFrame, model: str, x: str, y: str) -> None:
-    """The other models' means, in grey; `table` has those of all."""
-    rest = table[table["model"] != model]
-    line(panel, rest, x, y, units="model", color=GHOST, linewidth=1.2)
+def compare(panels: Mapping[str, Axes], table: pd.DataFrame, x: str, y: str) -> None:
+    """Each model's curves in its panel, in front of the means of the others in grey."""
+    every, tones = means(table, x, y), colours(list(panels))
+    for model, panel in panels.items():
+        line(panel, every[every["model"] != model], x, y, units="model", color=GHOST, linewidth=1.2)
+        curves(panel, table[table["model"] == model], x, y, tones[model])
 
 
 def heatmap(panel: Axes, shares: npt.NDArray[np.float64], **looks: Any) -> None:
@@ -144,10 +155,11 @@ def heatmap(panel: Axes, shares: npt.NDArray[np.float64], **looks: Any) -> None:
             text.remove()
 
 
-def key(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int = 6) -> None:
+def key(figure: Figure, looks: Mapping[str, Look]) -> None:
     """A legend below all panels: what a line of each of the `looks` is."""
     lines = [Line2D([], [], **{"color": SOFT, **look}, label=label) for label, look in looks.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), columns))
+    if lines:
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 6))
 
 
 def stacked(histories: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipeline.report import drawing
-from pipeline.report.drawing import DASHED, GHOST, SOFT, colours, style
+from pipeline.report.drawing import DASHED, GHOST, SOFT, SQUARE, THIN, colours, style
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table, model_table
@@ -53,29 +53,24 @@ def reliability_figure(bins: Mapping[str, Sequence[tuple[npt.NDArray[np.float64]
     `bins` has confidence, accuracy and share (bins,) of each replicate; the diagonal is perfect calibration. A point of
     few images, an uncertain one, is small.
     """
-    figure, panels = drawing.panels(list(bins), "confidence", "accuracy")
+    figure, panels = drawing.by_model(list(bins), "confidence", "accuracy")
     for (model, panel), tone in zip(panels.items(), colours(list(bins)).values(), strict=True):
-        sure, accuracy, share = np.array(bins[model]).transpose(1, 0, 2)  # (R, bins) each
-        shares = share.mean(0)
-        places = (np.arange(len(shares)) + 0.5) / len(shares)
-        panel.bar(places, shares, width=0.86 / len(shares), color=GHOST, zorder=1)
+        runs = np.array(bins[model])  # (R, 3, bins)
+        share = runs[:, 2].mean(0)
+        panel.bar((np.arange(len(share)) + 0.5) / len(share), share, width=0.86 / len(share), color=GHOST, zorder=1)
         panel.axline((0, 0), slope=1, color=SOFT, linewidth=1, linestyle=DASHED, zorder=1.5)
-        for run in zip(sure, accuracy, strict=True) if len(sure) > 1 else ():
-            panel.plot(*np.array(run)[:, ~np.isnan(run[0])], color=tone, linewidth=0.8, alpha=0.5)
-        found = shares > 0
-        whole = [np.nansum(each * share, 0)[found] / share.sum(0)[found] for each in (sure, accuracy)]
-        sns.lineplot(x=whole[0], y=whole[1], color=tone, linewidth=1.4, ax=panel)
-        dots = {"sizes": (8, 68), "size_norm": (0, 1), "linewidth": 0, "legend": False, "zorder": 3}
-        sns.scatterplot(x=whole[0], y=whole[1], size=shares[found], color=tone, ax=panel, **dots)
+        for sure, accuracy, _ in runs if len(runs) > 1 else ():
+            panel.plot(sure[~np.isnan(sure)], accuracy[~np.isnan(sure)], color=tone, **THIN)
+        found = share > 0
+        x, y = np.nansum(runs[:, :2] * runs[:, 2:], 0)[:, found] / runs[:, 2].sum(0)[found]
+        panel.plot(x, y, color=tone, linewidth=1.4)
+        dots: drawing.Look = {"sizes": (8, 68), "size_norm": (0, 1), "linewidth": 0, "legend": False, "zorder": 3}
+        sns.scatterplot(x=x, y=y, size=share[found], color=tone, ax=panel, **dots)
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
-    several = len(sure) > 1
-    looks: dict[str, dict[str, Any]] = {
-        "all replicates" if several else "the model": {"marker": "o", "markersize": 4.5, "linewidth": 1.4},
-        **({"replicate": {"linewidth": 0.8, "alpha": 0.7}} if several else {}),
-        "perfectly calibrated": {"linewidth": 1, "linestyle": DASHED},
-        "share of the images": {"marker": "s", "ls": "", "markersize": 8, "color": GHOST},
-    }
-    drawing.key(figure, looks)
+    bold: drawing.Look = {"marker": "o", "markersize": 4.5, "linewidth": 1.4}
+    looks = {"all replicates": bold, "replicate": THIN} if len(runs) > 1 else {"the model": bold}
+    looks["perfectly calibrated"] = {"linewidth": 1, "linestyle": DASHED}
+    drawing.key(figure, looks | {"share of the images": SQUARE | {"color": GHOST}})
     return figure
 
 
@@ -87,18 +82,14 @@ def selective_prediction_figure(
 
     `coverage` is (C,), curves are (R, C): replicates thin, their mean bold.
     """
-    runs = {
-        model: [pd.DataFrame({"coverage": coverage, "accuracy": run}) for run in each] for model, each in curves.items()
-    }
-    table = drawing.stacked(runs)
-    means = drawing.means(table, "coverage", "accuracy")
-    figure, panels = drawing.panels(list(curves), "coverage", "accuracy")
-    for (model, panel), tone in zip(panels.items(), colours(list(curves)).values(), strict=True):
-        drawing.others(panel, means, model, "coverage", "accuracy")
-        drawing.curves(panel, table[table["model"] == model], "coverage", "accuracy", tone)
+    x, y = "coverage", "accuracy"
+    table = drawing.stacked({m: [pd.DataFrame({x: coverage, y: run}) for run in runs] for m, runs in curves.items()})
+    figure, panels = drawing.by_model(list(curves), x, y)
+    drawing.compare(panels, table, x, y)
+    for panel in panels.values():
         panel.set(xlim=(0, 1), xticks=(0, 0.5, 1))
         panel.xaxis.set_major_formatter(PercentFormatter(1))
-    low = table["accuracy"][table["coverage"] >= 0.05].min()
+    low = table[y][table[x] >= 0.05].min()
     if not math.isnan(low):
         panel.set_ylim(max(0.0, low - 0.04 * max(1 - low, 0.02)), 1 + 0.02 * (1 - low))
     return figure

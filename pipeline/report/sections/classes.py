@@ -48,16 +48,11 @@ def class_scores_figure(scores: Mapping[str, Sequence[Score]], classes: Sequence
     cut = low > 0.75
     longest = max(len(classes[k]) for k in shown)
     columns = min(len(shown), max(1, min(5, 95 // max(longest, 1))))  # a name fits above its panel
-    rows = math.ceil(len(shown) / columns)
-    figure = Figure(figsize=(10.4, rows * (0.19 * len(scores) + 0.62) + 0.3), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for index, (panel, k) in enumerate(zip(panels, shown, strict=False)):
+    height = math.ceil(len(shown) / columns) * (0.19 * len(scores) + 0.62) + 0.3
+    figure = Figure(figsize=(10.4, height), layout="constrained")
+    panels = drawing.panels(figure, [classes[k] for k in shown], columns, "F1", sharex=True, sharey=True)
+    for panel, k in zip(panels, shown, strict=True):
         _class_scores(panel, dict(zip(scores, values[:, k], strict=True)), cut)
-        lowest = index + columns >= len(shown)
-        panel.set(title=classes[k], xlabel="F1" if lowest else "", ylabel="")
-        panel.tick_params(labelbottom=lowest)
-    for unused in panels[len(shown) :]:
-        unused.remove()
     panels[0].set_xlim(low - 0.03 * (1 - low) if cut else 0.0, 1 + 0.02 * (1 - low if cut else 1))
     panels[0].xaxis.set_major_locator(MaxNLocator(4))
     return figure

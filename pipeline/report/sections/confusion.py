@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.report.drawing import PAPER, heatmap, style
+from pipeline.report import drawing
+from pipeline.report.drawing import PAPER, style
 from pipeline.report.found import Found, Model
 from pipeline.report.pictures import embedded, lossless
 from pipeline.report.section import Section
@@ -47,51 +48,38 @@ def confusion_matrices_figure(counts: Mapping[str, npt.NDArray[np.int64]], class
     labels = 0.07 * longest  # inches that class names take
     size = (columns * (side + 0.2) + labels + 1.2, rows * (side + 0.7 + (0.8 * labels if longest > 3 else 0)))
     figure = Figure(figsize=size)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for unused in axes[len(counts) :]:
-        unused.remove()
-    for index, (model, matrix) in enumerate(counts.items()):
-        first = index % columns == 0
-        lines = {"rasterized": True} if len(counts) * k * k > SHAPES else {"linewidths": 1, "linecolor": PAPER}
-        _confusion_matrix(axes[index], matrix, classes if k <= NAMED else (), side, first, lines)
-        axes[index].set(title=model, xlabel="predicted", ylabel="actual" if first else "")
+    panels = drawing.panels(figure, list(counts), columns, "predicted", "actual")
+    cells = {"rasterized": True} if len(counts) * k * k > SHAPES else {"linewidths": 1, "linecolor": PAPER}
+    for index, (panel, matrix) in enumerate(zip(panels, counts.values(), strict=True)):
+        _confusion_matrix(panel, matrix, side, cells)
+        if k <= NAMED:
+            _name_classes(panel, classes, side, rows=index % columns == 0)
     figure.set_layout_engine("constrained")
-    place: dict[str, Any] = {
-        "shrink": 0.85 / rows,
-        "anchor": (0, 0.5 if rows == 1 else 0.97),
-        "aspect": 26,
-        "pad": 0.015,
-    }
-    bar = figure.colorbar(axes[0].collections[0], ax=axes[: len(counts)], format=PercentFormatter(1), **place)
+    place: drawing.Look = {"shrink": 0.85 / rows, "anchor": (0, 0.5 if rows == 1 else 0.97), "aspect": 26, "pad": 0.015}
+    bar = figure.colorbar(panels[0].collections[0], ax=panels, format=PercentFormatter(1), **place)
     bar.set_label("share of the actual class", size=9.5)
     bar.outline.set_visible(False)
     return figure
 
 
-def _confusion_matrix(
-    panel: Axes,
-    counts: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    side: float,
-    named: bool,
-    lines: Mapping[str, Any],
-) -> None:
-    """One matrix, `side` inches wide; classes of none that could be read, and those of its rows only if `named`."""
-    k = len(counts)
+def _confusion_matrix(panel: Axes, counts: npt.NDArray[np.int64], side: float, cells: Mapping[str, Any]) -> None:
+    """One matrix, `side` inches wide; its counts where they can be read."""
     support = counts.sum(1, keepdims=True)  # (K, 1)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)  # (K, K)
-    size = min(9.0, 72 * side / k / (0.75 * max(len(str(counts.max())), 2)))  # points: the widest count fills its cell
-    cells = dict(lines)
-    if size >= 4.5:
-        cells |= {"annot": np.where(counts, counts.astype(str), ""), "fmt": "", "annot_kws": {"size": size}}
-    heatmap(panel, shares, **cells)
+    widest = 0.75 * max(len(str(counts.max())), 2)
+    size = min(9.0, 72 * side / len(counts) / widest)  # points: the widest count fills its cell at most
+    texts = {"annot": np.where(counts, counts.astype(str), ""), "fmt": "", "annot_kws": {"size": size}}
+    drawing.heatmap(panel, shares, **cells, **(texts if size >= 4.5 else {}))
     panel.set_aspect("equal")
-    if classes:
-        long = max(map(len, classes)) > 3
-        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
-        panel.set_xticks(np.arange(k) + 0.5, classes, **turned)
-        panel.set_yticks(np.arange(k) + 0.5, classes if named else [""] * k)
-        panel.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / k))
+
+
+def _name_classes(panel: Axes, classes: Sequence[str], side: float, rows: bool) -> None:
+    """Names of columns, aslant where they are long, and of `rows`."""
+    places, long = np.arange(len(classes)) + 0.5, max(map(len, classes)) > 3
+    aslant: drawing.Look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    panel.set_xticks(places, classes, **aslant)
+    panel.set_yticks(places, classes if rows else [""] * len(classes))
+    panel.tick_params(pad=3, labelsize=min(9.5, 0.7 * 72 * side / len(classes)))
 
 
 def confusions(found: Found) -> dict[str, Any]:

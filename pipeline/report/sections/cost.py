@@ -1,5 +1,6 @@
 """cost: latency, and scores against parameters, multiply-accumulates and time."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from pipeline.base.quantities import short
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.latency import Timing
-from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Score, colours, style
+from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Look, Score, colours, style
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table, summary
@@ -35,27 +36,18 @@ def latency_figure(seconds: Mapping[str, Sequence[float]]) -> Figure:
 
     The mean's number stands behind the longest.
     """
-    tones = colours(list(seconds))
-    means = [float(np.mean(values)) for values in seconds.values()]
     figure = Figure(figsize=(8.2, 0.36 * len(seconds) + 0.9), layout="constrained")
     panel = figure.subplots()
-    panel.barh(np.arange(len(means)), means, height=0.66, color=list(tones.values()))
-    for row, values in enumerate(seconds.values()):
-        if len(values) > 1:
+    for row, (values, tone) in enumerate(zip(seconds.values(), colours(list(seconds)).values(), strict=True)):
+        mean, several = float(np.mean(values)), len(values) > 1
+        panel.barh(row, mean, height=0.66, color=tone)
+        if several:
             panel.plot(values, [row] * len(values), "o", markersize=4, mfc=PAPER, mec=INK, mew=0.9, clip_on=False)
-        end = max(values)
-        panel.annotate(
-            f"{'mean ' * (len(values) > 1)}{f'{means[row]:#.3g}'.rstrip('.')} s",
-            (end, row),
-            (7, 0),
-            textcoords="offset points",
-            va="center",
-            size=9,
-            color=SOFT,
-        )
+        text = f"{'mean ' * several}{f'{mean:#.3g}'.rstrip('.')} s"
+        panel.annotate(text, (max(values), row), (7, 0), textcoords="offset points", va="center", size=9, color=SOFT)
     panel.set(xlabel="CPU seconds over all test images", xlim=(0, 1.2 * max(map(max, seconds.values()))))
-    panel.set_ylim(len(means) - 0.5, -0.5)
-    panel.set_yticks(np.arange(len(means)), list(seconds))
+    panel.set_ylim(len(seconds) - 0.5, -0.5)
+    panel.set_yticks(np.arange(len(seconds)), list(seconds))
     panel.tick_params(axis="y", labelcolor=INK)
     panel.spines["left"].set_visible(False)
     panel.grid(visible=False, axis="y")
@@ -72,7 +64,7 @@ def trade_off_figure(
     where the largest cost is more than five times the smallest. Of eight models or fewer the parameters are named.
     """
     tones, names = colours(list(across)), list(across)
-    x, y = (np.array([float(each) for each in values]) for values in (across.values(), [accuracy[n][0] for n in names]))
+    x, y = np.array([across[name] for name in names], float), np.array([accuracy[name][0] for name in names])
     area = 12 + 1100 * np.array([parameters[name] for name in names]) / max(parameters.values())  # square points
     figure = Figure(figsize=(8.2, 4.9), layout="constrained")
     panel = figure.subplots()
@@ -90,18 +82,10 @@ def trade_off_figure(
     texts = names if len(names) > 8 else [f"{name}, {short(parameters[name])}" for name in names]
     figure.draw_without_rendering()  # places are known only behind the layout
     dots = panel.transData.transform(np.column_stack([x, y])) * 72 / figure.dpi  # points
-    for index, (shift, side) in enumerate(label_places(dots, texts, np.sqrt(area / np.pi))):
-        panel.annotate(
-            texts[index],
-            (x[index], y[index]),
-            tuple(shift),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            size=9,
-            color=INK,
-            zorder=5,
-        )
+    places = label_places(dots, texts, np.sqrt(area / np.pi))
+    for text, dot, (shift, side) in zip(texts, zip(x, y, strict=True), places, strict=True):
+        look: Look = {"ha": side, "va": "center", "size": 9, "color": INK, "zorder": 5}
+        panel.annotate(text, dot, tuple(shift), textcoords="offset points", **look)
     return figure
 
 
@@ -138,25 +122,20 @@ def label_places(
     found: dict[int, tuple[npt.NDArray[np.float64], str]] = {}
     for index in np.argsort(-crowd, kind="stable"):
         gap = min(radii[index], 9) + 3
-        choices: list[tuple[float, int, npt.NDArray[np.float64], str, npt.NDArray[np.float64]]] = []
-        for far in (1.0, 1.7, 2.6, 3.6):
-            for side, dx, dy in (
-                ("left", gap, 0),
-                ("left", 0.7 * gap * far, 0.8 * gap * far),
-                ("left", 0.7 * gap * far, -0.8 * gap * far),
-                ("right", -gap, 0),
-                ("right", -0.7 * gap * far, 0.8 * gap * far),
-                ("right", -0.7 * gap * far, -0.8 * gap * far),
-            ):
-                left = dots[index][0] + dx - (width[index] if side == "right" else 0)
-                box = np.array([left, dots[index][1] + dy - 0.6 * size, left + width[index], 0])
-                box[3] = box[1] + 1.2 * size
-                crossed = sum(_overlap(box, other) for place, other in enumerate(taken) if place != index)
-                outside = 1e4 * (box[0] < dots[:, 0].min() - 60)
-                choices.append((crossed + outside + 2 * far, len(choices), np.array([dx, dy]), side, box))
-        _, _, shift, side, box = min(choices, key=lambda choice: choice[:2])
-        taken.append(box)
-        found[int(index)] = (shift, side)
+        beside = [("left", gap, 0.0), ("right", -gap, 0.0)]
+        aslant = itertools.product((1.0, 1.7, 2.6, 3.6), (("left", 1), ("right", -1)), (1, -1))
+        beside += [(side, 0.7 * gap * far * way, 0.8 * gap * far * up) for far, (side, way), up in aslant]
+        least, placed = math.inf, taken[index]
+        for side, dx, dy in beside:
+            left = dots[index][0] + dx - (width[index] if side == "right" else 0)
+            low = dots[index][1] + dy - 0.6 * size
+            box = np.array([left, low, left + width[index], low + 1.2 * size])
+            crossed = sum(_overlap(box, other) for place, other in enumerate(taken) if place != index)
+            outside = 1e4 * (left < dots[:, 0].min() - 60)
+            cost = crossed + outside + 2 * math.hypot(dx, dy) / gap
+            if cost < least:
+                least, placed, found[int(index)] = cost, box, (np.array([dx, dy]), side)
+        taken.append(placed)
     return [found[index] for index in range(len(texts))]
 
 

@@ -14,7 +14,7 @@ from pipeline.base.quantities import enumerated
 from pipeline.records.checkup import Checkup
 from pipeline.records.dataset import SPLITS, Dataset
 from pipeline.report import drawing
-from pipeline.report.drawing import INK, SOFT, style
+from pipeline.report.drawing import INK, SOFT, SQUARE, style
 from pipeline.report.found import Found, Model
 from pipeline.report.pictures import lossless
 from pipeline.report.section import Section
@@ -52,23 +52,21 @@ def class_distribution_figure(
     if many:
         table = table.sort_values(next(iter(splits)), ascending=False, kind="stable", ignore_index=True)
     figure = Figure(figsize=(10.4, 4.5 if many else 0.27 * len(classes) + 1.25), layout="constrained")
-    panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+    panels = drawing.panels(figure, list(splits), len(splits), sharey=True)
     bars = {"y": table.index, "orient": "h", "hue": "tone", "palette": {tone: tone for tone in table["tone"]}}
     for panel, split in zip(panels, splits, strict=True):
         sns.barplot(table, x=split, **bars, width=1 if many else 0.74, saturation=1, lw=0, legend=False, ax=panel)
         panel.set(title=f"{split}: {table[split].sum():,} images", xlabel="", ylabel="")
         panel.spines[["left", "bottom"]].set_visible(False)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True) if many else NullLocator())
-        for drawn in () if many else panel.containers:
+        bars_of_tones: Any = () if many else panel.containers
+        for drawn in bars_of_tones:
             panel.bar_label(drawn, fmt="{:,.0f}", padding=3, fontsize=9, color=SOFT)
         panel.margins(x=0 if many else 0.16)
     panels[0].set_yticks([] if many else table.index, [] if many else classes)
     panels[0].tick_params(axis="y", labelcolor=INK)
-    square = {"marker": "s", "ls": "", "markersize": 9}
-    if minority:
-        drawing.key(
-            figure, {"minority class": square | {"color": MINORITY}, "other class": square | {"color": MAJORITY}}
-        )
+    tones = {"minority class": MINORITY, "other class": MAJORITY} if minority else {}
+    drawing.key(figure, {label: SQUARE | {"color": tone} for label, tone in tones.items()})
     return figure
 
 

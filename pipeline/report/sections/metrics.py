@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from pipeline.report import drawing
-from pipeline.report.drawing import INK, colours, style
+from pipeline.report.drawing import INK, SQUARE, colours, style
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.sections.comparison import caption
@@ -51,7 +51,7 @@ def metric_chart_figure(scores: Mapping[str, Mapping[str, tuple[float, float, fl
     panel.set(ylim=(0, 1), xlabel="", ylabel="")
     panel.tick_params(axis="x", labelcolor=INK)
     panel.grid(visible=False, axis="x")
-    drawing.key(figure, {model: {"marker": "s", "ls": "", "markersize": 9, "color": tones[model]} for model in scores})
+    drawing.key(figure, {model: SQUARE | {"color": tone} for model, tone in tones.items()})
     return figure
 
 

@@ -1,23 +1,16 @@
 """training: curves over epochs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report import drawing
-from pipeline.report.drawing import (
-    DASHED,
-    GHOST,
-    PALETTE,
-    PAPER,
-    SOFT,
-    colours,
-    curves,
-    style,
-)
+from pipeline.report.drawing import BOLD, DASHED, GHOST, PALETTE, PAPER, SOFT, THIN, colours, curves, style
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 
@@ -53,30 +46,25 @@ def validation_macro_f1_figure(
     that was trained on the validation images too; `selected` gives each replicate's evaluated epoch and the score of
     the weights that were evaluated: an average has one of its own.
     """
-    column, tones = "val_macro_f1", colours(list(histories))
-    figure, panels = drawing.panels(list(histories), "epoch", "validation macro-F1", height=0.75, own_x=True)
-    table = drawing.stacked(histories)
-    means = drawing.means(table, "epoch", column)
-    for model, panel in panels.items():
-        drawing.others(panel, means, model, "epoch", column)
-        curves(panel, table[table["model"] == model], "epoch", column, tones[model])
-        chosen = pd.DataFrame(selected[model], columns=["epoch", column], dtype=float)
-        circle: dict[str, Any] = {"marker": "o", "markersize": 6, "mfc": PAPER, "mec": tones[model], "mew": 1.5}
-        panel.plot(*chosen.to_numpy().T, ls="", clip_on=False, zorder=4, **circle)
-        if model not in set(means["model"]):
+    column, table = "val_macro_f1", drawing.stacked(histories)
+    figure, panels = drawing.by_model(list(histories), "epoch", "validation macro-F1", height=0.75, sharex=False)
+    drawing.compare(panels, table, "epoch", column)
+    circle: drawing.Look = {"marker": "o", "ls": "", "mfc": PAPER, "mew": 1.5}
+    for (model, panel), tone in zip(panels.items(), colours(list(histories)).values(), strict=True):
+        chosen = np.array(selected[model], dtype=float).T
+        panel.plot(*chosen, **circle, markersize=6, mec=tone, clip_on=False, zorder=4)
+        if all(run[column].isna().all() for run in histories[model]):
             text = "trained on validation\nimages too: no score"
             panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", size=9, color=SOFT)
         drawing.epochs(panel, histories[model])
     scores = [score for each in selected.values() for _, score in each]
     drawing.score_limits(panel, pd.concat([table[column], pd.Series(scores, dtype=float)]))
     several = max(map(len, histories.values())) > 1
-    looks: dict[str, dict[str, Any]] = {"mean" if several else "the model": {"linewidth": 2.2}}
-    looks |= {"replicate": {"linewidth": 0.8, "alpha": 0.7}} if several else {}
-    looks |= {"epoch evaluated": {"marker": "o", "ls": "", "mfc": PAPER, "mew": 1.5}}
-    rest: dict[str, dict[str, Any]] = {
-        "means of the others" if several else "other models": {"color": GHOST, "linewidth": 1.2}
-    }
-    drawing.key(figure, looks | (rest if len(histories) > 1 else {}))
+    looks = {"mean": BOLD, "replicate": THIN} if several else {"the model": BOLD}
+    looks["epoch evaluated"] = circle
+    if len(histories) > 1:
+        looks["means of the others" if several else "other models"] = {"color": GHOST, "linewidth": 1.2}
+    drawing.key(figure, looks)
     return figure
 
 
@@ -87,38 +75,33 @@ def training_curves_figure(histories: Histories) -> Figure:
     More models than there are colours have a small panel each, the means of the others in grey behind.
     """
     table, tones = drawing.stacked(histories), colours(list(histories))
-    figure = Figure(figsize=(10.4, 3.7), layout="constrained")
     if len(histories) > len(PALETTE):
         return _training_panels(histories, table)
-    for panel, (column, title) in zip(figure.subplots(1, 2), QUANTITIES.items(), strict=True):
-        panel.set(title=title, xlabel="epoch")
+    figure = Figure(figsize=(10.4, 3.7), layout="constrained")
+    panels = drawing.panels(figure, list(QUANTITIES.values()), 2, "epoch")
+    for panel, column in zip(panels, QUANTITIES, strict=True):
         for model, tone in tones.items():
             curves(panel, table[table["model"] == model], "epoch", column, tone)
         drawing.epochs(panel, [run for runs in histories.values() for run in runs])
         _limits(panel, table[column])
-    drawing.key(figure, {model: {"color": tone, "linewidth": 2.2} for model, tone in tones.items()})
+    drawing.key(figure, {model: {"color": tone, **BOLD} for model, tone in tones.items()})
     return figure
 
 
 def _training_panels(histories: Histories, table: pd.DataFrame) -> Figure:
-    """A row of panels for each quantity below the other, a panel for each model."""
-    tones, columns = colours(list(histories)), 6
-    rows = -(-len(histories) // columns)
-    figure = Figure(figsize=(2.0 * columns, 2 * (1.65 * rows + 0.5)), layout="constrained")
+    """Rows of panels for each quantity below the other, a panel for each model."""
+    columns = 6
+    figure = Figure(figsize=(2.0 * columns, 3.3 * math.ceil(len(histories) / columns) + 1), layout="constrained")
     parts: Any = figure.subfigures(2, 1)
     for part, (column, title) in zip(parts, QUANTITIES.items(), strict=True):
         part.suptitle(title, x=0.005, ha="left", weight="bold", size=11.5)
-        panels = part.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-        for unused in panels[len(histories) :]:
-            unused.remove()
-        means = drawing.means(table, "epoch", column)
-        for index, (panel, model) in enumerate(zip(panels, histories, strict=False)):
-            panel.set_title(model, size=9.5, pad=4)
-            panel.set_xlabel("epoch" if index + columns >= len(histories) else "", size=8)
+        panels = drawing.panels(part, list(histories), columns, "epoch", sharey=True)
+        drawing.compare(dict(zip(histories, panels, strict=True)), table, "epoch", column)
+        for panel, runs in zip(panels, histories.values(), strict=True):
+            panel.title.set_fontsize(9.5)
+            panel.xaxis.label.set_fontsize(8)
             panel.tick_params(labelsize=8)
-            drawing.others(panel, means, model, "epoch", column)
-            curves(panel, table[table["model"] == model], "epoch", column, tones[model])
-            drawing.epochs(panel, histories[model])
+            drawing.epochs(panel, runs)
         _limits(panels[0], table[column])
     return figure
 
@@ -137,15 +120,14 @@ def error_curves_figure(histories: Histories) -> Figure:
 
     Means over replicates, each replicate thin behind. Histories have columns epoch, train_accuracy, val_accuracy.
     """
-    figure, panels = drawing.panels(list(histories), "epoch", "error", own_x=True)
+    figure, panels = drawing.by_model(list(histories), "epoch", "error", sharex=False)
     table = drawing.stacked(histories)
     table["training"], table["validation"] = 1 - table["train_accuracy"], 1 - table["val_accuracy"]
-    for model, panel in panels.items():
-        runs, tone = table[table["model"] == model], colours(list(histories))[model]
+    for (model, panel), tone in zip(panels.items(), colours(list(histories)).values(), strict=True):
+        runs = table[table["model"] == model]
         curves(panel, runs, "epoch", "training", tone, linestyle=DASHED)
         curves(panel, runs, "epoch", "validation", tone)
         drawing.epochs(panel, histories[model])
     panel.set_ylim(bottom=0)
-    dashed = {"linewidth": 2.2, "linestyle": DASHED}
-    drawing.key(figure, {"validation": {"linewidth": 2.2}, "training, augmented": dashed})
+    drawing.key(figure, {"validation": BOLD, "training, augmented": {**BOLD, "linestyle": DASHED}})
     return figure
