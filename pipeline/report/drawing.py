@@ -122,12 +122,19 @@ def by_model(
     )
 
 
-def line(panel: Axes, table: pd.DataFrame, x: str, y: str, **looks: Any) -> None:
-    """A line for each of the `units`, or one; the panel keeps what its axes are called."""
+@contextlib.contextmanager
+def _named(panel: Axes) -> Iterator[None]:
+    """Have the panel's axes keep their names, which seaborn sets anew."""
     named = {"xlabel": panel.get_xlabel(), "ylabel": panel.get_ylabel()}
-    if table[y].notna().any():
-        sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
+    yield
     panel.set(**named)
+
+
+def line(panel: Axes, table: pd.DataFrame, x: str, y: str, **looks: Any) -> None:
+    """A line for each of the `units`, or one."""
+    if table[y].notna().any():
+        with _named(panel):
+            sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
 
 
 def curves(panel: Axes, runs: pd.DataFrame, x: str, y: str, tone: str, **looks: Any) -> None:
@@ -147,7 +154,8 @@ def compare(panels: Mapping[str, Axes], table: pd.DataFrame, x: str, y: str) -> 
 
 def heatmap(panel: Axes, shares: npt.NDArray[np.float64], **looks: Any) -> None:
     """Shares as coloured cells, and what `annot` says in them, in white or black of its own, not in the page's."""
-    sns.heatmap(shares, vmin=0, vmax=1, cmap=SHARES, cbar=False, xticklabels=[], yticklabels=[], ax=panel, **looks)
+    with _named(panel):
+        sns.heatmap(shares, vmin=0, vmax=1, cmap=SHARES, cbar=False, xticklabels=[], yticklabels=[], ax=panel, **looks)
     panel.collections[0].set_clip_on(False)
     for text in list(panel.texts):
         text.set_color("#fefefe" if text.get_color() == "w" else "#12324d")

@@ -334,6 +334,7 @@ def test_confusion_figure_shows_row_shares_and_counts() -> None:
     np.testing.assert_allclose(first.collections[0].get_array().ravel(), [0.75, 0.25, 0, 0, 1, 0, 0, 0, 0])
     assert {text.get_text() for text in first.texts} == {"30", "10", "5"}
     assert [first.get_title(loc="left"), second.get_title(loc="left")] == ["a", "b"]
+    assert [first.get_xlabel(), first.get_ylabel()] == ["predicted", "actual"]
     assert first.get_ylim() == (3, 0)  # the first class on top
     many = confusion.confusion_matrices_figure(
         {"a": np.eye(200, dtype=int)}, [f"class {index}" for index in range(200)]
