@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.report import drawing
 from pipeline.report.drawing import INK, Score, colours, style
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
