@@ -1,9 +1,12 @@
 """Figures of the report that weigh models against each other: what is drawn is what the numbers say."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
-from pipeline.report.sections import classes
+from pipeline.report import drawing
+from pipeline.report.sections import calibration, classes
 from pipeline.report.sections.cost import label_places, pareto, trade_off_figure
 
 NAN = float("nan")
@@ -62,3 +65,48 @@ def test_of_many_classes_the_hardest_are_shown_in_their_order() -> None:
         panel.get_title(loc="left") for panel in classes.class_scores_figure(scores, [f"c{k}" for k in range(30)]).axes
     ]
     assert titles == [f"c{k}" for k in range(30) if k * 7 % 30 < classes.PANELS]
+
+
+def test_a_name_of_any_length_has_room_above_its_panel() -> None:
+    names = [f"a class of which there is more to say, {k}" for k in range(8)]
+    panels = classes.class_scores_figure({"a": [(0.5, 0.4, 0.6)] * 8}, names).axes
+    figure = panels[0].figure
+    figure.draw_without_rendering()
+    boxes = [panel.title.get_window_extent() for panel in panels]
+    assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+
+
+def test_reliability_joins_what_all_replicates_say_by_the_images_that_each_has() -> None:
+    bins = [(np.array([0.2, NAN, 0.9]), np.array([0.4, NAN, 0.8]), np.array([0.5, 0, 0.5]))]
+    bins += [(np.array([0.4, NAN, 0.7]), np.array([1.0, NAN, 0.6]), np.array([0.1, 0, 0.9]))]
+    (panel,) = calibration.reliability_figure({"m": bins}).axes
+    _, first, second, bold = panel.lines
+    assert first.get_xydata().tolist() == [[0.2, 0.4], [0.9, 0.8]]
+    assert second.get_xydata().tolist() == [[0.4, 1.0], [0.7, 0.6]]
+    x, y = (0.2 * 0.5 + 0.4 * 0.1) / 0.6, (0.4 * 0.5 + 1.0 * 0.1) / 0.6
+    assert bold.get_xydata()[0] == pytest.approx([x, y])
+    assert [bar.get_height() for bar in panel.patches] == pytest.approx([0.3, 0, 0.7])
+    small, large = panel.collections[0].get_sizes()
+    assert small < large
+
+
+def test_replicates_are_thin_their_mean_bold_and_the_other_models_grey() -> None:
+    curves = {"a": np.array([[0.8, 0.6], [0.9, 0.8]]), "b": np.array([[0.5, 0.4], [0.5, 0.2]])}
+    figure = calibration.selective_prediction_figure(np.array([0.5, 1.0]), curves)
+    for (model, runs), (other, rest), panel in zip(curves.items(), reversed(curves.items()), figure.axes, strict=True):
+        tones = drawing.colours(list(curves))
+        grey, *thin, bold = sorted(
+            panel.lines, key=lambda line: (to_hex(line.get_color()) == tones[model], line.get_linewidth())
+        )
+        assert panel.get_title(loc="left") == model != other
+        assert (to_hex(grey.get_color()), grey.get_ydata()) == (drawing.GHOST, pytest.approx(rest.mean(0)))
+        assert [line.get_ydata().tolist() for line in thin] == runs.tolist()
+        assert bold.get_ydata() == pytest.approx(runs.mean(0))
+        assert bold.get_linewidth() > 2 * thin[0].get_linewidth()
+
+
+def test_a_mean_is_of_what_all_replicates_have() -> None:
+    rows = [("a", "0", 1, 0.5), ("a", "0", 2, 0.7), ("a", "1", 1, 0.7), ("b", "0", 1, 0.1), ("b", "0", 2, NAN)]
+    table = pd.DataFrame(rows, columns=["model", "replicate", "epoch", "score"])
+    found = drawing.means(table, "epoch", "score")
+    assert found[["model", "epoch", "score"]].to_numpy().tolist() == [["a", 1, pytest.approx(0.6)], ["b", 1, 0.1]]

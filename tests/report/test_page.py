@@ -235,6 +235,19 @@ def test_a_picture_in_the_page_has_the_same_pixels_unless_it_is_larger_than_show
     assert shown(pictures.lossless(file.getvalue(), 20)).size == (20, 12)
 
 
+def test_a_sheet_of_photos_in_the_page_looks_as_its_file_in_fewer_bytes() -> None:
+    y, x = np.mgrid[:192, :192]
+    pixels = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (x + y) / 2], 2).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", quality=80, subsampling=0)
+    kind, _, content = pictures.lossy(file.getvalue()).partition(",")
+    assert kind == "data:image/webp;base64"
+    webp = base64.b64decode(content)
+    assert len(webp) < 0.6 * len(file.getvalue())
+    off = np.asarray(Image.open(io.BytesIO(webp)).convert("RGB")).astype(int) - pixels
+    assert np.abs(off).mean() < 4
+
+
 @pytest.mark.usefixtures("_unrecorded")
 def test_images_that_may_not_be_shown_are_told_of_and_reports_without_any_say_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
