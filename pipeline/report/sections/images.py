@@ -6,4 +6,4 @@ from pipeline.report.section import Section
 
 
 def section(found: Found) -> Section:
-    return Section("Images", {"sheet": lossy(found.sheet)})
+    return Section("Images", {"sheet": lossy(found.sheet) if found.sheet else ""})
