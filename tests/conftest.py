@@ -13,6 +13,7 @@ SLOWEST = (  # these first, so that no worker is left with a long file at the en
     *("test_study", "test_rafdb_study", "test_benchmarks", "test_launch", "test_torture", "test_distributed"),
     *("test_runs", "test_report", "test_source", "test_hostile", "test_extending", "test_ui", "test_page"),
     *("test_verify", "test_pretrained", "test_layout", "test_doctor", "test_prune", "test_fit", "test_champion"),
+    *("test_anywhere", "test_crew"),
 )
 
 

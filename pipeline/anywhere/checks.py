@@ -12,7 +12,7 @@ import torch
 
 from pipeline.anywhere.contents import Contents, Task
 from pipeline.base.errors import StageError
-from pipeline.base.places import FIT, cores, fold_folder
+from pipeline.base.places import FIT, fold_folder
 from pipeline.images import packed
 from pipeline.inference.device import pick_device, processor
 from pipeline.training.task import prepared, trainer
@@ -31,7 +31,7 @@ def main() -> None:
 def machine() -> str:
     """Python, packages, processor, memory and GPUs."""
     lines = [f"Python {platform.python_version()}; {', '.join(f'{name} {version(name)}' for name in PACKAGES)}"]
-    lines.append(f"{processor()}, {len(cores())} cores")
+    lines.append(processor())
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         lines.append(f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")

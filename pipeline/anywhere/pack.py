@@ -45,7 +45,8 @@ class Made:
 
     def __str__(self) -> str:
         whole = self.path.stat().st_size
-        return f"{self.path}: {self.trainings} trainings, {size(whole)}, {size(self.images)} of them images"
+        trainings = "1 training" if self.trainings == 1 else f"{self.trainings} trainings"
+        return f"{self.path}: {trainings}, {size(whole)}, {size(self.images)} of them images"
 
 
 def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> Made:

@@ -6,12 +6,14 @@ The Python there is this one, with what a bare machine lacks made to fail.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,14 +21,18 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from pipeline.anywhere import results
+from pipeline.anywhere.contents import Contents, environment
 from pipeline.anywhere.results import MANIFEST, SEAL, Manifest
 from pipeline.anywhere.unpack import unpack
-from pipeline.base.errors import StageError
+from pipeline.base.errors import PASSING, StageError
+from pipeline.training import resume
 from tests import repo, small_study, trees
 from tests.launch.test_launch import trained
+from tests.test_docs import code_cells
 from tests.test_study import contents
 
 LACKING = ("dvc", "jinja2", "matplotlib", "mlflow", "psutil", "pyarrow", "pydantic", "ruamel", "seaborn")
@@ -159,6 +165,82 @@ def test_a_part_is_as_small_as_was_asked_for_and_weights_come_last(parts: list[P
     kinds = [file.kind for file in result.manifest.files]
     assert kinds == sorted(kinds, key=["notes", "logits", "weights", "state"].index)
     assert {file.kind for file in result.manifest.files} == {"notes", "logits", "weights"}
+
+
+def test_it_says_what_it_is_and_what_the_machine_has(home: Path, tmp_path: Path) -> None:
+    machine = Machine.bare(tmp_path)
+    shutil.copy(home / "trainings.pyz", machine.work)
+    assert "then, at home:\n  versus unpack results*.zip" in machine.run("--help")
+    said = machine.run("--check")
+    assert f"torch {torch.__version__.split('+')[0]}" in said
+    for name in NAMES:
+        assert f"digits/{name}: runs" in said
+    if not torch.cuda.is_available():
+        assert "no GPU" in said
+        said = machine.run("--bench", status=1)
+        assert said.startswith("versus: make bench-gpu needs a CUDA GPU, and this machine has none")
+        assert said.count("\n") == 1
+    assert machine.run("--part", "9k", status=1).startswith("versus: --part: 9000 bytes hold little more than")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_an_end_by_sigterm_leaves_a_result_and_another_pack_leaves_its_folder_alone(home: Path, tmp_path: Path) -> None:
+    machine = Machine.bare(tmp_path)
+    shutil.copy(home / "trainings.pyz", machine.work)
+    process = machine.start("--threads", "1")
+    wait_until(lambda: machine.epochs("slow-0") >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "interrupted; what there is, is written" in said
+    (result,) = results.read(sorted(machine.work.glob("results*.zip")), None)
+    states = {each["name"]: each["state"] for each in result.manifest.trainings}
+    assert states["digits/slow-0"] == "begun"
+    (machine.work / "trainings.run/pack").write_text("another")
+    assert "is not of this pack; move it away" in machine.run(status=1)
+
+
+def test_a_training_in_several_processes_ends_in_time_and_goes_on(home: Path, tmp_path: Path) -> None:
+    contents = Contents.open(home / "trainings.pyz", tmp_path / "run")
+    contents.lay_out()
+    (task,) = (task for task in contents.tasks if task.name == "quick-0")
+    config = task.assignment["config"]
+    shared = {**config, "train": {**config["train"], "devices": 2}}
+    task = dataclasses.replace(task, assignment={**task.assignment, "config": shared})
+    study = contents.study(task.study)
+    given = {**environment(tmp_path / "run", study, 1), "PYTHONPATH": str(trees.ROOT)}
+    for until, status, said in ((0.0, PASSING, resume.LATE), (math.inf, 0, "goes on after epoch 1 of 2")):
+        command = [*PYTHON, "-m", "pipeline.anywhere.worker", contents.task_file(task, until).as_posix()]
+        done = subprocess.run(command, cwd=study, env=given, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert said in done.stdout + done.stderr
+    assert contents.is_done(task)
+
+
+@pytest.mark.parametrize("name", ["kaggle", "colab"])
+def test_a_notebook_goes_from_the_pack_to_the_results(
+    name: str, home: Path, parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the results of an earlier session, so that there is nothing left to train."""
+    given, fetched = [home / "trainings.pyz", *parts], []
+    colab = types.SimpleNamespace(
+        upload=lambda: [shutil.copy(path, tmp_path) for path in given], download=lambda path: fetched.append(path)
+    )
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=colab))
+    (tmp_path / "input").mkdir()
+    for path in given:
+        shutil.copy(path, tmp_path / "input")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    cells = code_cells(trees.ROOT / f"notebooks/{name}.ipynb")
+    assert len(cells) == 3
+    for cell in cells:
+        exec(cell.replace("/kaggle/input", str(tmp_path / "input")), names)
+    found = sorted(tmp_path.glob("results*.zip"))
+    (result,) = results.read(found, None)
+    assert [each["state"] for each in result.manifest.trainings] == ["done", "done"]
+    assert result.manifest.files == results.read(parts, None)[0].manifest.files
+    assert fetched == ([path.name for path in found] if name == "colab" else [])
 
 
 # What is refused, before anything is written
