@@ -134,7 +134,7 @@ def test_an_evaluation_is_the_child_of_its_training(store: mlflow.MlflowClient, 
         for score, value in evaluation["scores"].items():
             assert run.data.metrics[f"test_{score}"] == pytest.approx(value)
         paths = {artifact.path for artifact in store.list_artifacts(run.info.run_id)}
-        assert {"confusion_matrix.png", f"{name}.json", f"{name}.csv"} <= paths
+        assert {"confusion_matrix.png", f"{name}.json", f"{name}.parquet"} <= paths
 
 
 def test_a_training_has_its_resolved_parameters_its_data_and_a_point_per_epoch(
