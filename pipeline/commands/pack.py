@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.base.numbers import size
 
 SUMMARY = "Put the trainings that DVC would run into one file, for a machine without DVC"
-EXAMPLE = "versus pack --only cnn vit -o trainings.pyz   # there: python trainings.pyz --time 3600"
+EXAMPLE = "versus pack --only cnn vit -o trainings.pyz"
 INTERRUPTED = "no file was written"
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 SUMMARY = "Take the results that a pack's trainings left on another machine"
-EXAMPLE = "versus unpack results*.zip && dvc repro"
+EXAMPLE = "versus unpack results.zip results-2.zip"
 INTERRUPTED = "the trainings named above are here, the same command goes on"
 
 
