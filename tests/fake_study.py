@@ -229,7 +229,7 @@ def _replicate(
         ],
         "scores": scores(confusion),
         "images": len(actual),
-        "confusion": {"rows": "actual", "columns": "predicted", "counts": confusion.tolist()},
+        "confusion": confusion.tolist(),
         "selected": {
             "epoch": best + 1,
             "lr": 3e-4,

@@ -57,15 +57,6 @@ class Mistake:
     png: str  # in base64
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """The number of test images of each class that were predicted as each."""
-
-    rows: str
-    columns: str
-    counts: list[list[int]]  # (K, K)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where the evaluated weights come from."""
@@ -73,7 +64,6 @@ class Origin:
     key: str = ""  # the training's fingerprint
     commit: str
     started: str  # ISO 8601
-    mlflow_run: str = ""
     weights_sha256: str = ""
 
 
@@ -117,7 +107,7 @@ class Evaluation:
     inflation: Inflation | None = None
     mistakes: list[Mistake] = dataclasses.field(default_factory=list)  # none of images that may not be shown
     train_images: int | None = None
-    confusion: Confusion
+    confusion: list[list[int]]  # (K, K), how many images of a class (rows) were predicted as each
     selected: Epoch
     cost: Cost
     machine: Machine

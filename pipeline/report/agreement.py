@@ -25,7 +25,7 @@ from pipeline.report.results import BEFORE
 from pipeline.scoring.metrics import SCORES
 from pipeline.trained.leftovers import trainings
 
-BACK = "`git checkout` brings the committed one back"
+BACK = "`git checkout` brings the committed one back, and `dvc repro` makes it anew"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ def read_training(name: str, classes: list[str]) -> Training:
     if [each.name for each in evaluation.classes] != classes:
         raise StageError(f"{path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
     counts = metrics.confusion_matrix(answers.actual, answers.predicted, len(answers.classes))
-    if answers.classes != classes or not np.array_equal(counts, evaluation.confusion.counts):
+    if answers.classes != classes or not np.array_equal(counts, evaluation.confusion):
         raise StageError(f"{path}: its confusion matrix is not that of {other}; run `dvc repro -f evaluate@{name}`")
     return Training(evaluation, read_csv(REPORTS / "histories" / f"{name}.csv", f"train@{name}", HISTORY), answers)
 
@@ -96,7 +96,7 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         name,
         tuple(each.evaluation for each in trainings),
         tuple(each.history for each in trainings),
-        confusions=np.array([each.evaluation.confusion.counts for each in trainings], dtype=np.int64),
+        confusions=np.array([each.evaluation.confusion for each in trainings], dtype=np.int64),
         actual=np.concatenate([each.actual for each in answers]) if folds else answers[0].actual,
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),

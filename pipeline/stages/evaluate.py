@@ -32,7 +32,7 @@ from pipeline.inference import forward, loading
 from pipeline.inference.device import be_deterministic, keep_freed_memory, pick_device
 from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
-from pipeline.records.evaluation import ClassScores, Confusion, Cost, Evaluation, Inflation, Mistake, Origin
+from pipeline.records.evaluation import ClassScores, Cost, Evaluation, Inflation, Mistake, Origin
 from pipeline.records.predictions import EARLIER, Predictions, logits_path, predictions_path
 from pipeline.scoring import calibration, metrics
 from pipeline.tracking import runs
@@ -153,7 +153,7 @@ def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost
         images=len(subject.images),
         mistakes=mistakes(subject.images, confusion, probabilities(logits), classes) if shown else [],
         train_images=diary.train_images,
-        confusion=Confusion(rows="actual", columns="predicted", counts=confusion.tolist()),
+        confusion=confusion.tolist(),
         selected=diary.selected,
         cost=cost,
         machine=diary.machine,
@@ -179,7 +179,6 @@ def origin(subject: Subject) -> Origin:
         key=diary.key,
         commit=diary.commit,
         started=diary.started,
-        mlflow_run=diary.mlflow_run,
         weights_sha256=sha256(subject.folder / WEIGHTS),
     )
 
@@ -232,7 +231,7 @@ def cells(evaluation: Evaluation) -> pd.DataFrame:
 
     In this order a plot has the classes in their own, on both axes.
     """
-    counts, names = np.array(evaluation.confusion.counts), np.array([row.name for row in evaluation.classes], object)
+    counts, names = np.array(evaluation.confusion), np.array([row.name for row in evaluation.classes], object)
     rows, columns = np.nonzero(counts * (1 - np.eye(len(counts), dtype=np.int64)))
     rows, columns = (np.concatenate([np.arange(len(counts)), each]) for each in (rows, columns))
     return pd.DataFrame({"actual": names[rows], "predicted": names[columns], "images": counts[rows, columns]})
@@ -253,7 +252,7 @@ def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> No
             tracked.metrics({f"inflation_{key}": gap for key, gap in evaluation.inflation.gap.items()})
         for path in paths:
             tracked.artifact(path)
-        tracked.confusion(np.array(evaluation.confusion.counts), subject.classes)
+        tracked.confusion(np.array(evaluation.confusion), subject.classes)
 
 
 def validation(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -26,7 +26,7 @@ def evaluation(trained_folder: Path) -> Evaluation:
 def test_the_cells_are_the_confusion_matrix(cells: pd.DataFrame, evaluation: Evaluation) -> None:
     names = [row.name for row in evaluation.classes]
     table = cells.pivot_table(index="actual", columns="predicted", values="images", aggfunc="sum", fill_value=0)
-    np.testing.assert_array_equal(table.loc[names, names], evaluation.confusion.counts)
+    np.testing.assert_array_equal(table.loc[names, names], evaluation.confusion)
 
 
 def test_classes_come_in_their_order_on_both_axes_and_no_cell_is_empty_but_on_the_diagonal(
