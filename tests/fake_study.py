@@ -224,12 +224,11 @@ def _replicate(
         "replicate": replicate,
         "classes": [
             {"class": label, **{key: _number(each[key][index]) for key in ("precision", "recall", "f1")}}
-            | {"support": int(each["support"][index])}
+            | {"support": int(each["support"][index]), "predicted_as": confusion[index].tolist()}
             for index, label in enumerate(classes)
         ],
         "scores": scores(confusion),
         "images": len(actual),
-        "confusion": confusion.tolist(),
         "selected": {
             "epoch": best + 1,
             "lr": 3e-4,

@@ -67,7 +67,7 @@ def run(
     trained: Iterable[str] = TRAINED,
 ) -> Path:
     """Fetch, split, train and evaluate in `folder`."""
-    from pipeline.stages import fetch, split
+    from pipeline.stages import fetch, predictions, split
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.train import train
     from pipeline.tracking import runs
@@ -83,6 +83,7 @@ def run(
             model, replicate = name.split("-")
             train(model, int(replicate))
             evaluate(name)
+        predictions.main()
     return folder
 
 

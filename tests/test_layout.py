@@ -69,6 +69,13 @@ def test_every_stage_depends_on_its_code() -> None:
     assert named == {name: [] if name in ("check", "source") else [f"data/code/{name}"] for name in stages()}
 
 
+def test_dvc_takes_every_stage_from_its_run_cache_but_those_that_bring_results_to_git() -> None:
+    """It does so for a stage all of whose outputs are cached, or metrics, or plots."""
+    outs = {name: [out for out in stage.get("outs", []) if isinstance(out, dict)] for name, stage in stages().items()}
+    kept = {name for name, found in outs.items() for out in found if next(iter(out.values())).get("cache") is False}
+    assert kept == {"source", "predictions", "report"}
+
+
 def test_a_room_imports_from_the_floors_below_it_alone() -> None:
     room = {name: name.split(".")[0] for name in modules()}
     assert set(room.values()) - {"__init__"} == set(FLOORS)

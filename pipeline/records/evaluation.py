@@ -24,6 +24,7 @@ class ClassScores:
     recall: float | None
     f1: float | None
     support: int  # test images
+    predicted_as: list[int]  # (K,), how many of these were predicted as each class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,6 @@ class Evaluation:
     inflation: Inflation | None = None
     mistakes: list[Mistake] = dataclasses.field(default_factory=list)  # none of images that may not be shown
     train_images: int | None = None
-    confusion: list[list[int]]  # (K, K), how many images of a class (rows) were predicted as each
     selected: Epoch
     cost: Cost
     machine: Machine
@@ -117,6 +117,11 @@ class Evaluation:
     initialisation: str
     logits_sha256: str = ""  # of data/logits/<model>-<replicate>.npy
     timed_on: str | None = None  # by earlier versions: the processor, where it is not that of the training
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """How many images of a class (rows) were predicted as each (K, K)."""
+        return [row.predicted_as for row in self.classes]
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
@@ -145,4 +150,6 @@ class Evaluation:
         content["classes"] = [{"class": row.pop("name"), **row} for row in content["classes"]]
         if self.timed_on is None:
             del content["timed_on"]
+        if not self.mistakes:  # an empty list is more than `dvc plots` can take
+            del content["mistakes"]
         return content

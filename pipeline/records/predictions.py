@@ -59,17 +59,15 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """What evaluate left at `path`; raises StageError where there is nothing, or nothing that can be read."""
-        stage = f"evaluate@{path.stem}"
+        """The predictions at `path`; raises StageError where there are none, or none that can be read."""
+        remedy = "run `dvc repro predictions` in the study's folder"
         try:
             return _from_table(parquet.read_table(path, read_dictionary=["actual", "predicted", *LIKELIEST]))
         except FileNotFoundError:
             also = f" ({path.stem}{EARLIER} is of an earlier version)" * path.with_suffix(EARLIER).exists()
-            raise StageError(f"{path}: not found{also}; run `dvc repro {stage}` in the study's folder") from None
+            raise StageError(f"{path}: not found{also}; {remedy}") from None
         except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException):
-            raise StageError(
-                f"{path}: not readable as predictions; run `dvc repro -f {stage}` in the study's folder"
-            ) from None
+            raise StageError(f"{path}: not readable as predictions; {remedy}") from None
 
     def write(self, path: Path) -> None:
         """Write them to `path`; the bytes are the same for the same predictions."""
@@ -103,6 +101,11 @@ class Predictions:
 def predictions_path(name: str, study: Path = Path()) -> Path:
     """Where the predictions of a training are: in git."""
     return study / f"reports/predictions/{name}.parquet"
+
+
+def cached_path(name: str) -> Path:
+    """Where evaluate leaves them, in DVC's cache."""
+    return Path(f"data/predictions/{name}.parquet")
 
 
 def logits_path(name: str, study: Path = Path()) -> Path:

@@ -80,7 +80,7 @@ def read_training(name: str, classes: list[str]) -> Training:
         raise StageError(f"{path}: its classes are not those of {REPORTS / 'data.json'}; run `dvc repro`")
     counts = metrics.confusion_matrix(answers.actual, answers.predicted, len(answers.classes))
     if answers.classes != classes or not np.array_equal(counts, evaluation.confusion):
-        raise StageError(f"{path}: its confusion matrix is not that of {other}; run `dvc repro -f evaluate@{name}`")
+        raise StageError(f"{path}: its confusion matrix is not that of {other}; run `dvc repro`")
     return Training(evaluation, read_csv(REPORTS / "histories" / f"{name}.csv", f"train@{name}", HISTORY), answers)
 
 

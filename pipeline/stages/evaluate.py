@@ -1,9 +1,8 @@
 """Score one trained model on the test images, once: `python -m pipeline.stages.evaluate MODEL REPLICATE`.
 
 In float32. Leaves reports/evaluations/<model>-<replicate>.json, which holds all that a report says of this training,
-reports/predictions/<model>-<replicate>.parquet, every test image with its probabilities, all digits of these in
-data/logits/<model>-<replicate>.npy, and reports/confusion/<model>-<replicate>.csv, which `dvc plots` draws as
-evaluate.vega.json says.
+data/predictions/<model>-<replicate>.parquet, every test image with its probabilities, and all digits of these in
+data/logits/<model>-<replicate>.npy. `dvc plots` draws the evaluation as evaluate.vega.json says.
 """
 
 import argparse
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ from pipeline.inference.device import be_deterministic, keep_freed_memory, pick_
 from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
 from pipeline.records.evaluation import ClassScores, Cost, Evaluation, Inflation, Mistake, Origin
-from pipeline.records.predictions import EARLIER, Predictions, logits_path, predictions_path
+from pipeline.records.predictions import Predictions, cached_path, logits_path
 from pipeline.scoring import calibration, metrics
 from pipeline.tracking import runs
 from pipeline.trained.inflation import inflation
@@ -153,7 +151,6 @@ def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost
         images=len(subject.images),
         mistakes=mistakes(subject.images, confusion, probabilities(logits), classes) if shown else [],
         train_images=diary.train_images,
-        confusion=confusion.tolist(),
         selected=diary.selected,
         cost=cost,
         machine=diary.machine,
@@ -213,28 +210,14 @@ def inflated(subject: Subject, honest: dict[str, float]) -> Inflation | None:
 def save(subject: Subject, evaluation: Evaluation, logits: Tensor) -> tuple[Path, Path]:
     """Write what was found; returns the files that MLflow is to keep."""
     name = subject.folder.name
-    record, images = Path(f"reports/evaluations/{name}.json"), predictions_path(name)
-    with written_whole(Path(f"reports/confusion/{name}.csv")) as partial:
-        cells(evaluation).to_csv(partial, index=False, lineterminator="\n")
+    record, images = Path(f"reports/evaluations/{name}.json"), cached_path(name)
     with written_whole(logits_path(name)) as partial, partial.open("wb") as file:
         np.save(file, logits.numpy())
     with written_whole(record) as partial:
         dataclasses.replace(evaluation, logits_sha256=sha256(logits_path(name))).write(partial)
     with written_whole(images) as partial:
         predictions(subject, logits).write(partial)
-    images.with_suffix(EARLIER).unlink(missing_ok=True)
     return record, images
-
-
-def cells(evaluation: Evaluation) -> pd.DataFrame:
-    """The confusion matrix by its cells: of each class those predicted as it, then the mistakes that occur.
-
-    In this order a plot has the classes in their own, on both axes.
-    """
-    counts, names = np.array(evaluation.confusion), np.array([row.name for row in evaluation.classes], object)
-    rows, columns = np.nonzero(counts * (1 - np.eye(len(counts), dtype=np.int64)))
-    rows, columns = (np.concatenate([np.arange(len(counts)), each]) for each in (rows, columns))
-    return pd.DataFrame({"actual": names[rows], "predicted": names[columns], "images": counts[rows, columns]})
 
 
 def log(subject: Subject, evaluation: Evaluation, paths: tuple[Path, ...]) -> None:
@@ -293,12 +276,17 @@ def differing_in_onnx(network: nn.Module, images: packed.Images, form: Format) -
 
 
 def class_scores(confusion: np.ndarray, classes: list[str]) -> list[ClassScores]:
-    """Precision, recall, F1 and support of each class."""
+    """Precision, recall, F1 and support of each class, and what its images were predicted as."""
     columns = metrics.per_class(confusion)
     defined = {key: [None if np.isnan(value) else value.item() for value in columns[key]] for key in FRACTIONS}
     return [
-        ClassScores(name, **{key: column[index] for key, column in defined.items()}, support=int(support))
-        for index, (name, support) in enumerate(zip(classes, columns["support"], strict=True))
+        ClassScores(
+            name,
+            **{key: column[index] for key, column in defined.items()},
+            support=int(confusion[index].sum()),
+            predicted_as=confusion[index].tolist(),
+        )
+        for index, name in enumerate(classes)
     ]
 
 

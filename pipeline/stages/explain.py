@@ -132,8 +132,7 @@ def read(name: str, classes: list[str], actual: Labels) -> Answers:
     path = predictions_path(name)
     found = Predictions.read(path)
     if found.classes != classes or not np.array_equal(found.actual, actual):
-        remedy = f"run `dvc repro -f evaluate@{name}` in the study's folder"
-        raise StageError(f"{path}: not of the images in {TEST}; {remedy}")
+        raise StageError(f"{path}: not of the images in {TEST}; run `dvc repro predictions` in the study's folder")
     return Answers(found.predicted, np.nan_to_num(found.confidence, nan=-1.0))
 
 

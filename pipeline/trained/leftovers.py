@@ -7,16 +7,14 @@ import re
 from pathlib import Path
 
 from pipeline.params.study import Params
-from pipeline.records import predictions
 
 PLACES = (  # folders, and the ends of their files' names
     ("models", ""),
     ("data/logits", ".npy"),
-    ("reports/confusion", ".csv"),
+    ("data/predictions", ".parquet"),
     ("reports/evaluations", ".json"),
     ("reports/histories", ".csv"),
     ("reports/predictions", ".parquet"),
-    ("reports/predictions", predictions.EARLIER),
 )
 LEFT_BY_TRAIN = ("run.json", "config.json")  # a folder below models/ without these is the user's own
 

@@ -66,7 +66,7 @@ def versus(folder: Path, *arguments: str, fails: bool = False, **environment: st
 def trained(folder: Path, key: str) -> list[bytes]:
     """What a training of a serial run, or of a launched one, is known by: weights, logits, settings, scores."""
     files = [folder / "models" / key / name for name in CHECKED]
-    files += [folder / f"reports/histories/{key}.csv", folder / f"reports/predictions/{key}.parquet"]
+    files += [folder / f"reports/histories/{key}.csv", folder / f"data/predictions/{key}.parquet"]
     files += [folder / f"data/logits/{key}.npy"]
     return [path.read_bytes() for path in files]
 

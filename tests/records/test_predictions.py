@@ -98,7 +98,7 @@ def test_anybody_can_read_them_with_pandas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"image,actual\n0,1\n", b"PAR1"])
 def test_what_is_no_predictions_is_made_anew(content: bytes, tmp_path: Path) -> None:
     path = trees.put(tmp_path / "cnn-0.parquet", content)
-    with pytest.raises(StageError, match=r"cnn-0\.parquet: not readable as .*; run `dvc repro -f evaluate@cnn-0`"):
+    with pytest.raises(StageError, match=r"cnn-0\.parquet: not readable as .*; run `dvc repro predictions`"):
         Predictions.read(path)
 
 
@@ -109,10 +109,10 @@ def test_a_table_of_something_else_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_where_there_are_none_those_of_an_earlier_version_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"cnn-0\.parquet: not found; run `dvc repro evaluate@cnn-0`"):
+    with pytest.raises(StageError, match=r"cnn-0\.parquet: not found; run `dvc repro predictions`"):
         Predictions.read(tmp_path / "cnn-0.parquet")
     trees.put(tmp_path / "cnn-0.csv", b"image,actual,predicted\n")
     with pytest.raises(
-        StageError, match=r"not found \(cnn-0\.csv is of an earlier version\); run `dvc repro evaluate@"
+        StageError, match=r"not found \(cnn-0\.csv is of an earlier version\); run `dvc repro preduate@"
     ):
         Predictions.read(tmp_path / "cnn-0.parquet")

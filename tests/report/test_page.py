@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.base.errors import StageError
+from pipeline.records.evaluation import Evaluation
 from pipeline.report import pictures
 from pipeline.report.sections import NAMES
 from pipeline.stages import report
@@ -82,7 +83,7 @@ def test_a_pair_of_models_is_picked_with_the_keyboard_and_compared(page: browser
     counts = {}
     for model in MODELS:
         files = (written / f"reports/evaluations/{model}-{replicate}.json" for replicate in (0, 1))
-        counts[model] = sum(np.array(json.loads(path.read_text())["confusion"]) for path in files)
+        counts[model] = sum(np.array(Evaluation.read(path).confusion) for path in files)
     shares = {model: each / each.sum(1, keepdims=True) for model, each in counts.items()}
     gap = shares["cnn"] - shares["hybrid"]
     np.fill_diagonal(gap, 0)

@@ -1,52 +1,53 @@
-"""What evaluate leaves for `dvc plots`."""
+"""What evaluate leaves is drawn by `dvc plots`: the F1 of each class, and what its images were predicted as."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
+from dvc.render.converter.vega import VegaConverter
 from dvc_render import VegaRenderer
 
 from pipeline.records.evaluation import Evaluation
 from tests import repo, trees
 
-NAME = "tiny-0"
 
-
-@pytest.fixture
-def cells(trained_folder: Path) -> pd.DataFrame:
-    return pd.read_csv(trained_folder / f"reports/confusion/{NAME}.csv", dtype={"actual": str, "predicted": str})
-
-
-@pytest.fixture
-def evaluation(trained_folder: Path) -> Evaluation:
-    return Evaluation.read(trained_folder / f"reports/evaluations/{NAME}.json")
-
-
-def test_the_cells_are_the_confusion_matrix(cells: pd.DataFrame, evaluation: Evaluation) -> None:
-    names = [row.name for row in evaluation.classes]
-    table = cells.pivot_table(index="actual", columns="predicted", values="images", aggfunc="sum", fill_value=0)
-    np.testing.assert_array_equal(table.loc[names, names], evaluation.confusion)
-
-
-def test_classes_come_in_their_order_on_both_axes_and_no_cell_is_empty_but_on_the_diagonal(
-    cells: pd.DataFrame, evaluation: Evaluation
-) -> None:
-    names = [row.name for row in evaluation.classes]
-    for axis in ("actual", "predicted"):
-        assert cells[axis].drop_duplicates().tolist() == names
-    assert (cells.loc[cells["actual"] != cells["predicted"], "images"] > 0).all()
-
-
-def test_dvc_fills_our_template_with_them(cells: pd.DataFrame) -> None:
+def drawn(contents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What DVC makes of evaluations of one training in several revisions, by our template."""
     stages = trees.YAML(typ="safe").load((repo.ROOT / "dvc.yaml").read_text())["stages"]
     (plot,) = stages["evaluate"]["plots"]
-    ((_, properties),) = plot.items()
-    rows = [row | {"rev": revision} for revision in ("HEAD", "workspace") for row in cells.to_dict("records")]
-    properties = properties | {"template": str(repo.ROOT / properties["template"])}
-    filled = VegaRenderer(rows, "confusion", **properties).get_filled_template()
-    assert filled["data"]["values"] == rows
+    ((path, properties),) = plot.items()
+    rows: list[dict[str, Any]] = []
+    for number, content in enumerate(contents):
+        found, inferred = VegaConverter(path, {path: content}, properties).flat_datapoints(f"revision {number}")
+        rows += found
+    template = {"template": str(repo.ROOT / properties["template"])}
+    return VegaRenderer(rows, path, **inferred | template).get_filled_template()
+
+
+def test_dvc_fills_our_template(trained_folder: Path) -> None:
+    path = trained_folder / "reports/evaluations/tiny-0.json"
+    filled, evaluation = drawn([json.loads(path.read_text())] * 2), Evaluation.read(path)
     assert "<DVC" not in str(filled)
     bars, matrices = filled["hconcat"]
-    assert bars["encoding"]["color"]["scale"]["domain"] == ["HEAD", "workspace"]
-    assert [matrices["spec"]["encoding"][axis]["field"] for axis in "xy"] == ["predicted", "actual"]
+    assert bars["encoding"]["color"]["scale"]["domain"] == ["revision 0", "revision 1"]
+    rows = [row for row in filled["data"]["values"] if row["rev"] == "revision 1" and "class" in row]
+    assert [(row["class"], row["f1"], row["support"]) for row in rows] == [
+        (row.name, row.f1, row.support) for row in evaluation.classes
+    ]
+    assert [row["predicted_as"] for row in rows] == evaluation.confusion
+    used = set(re.findall(r"'field': '(\w+)'", str(filled)))
+    assert used - {*rows[0]} == {"predicted", "images", "share"}, "what is not in the data, the template calculates"
+    assert {step["as"] for step in matrices["transform"] if "calculate" in step} == {"predicted", "share"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"mistakes": []}, {"mistakes": [{"actual": "0", "predicted": "1", "png": ""}] * 12}]
+)
+def test_few_and_many_mistakes_are_in_nobodys_way(change: dict[str, Any], trained_folder: Path, tmp_path: Path) -> None:
+    content = json.loads((trained_folder / "reports/evaluations/tiny-0.json").read_text())
+    Evaluation.read(trees.put(tmp_path / "a.json", json.dumps(content | change).encode())).write(tmp_path / "b.json")
+    filled = drawn([json.loads((tmp_path / "b.json").read_text())])
+    assert sum("class" in row for row in filled["data"]["values"]) == 10
+    assert "isValid(datum['class'])" in str(filled["transform"])

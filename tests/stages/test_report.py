@@ -853,7 +853,7 @@ def test_a_second_report_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.
         ("data.json", "split"),
         ("augmentation.png", "preview"),
         ("evaluations/vit-1.json", "evaluate@vit-1"),
-        ("predictions/cnn-0.parquet", "evaluate@cnn-0"),
+        ("predictions/cnn-0.parquet", "predictions"),
         ("histories/vit-0.csv", "train@vit-0"),
     ],
 )
@@ -881,10 +881,12 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, monkeypatch:
     path = Path("reports/evaluations/cnn-1.json")
     whole = path.read_text()
     content = json.loads(whole)
-    edit(path, confusion=content["confusion"][::-1])
+    rows = content["classes"]
+    turned = [{**row, "predicted_as": other["predicted_as"]} for row, other in zip(rows, rows[::-1], strict=True)]
+    edit(path, classes=turned)
     with pytest.raises(StageError, match=r"its confusion matrix is not that of reports/predictions/cnn-1.parquet"):
         report.main()
-    edit(path, classes=[{**row, "class": "another"} for row in content["classes"]])
+    edit(path, classes=[{**row, "class": "another"} for row in rows])
     with pytest.raises(StageError, match=r"its classes are not those of reports/data.json"):
         report.main()
     path.write_text(whole[: len(whole) // 2])

@@ -28,9 +28,10 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study after `old` was removed and replicate 1 too; what looks like a leftover and is none is there, too."""
     small_study.scores(tmp_path, {**KEPT, "old-0": (0.99, 0.99)})
     trees.put(tmp_path / "data/logits/old-0.npy", b"")
-    for name in ("confusion/old-0.csv", "histories/old-0.csv", "histories/cnn-0.csv", "evaluations/notes.json"):
+    for name in ("histories/old-0.csv", "histories/cnn-0.csv", "evaluations/notes.json"):
         trees.put(tmp_path / "reports" / name, b"")
-    for name in ("old-0.parquet", "old-0.csv", "cnn-0.parquet", "cnn-0.csv"):  # csv: of an earlier version
+    for name in ("old-0.parquet", "cnn-0.parquet"):
+        trees.put(tmp_path / "data/predictions" / name, b"")
         trees.put(tmp_path / "reports/predictions" / name, b"")
     trees.put(tmp_path / "models/resnet-50/weights.safetensors", b"the user's own")
     trees.put(tmp_path / "models/.cnn-0.1.part", b"")
@@ -47,11 +48,10 @@ LEFT = {
     "old-0": [
         "models/old-0",
         "data/logits/old-0.npy",
-        "reports/confusion/old-0.csv",
+        "data/predictions/old-0.parquet",
         "reports/evaluations/old-0.json",
         "reports/histories/old-0.csv",
         "reports/predictions/old-0.parquet",
-        "reports/predictions/old-0.csv",
     ],
 }
 
@@ -88,7 +88,7 @@ def test_prune_lists_them_whatever_their_age_and_yes_removes_them(
         in_git = ", in git" * (path == "reports/evaluations/old-0.json")
         assert f"  {path}, not in params.yaml{in_git}\n" in said
     assert "what is in git by `git checkout`, what is not from DVC's cache, by `dvc repro`" in said
-    assert "prune: 9 of these" in said
+    assert "prune: 8 of these" in said
     assert (study / "models/old-0").exists()
     prune(yes=True)
     assert not leftovers(load_params())
