@@ -112,7 +112,5 @@ def test_where_there_are_none_those_of_an_earlier_version_are_named(tmp_path: Pa
     with pytest.raises(StageError, match=r"cnn-0\.parquet: not found; run `dvc repro predictions`"):
         Predictions.read(tmp_path / "cnn-0.parquet")
     trees.put(tmp_path / "cnn-0.csv", b"image,actual,predicted\n")
-    with pytest.raises(
-        StageError, match=r"not found \(cnn-0\.csv is of an earlier version\); run `dvc repro preduate@"
-    ):
+    with pytest.raises(StageError, match=r"not found \(cnn-0\.csv is of an earlier version\); run `dvc repro pred"):
         Predictions.read(tmp_path / "cnn-0.parquet")
