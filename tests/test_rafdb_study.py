@@ -89,7 +89,7 @@ def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued
     """DVC works in a copy of the checkout; the code of the queued state runs, and its runs land in the user's store."""
     source = checkout / "pipeline/stages/evaluate.py"
     original = source.read_text()
-    written = "evaluation.write(partial)\n"
+    written = "logits_sha256=sha256(logits_path(name))).write(partial)\n"
     assert written in original
     marked = """partial.write_text(partial.read_text().replace("{", '{"queued": true,', 1))\n"""
     source.write_text(original.replace(written, f"{written}        {marked}"))

@@ -144,7 +144,7 @@ def outcome(folder: Path) -> dict[str, bytes]:
     found = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in kept
-        if path.name not in ("metrics.json", "latency.json")
+        if path.name not in ("metrics.json", "latency.json", ".gitignore")
     }
     diary = json.loads(found["models/tiny-0/run.json"])
     found["models/tiny-0/run.json"] = json.dumps({k: v for k, v in diary.items() if k not in TIMED}).encode()

@@ -38,7 +38,9 @@ def test_dvc_fills_our_template(trained_folder: Path) -> None:
     ]
     assert [row["predicted_as"] for row in rows] == evaluation.confusion
     used = set(re.findall(r"'field': '(\w+)'", str([bars, matrices["facet"], matrices["spec"]])))
-    assert used - {"predicted", "column", "images", "share"} <= {*rows[0]}, "what is not in the data, the template calculates"
+    assert used - {"predicted", "column", "images", "share"} <= {*rows[0]}, (
+        "what is not in the data, the template calculates"
+    )
     assert {step["as"] for step in matrices["transform"] if "calculate" in step} == {"predicted", "share"}
 
 

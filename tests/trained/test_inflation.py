@@ -57,7 +57,7 @@ def test_of_one_epoch_there_is_nothing_to_choose_and_of_an_average_nothing_is_ch
 def test_it_changes_no_score_and_no_weights(study: Path, tmp_path: Path) -> None:
     off = {**SETTINGS, "train.keep_epochs": False, "evaluate.inflation": False}
     plain = small_study.run(tmp_path, off, {"best": MODELS["best"]}, ["best-0"])
-    for key in ("scores", "confusion", "calibration", "selected"):
+    for key in ("scores", "classes", "calibration", "selected"):
         assert evaluation(plain, "best")[key] == evaluation(study, "best")[key]
     weights = "models/best-0/weights.safetensors"
     assert (plain / weights).read_bytes() == (study / weights).read_bytes()
