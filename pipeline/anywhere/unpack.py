@@ -253,8 +253,7 @@ def tell(brought: Brought) -> Diary:
             tracked.metrics(note["values"], note["step"], at=note["time"])
         tracked.artifact(Path(f"reports/histories/{task.name}.csv"))
         tracked.model(brought.model, example, resize)
-        chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(diary.selected).items() if key != "lr"}
-        tracked.metrics({**chosen, "train_seconds": diary.seconds, "images_per_second": diary.images_per_second})
+        tracked.metrics(diary.measured())
     return diary
 
 

@@ -12,7 +12,7 @@ import stat
 import time
 from pathlib import Path
 
-from pipeline.base.files import write_json, written_whole
+from pipeline.base.files import sha256, write_json, written_whole
 from pipeline.base.places import state_folder
 from pipeline.datasets.tree import open_tree
 
@@ -67,7 +67,6 @@ def _sha256(file: str) -> str:
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             return "unreadable"  # a pipe or a device may have no end
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return sha256(Path(file))
     except OSError:
         return "unreadable"

@@ -57,6 +57,11 @@ class Diary:
         remedy = f"run `dvc checkout --force {folder}` or `dvc repro train@{folder.name}`"
         return read_record(cls, folder / "run.json", remedy)
 
+    def measured(self) -> dict[str, float | None]:
+        """The scores of the selected epoch and the training's speed, as metrics are called in MLflow."""
+        chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(self.selected).items() if key != "lr"}
+        return {**chosen, "train_seconds": self.seconds, "images_per_second": self.images_per_second}
+
     def write(self, folder: Path) -> None:
         write_json(folder / "run.json", dataclasses.asdict(self))
 

@@ -212,8 +212,7 @@ def log(training: Training, diary: Diary, tracked: Tracker, resize: str) -> None
     tracked.settle()
     tracked.artifact(training.history)
     tracked.model(training.folder, training.task.train_images.pixels[:1].numpy(), resize)
-    chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(diary.selected).items() if key != "lr"}
-    tracked.metrics({**chosen, "train_seconds": diary.seconds, "images_per_second": diary.images_per_second})
+    tracked.metrics(diary.measured())
 
 
 def val_logits(training: Training, fit: Fit) -> np.ndarray | None:

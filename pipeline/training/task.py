@@ -1,7 +1,6 @@
 """What a training is of, resolved from params.yaml: network, images, recipe, loss, optimizer and epochs."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import StageError
+from pipeline.base.files import sha256
 from pipeline.base.places import find
 from pipeline.images import packed
 from pipeline.images.recipe import Recipe
@@ -94,7 +94,6 @@ def fraction_of(images: packed.Images, fraction: float, seed: int) -> packed.Ima
 
 def file_digest(path: str | Path) -> str:
     try:
-        with Path(path).expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(Path(path).expanduser())
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror}); give a path from the study's folder") from None
