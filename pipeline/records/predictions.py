@@ -45,6 +45,23 @@ class Predictions:
         """Whether each image's class is the one predicted (N,)."""
         return self.predicted == self.actual
 
+    @property
+    def of_every_class(self) -> Floats:
+        """Probabilities (N, K) as far as they are kept, the predicted class's to all of its decimals.
+
+        What the likeliest leave is shared alike by the classes whose probabilities are not kept.
+        """
+        images = np.arange(len(self.actual))
+        found = self.probabilities.copy()
+        if self.likeliest is not None:
+            others = len(self.classes) - self.likeliest.shape[1]
+            rest = (1 - found.sum(1, keepdims=True)).clip(min=0) / others
+            found = np.repeat(rest, len(self.classes), axis=1)
+            np.put_along_axis(found, self.likeliest, self.probabilities, axis=1)
+        found = np.minimum(found, self.confidence[:, None])  # rounded up, another class's may be above it
+        found[images, self.predicted] = self.confidence
+        return found
+
     @classmethod
     def of(
         cls, classes: list[str], actual: Labels, predicted: Labels, probabilities: Floats, images: list[str] | None

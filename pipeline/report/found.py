@@ -38,6 +38,7 @@ class Model:
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
     rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
+    together: npt.NDArray[np.int64] | None = None  # (N,), what all replicates predict together: see scoring/ensemble.py
     folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
 
     @property

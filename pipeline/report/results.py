@@ -26,7 +26,7 @@ from pipeline.records.latency import Latency, Timing
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report.found import Found, Model
 from pipeline.report.words import setting
-from pipeline.scoring import metrics
+from pipeline.scoring import ensemble, metrics
 from pipeline.trained import leftovers
 
 REPORTS = Path("reports")
@@ -101,6 +101,7 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),
         rounds=rounds,
+        together=None if folds else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
     )
 

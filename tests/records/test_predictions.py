@@ -69,6 +69,19 @@ def test_of_many_classes_the_likeliest_five_are_kept() -> None:
     assert (np.diff(found.probabilities, axis=1) <= 0).all()
 
 
+def test_probabilities_of_every_class_are_within_a_thousandth_and_add_up() -> None:
+    few, probabilities = made(ODD)
+    assert abs(few.of_every_class - probabilities).max() <= 0.000505
+    classes = [f"c{number}" for number in range(257)]
+    many, probabilities = made(classes, doubt=0.05)
+    found = many.of_every_class
+    rows = np.arange(len(found))[:, None]
+    likeliest = np.argsort(-probabilities, axis=1)[:, :5]
+    assert abs(found[rows, likeliest] - probabilities[rows, likeliest]).max() <= 0.000505
+    assert abs(found.sum(1) - 1).max() < 0.001
+    np.testing.assert_array_equal(found[rows[:, 0], many.predicted], found.max(1))
+
+
 @pytest.mark.parametrize("doubt", [0.05, 0.2])  # the latter is less sure than any network of the committed studies
 def test_ten_thousand_images_of_ten_classes_fit_into_130_kilobytes(doubt: float, tmp_path: Path) -> None:
     found, _ = made(list("0123456789"), images=10_000, doubt=doubt)

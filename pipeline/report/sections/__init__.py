@@ -10,6 +10,7 @@ NAMES = (  # of the page, from top to bottom
     "pairs",
     "scorecard",
     "cost",
+    "ensemble",
     "confusion",
     "classes",
     "metrics",
