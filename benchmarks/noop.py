@@ -23,6 +23,7 @@ SIZES = {  # bytes of a study of CIFAR-10; all else is 4 KB a file
     "data/test": {"images.npy": 10_000 * IMAGE, "labels.npy": 80_000},
     "models": {"weights.safetensors": 45_000_000, "val_logits.npy": 200_000, "config.json": 4096, "run.json": 4096},
 }
+PACKED = ("data/fit", "data/test")  # with a folder for each replicate
 
 
 def study(folder: Path, full: bool) -> None:
@@ -40,6 +41,9 @@ def study(folder: Path, full: bool) -> None:
         for out in outputs(stage):
             for model in settings["models"]:
                 for replicate in settings["replicates"]:
+                    if out in PACKED:
+                        leave(folder / out / str(replicate), SIZES[out], full)
+                        continue
                     path = out.replace("${item.model}", model).replace("${item.replicate}", str(replicate))
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
     for path in inside(stages):  # a file of an output, which a stage of its own reads

@@ -90,9 +90,9 @@ def test_the_work_of_every_stage_begins_at_a_function_that_there_is() -> None:
 @pytest.mark.parametrize("full", [True, False])
 def test_the_study_with_nothing_to_do_has_the_sizes_of_real_data(tmp_path: Path, full: bool) -> None:
     sizes = {"images.npy": 10_000}
-    noop.leave(tmp_path / "data/test", sizes, full)
+    noop.leave(tmp_path / "data/test/0", sizes, full)
     noop.leave(tmp_path / "reports/metrics.json", {}, full)
-    assert (tmp_path / "data/test/images.npy").stat().st_size == 10_000 * full
+    assert (tmp_path / "data/test/0/images.npy").stat().st_size == 10_000 * full
     assert (tmp_path / "reports/metrics.json").stat().st_size == 4096 * full
 
 

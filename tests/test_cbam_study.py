@@ -62,7 +62,7 @@ def test_every_test_image_is_scored_and_no_face_leaves_the_study(study: Path) ->
     evaluation = json.loads((study / "reports/evaluations/cbam-0.json").read_text())
     assert evaluation["images"] == 14
     assert evaluation.get("mistakes", []) == []
-    assert json.loads((study / "data/test/info.json").read_text())["shareable"] is False
+    assert json.loads((study / "data/test/0/info.json").read_text())["shareable"] is False
 
 
 def test_mistakes_are_the_surest_of_the_classes_confused_most() -> None:

@@ -59,7 +59,7 @@ def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_
 def test_faces_that_may_not_be_passed_on_stand_in_no_picture(rafdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture of augmentation says that it shows test cards, and has the same bytes whatever the faces are."""
     monkeypatch.chdir(rafdb)
-    assert json.loads(Path("data/fit/info.json").read_text())["shareable"] is False
+    assert json.loads(Path("data/fit/0/info.json").read_text())["shareable"] is False
     drawn, said, read = Path("reports/augmentation.png").read_bytes(), [], packed.read
     draw = preview.augmentation_figure
 

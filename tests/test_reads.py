@@ -122,7 +122,7 @@ def declared(stage: str) -> dict[str, Any]:
     stages = YAML(typ="safe").load((trees.ROOT / "dvc.yaml").read_text())["stages"]
     name, _, item = stage.partition("@")
     model, _, replicate = item.partition("-")
-    names = {"${item.model}": model, "${item.replicate}": replicate}
+    names = {"${item.model}": model, "${item.replicate}": replicate, "${replicates[0]}": "0"}
 
     def filled(entry: Any) -> str:
         text = entry if isinstance(entry, str) else next(iter(entry))
@@ -143,7 +143,9 @@ def within(path: str, places: list[str], between: str) -> bool:
 HARMLESS = {  # settings without which a stage leaves the same
     "split": {"dataset.source"},  # MLflow is told where images came from
     "train@tiny-0": {"dataset.source"},
-    "latency": {"train"},  # a margin, which changes the classifiers' time by too little
+    "doctor": {"replicates"},  # of the first, whose images dvc.yaml names
+    "preview": {"replicates"},
+    "latency": {"replicates", "train"},  # a margin, which changes the classifiers' time by too little
     "report": {"augment", "train"},  # whether evaluations are of these: when they change, evaluations do
 }
 SPOKEN_FOR = {  # files of which something else says what they hold
@@ -175,6 +177,6 @@ def test_the_stages_do_read_what_is_looked_for(read: Read) -> None:
     assert {"dataset.name", "dataset.source"} <= read["fetch"][0]
     assert {"train", "models.tiny"} <= read["train@tiny-0"][0]
     assert "models.vit" not in read["train@tiny-0"][0]
-    assert "data/fit/train_images.npy" in read["train@tiny-0"][1]
+    assert "data/fit/0/train_images.npy" in read["train@tiny-0"][1]
     assert "images/cat/0001.png" in read["fetch"][1]
     assert "reports/source.json" in read["fetch"][1]

@@ -102,7 +102,7 @@ def test_test_images_are_no_dependency_of_training(checkout: Path) -> None:
     for name, stage in lock["stages"].items():
         paths = [entry["path"] for entry in stage.get("deps", [])]
         if name.startswith("train@"):
-            assert "data/fit" in paths
+            assert f"data/fit/{name.rpartition('-')[2]}" in paths
             assert not [path for path in paths if path.startswith(("data/test", "data/raw"))]
 
 
@@ -149,7 +149,7 @@ def test_a_training_has_its_resolved_parameters_its_data_and_a_point_per_epoch(
     assert run.data.params["train.epochs"] == "2"
     assert run.data.params["network.backbone"] == "resnet18"
     (used,) = run.inputs.dataset_inputs
-    digest = json.loads((checkout / "data/fit/info.json").read_text())["digest"]
+    digest = json.loads((checkout / "data/fit/0/info.json").read_text())["digest"]
     assert used.dataset.digest == digest[:36]
     assert {tag.key: tag.value for tag in used.tags}["mlflow.data.context"] == "training"
     assert run.data.tags["versus.commit"] == repo.call(checkout, "git", "rev-parse", "HEAD~1").strip()
@@ -164,7 +164,7 @@ def test_the_logged_model_predicts_what_evaluate_reported(
     mlflow.set_tracking_uri(f"sqlite:///{checkout / 'mlflow.db'}")
     (run,) = repo.runs(store, "attributes.run_name = 'cnn-0'")
     model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/cnn-0")
-    images = np.load(checkout / "data/test/images.npy")[:64]
+    images = np.load(checkout / "data/test/0/images.npy")[:64]
     table = model.predict(images)
     assert list(table["class"]) == Predictions.read(predictions_path("cnn-0")).frame()["predicted"][:64].tolist()
     reported = softmax(np.load(logits_path("cnn-0"))[:64].astype(float), axis=1)
@@ -179,7 +179,7 @@ def test_the_best_model_by_validation_is_the_champion(store: mlflow.MlflowClient
     best = max(each["selected"]["val_macro_f1"] for each in evaluations)
     champion = store.get_model_version_by_alias("digits", "champion")
     assert float(champion.tags["val_macro_f1"]) == best
-    assert champion.tags["versus.data"] == json.loads((checkout / "data/fit/info.json").read_text())["digest"]
+    assert champion.tags["versus.data"] == json.loads((checkout / "data/fit/0/info.json").read_text())["digest"]
     assert {path.name for path in (checkout / "reports/cards").iterdir()} == {f"{name}.md" for name in MODELS}
 
 

@@ -43,7 +43,7 @@ def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             config = json.loads((folder / f"models/{name}/config.json").read_text())
             key = json.loads((folder / f"models/{name}/run.json").read_text())["key"]
             with runs.training_run(name, key, config) as run:
-                run.model(Path("models") / name, np.load("data/test/images.npy")[:1], "crop")
+                run.model(Path("models") / name, np.load("data/test/0/images.npy")[:1], "crop")
                 run.metrics({"selected_val_macro_f1": score})
             with runs.evaluation_run(name, key, config, lambda _: None) as run:
                 run.metrics({"test_macro_f1": score - 0.125})

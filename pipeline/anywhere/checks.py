@@ -12,7 +12,7 @@ import torch
 
 from pipeline.anywhere.contents import Contents, Task
 from pipeline.base.errors import StageError
-from pipeline.base.places import FIT, fold_folder
+from pipeline.base.places import FIT, replicate_folder
 from pipeline.images import packed
 from pipeline.inference.device import pick_device, processor
 from pipeline.training.task import prepared, trainer
@@ -54,7 +54,7 @@ def would_run(contents: Contents, task: Task) -> bool:
 
 def attempt(task: Task) -> None:
     config = dict(task.assignment["config"])
-    folder = fold_folder(FIT, config["replicate"])
+    folder = replicate_folder(FIT, config["replicate"])
     device = pick_device(config["train"]["device"])
     made = prepared(config, folder, packed.read_info(folder), task.assignment["normalise"], device)
     training = trainer(made, config, device)

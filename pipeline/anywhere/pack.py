@@ -23,7 +23,7 @@ from pipeline.base import git
 from pipeline.base.code import PACKAGE, described
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, write_json, written_whole
-from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, fold_folder, state_folder
+from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, replicate_folder, state_folder
 from pipeline.base.places import study as study_name
 from pipeline.base.quantities import enumerated, size
 from pipeline.images import compressed, packed
@@ -63,7 +63,7 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
             tasks += found
             if found:
                 name = found[0].study
-                files |= {f"{name}/{path}": (stored(name, path), path.resolve()) for path in needed()}
+                files |= {f"{name}/{path}": (stored(name, path), path.resolve()) for path in needed(found)}
                 files |= {f"{name}/{file.path}": (file, path) for file, path in carried(found)}
     if tasks and part < (least := results.least(contents.most_files(tasks))):
         raise StageError(f"pack: --part: {part} bytes hold little more than a result's own list; give {least} or more")
@@ -111,7 +111,7 @@ def to_train(only: Sequence[str]) -> list[Task]:
         model, _, replicate = group.key.rpartition("-")
         if only and model not in only:
             continue
-        folder = fold_folder(FIT, int(replicate))
+        folder = replicate_folder(FIT, int(replicate))
         info = packed.read_info(folder)
         assignment = {
             "config": resolve(settings, model, int(replicate), info),
@@ -124,10 +124,11 @@ def to_train(only: Sequence[str]) -> list[Task]:
     return found
 
 
-def needed() -> Iterator[Path]:
+def needed(tasks: Sequence[Task]) -> Iterator[Path]:
     """The files of the current folder that trainings and their evaluations read."""
-    yield from (path for path in sorted(FIT.rglob("*")) if path.is_file())
-    yield from (path for path in sorted(TEST.rglob("*")) if path.is_file() and path.name not in LABELS)
+    for replicate in sorted({int(task.name.rpartition("-")[2]) for task in tasks}):
+        for place, left in ((FIT, ()), (TEST, LABELS)):
+            yield from (path for path in sorted(replicate_folder(place, replicate).iterdir()) if path.name not in left)
 
 
 def carried(tasks: Sequence[Task]) -> Iterator[tuple[Stored, Path]]:

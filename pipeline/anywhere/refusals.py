@@ -16,7 +16,7 @@ from pipeline.anywhere import pack
 from pipeline.anywhere.contents import Stored, Task
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256
-from pipeline.base.places import FIT, TEST, fold_folder
+from pipeline.base.places import FIT, TEST, replicate_folder
 from pipeline.images import packed
 from pipeline.inference import forward, loading
 from pipeline.params.read import load_params
@@ -45,7 +45,7 @@ def refuse_other_settings(tasks: Sequence[Task]) -> None:
         model, _, replicate = task.name.rpartition("-")
         if model not in settings.models or int(replicate) not in settings.replicates:
             raise StageError(f"unpack: params.yaml has no {task.label} any more; bring it back, or pack anew")
-        info = packed.read_info(fold_folder(FIT, int(replicate)))
+        info = packed.read_info(replicate_folder(FIT, int(replicate)))
         now = {**resolve(settings, model, int(replicate), info), "normalise": settings.dataset.normalise}
         then = {**task.assignment["config"], "normalise": task.assignment["normalise"]}
         now = json.loads(json.dumps(now))
@@ -73,7 +73,7 @@ def refuse_what_does_not_hold_together(task: Task, brought: Path) -> None:
     network, found = loading.load(folder)
     if {key: value for key, value in found.items() if key != "normalise"} != config:
         raise StageError(f"unpack: {task.label}: its config.json is not what was packed; refused")
-    images = packed.read(fold_folder(TEST, config["replicate"]))
+    images = packed.read(replicate_folder(TEST, config["replicate"]))
     logits = array(brought / f"data/logits/{task.name}.npy", (len(images), len(config["classes"])))
     rows = torch.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).long()
     form = loading.image_format(found)
@@ -93,7 +93,7 @@ def refuse_other_scores(task: Task, brought: Path, diary: Diary) -> None:
     logits = brought / "models" / task.name / "val_logits.npy"
     if logits.exists():
         classes = len(task.assignment["config"]["classes"])
-        labels = np.load(fold_folder(FIT, task.assignment["config"]["replicate"]) / "val_labels.npy")
+        labels = np.load(replicate_folder(FIT, task.assignment["config"]["replicate"]) / "val_labels.npy")
         predicted = array(logits, (len(labels), classes)).argmax(1)
         if not same(metrics.scores(metrics.confusion_matrix(labels, predicted, classes))["macro_f1"], score):
             raise StageError(f"unpack: {task.label}: its validation score is not that of its logits; refused")

@@ -23,7 +23,7 @@ from pipeline.anywhere.results import STATE, File, Result
 from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.files import locked, remove, sha256, written_whole
-from pipeline.base.places import FIT, TEST, checkout, fold_folder, state_folder
+from pipeline.base.places import FIT, TEST, checkout, replicate_folder, state_folder
 from pipeline.images import packed
 from pipeline.launch import plan
 from pipeline.launch.plan import Group
@@ -200,7 +200,7 @@ def told(brought: Brought) -> str:
         scores = "no validation score" if found is None else f"validation macro-F1 {found:.4f}"
     if brought.logits.exists():
         config = brought.task.assignment["config"]
-        images, classes = packed.read(fold_folder(TEST, config["replicate"])), len(config["classes"])
+        images, classes = packed.read(replicate_folder(TEST, config["replicate"])), len(config["classes"])
         predicted = refusals.array(brought.logits, (len(images), classes)).argmax(1)
         test = metrics.scores(metrics.confusion_matrix(images.labels.numpy(), predicted, classes))
         scores += f", test accuracy {test['accuracy']:.4f}, macro-F1 {test['macro_f1']:.4f}"
@@ -242,7 +242,7 @@ def tell(brought: Brought) -> Diary:
     """Log a training to MLflow as it was, and return its diary with the run's id."""
     task, diary, said = brought.task, Diary.read(brought.model), notes(brought)
     config = json.loads((brought.model / "config.json").read_text(encoding="utf-8"))
-    fit = fold_folder(FIT, config["replicate"])
+    fit = replicate_folder(FIT, config["replicate"])
     example, resize = packed.read(fit, "train_").pixels[:1].numpy(), packed.read_info(fit)["resize"]
     values = {**config, "machine": dataclasses.asdict(diary.machine)}
     with runs.elsewhere(task.name, diary.key, values, said[0]["time"], said[-1]["time"]) as tracked:

@@ -21,7 +21,7 @@ import torch
 
 from pipeline.anywhere.contents import told
 from pipeline.base.files import written_whole
-from pipeline.base.places import TEST, fold_folder
+from pipeline.base.places import TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference import forward, loading
@@ -106,7 +106,7 @@ def main() -> None:
 def leave_logits(folder: Path) -> None:
     """Leave what a trained network says of the test images in data/logits, of one view too where there are several."""
     network, config = loading.load(folder)
-    pixels = torch.from_numpy(np.load(fold_folder(TEST, config["replicate"]) / "images.npy", allow_pickle=False))
+    pixels = torch.from_numpy(np.load(replicate_folder(TEST, config["replicate"]) / "images.npy", allow_pickle=False))
     images = packed.Images(pixels, torch.zeros(len(pixels), dtype=torch.long))
     if config["train"].get("deterministic"):
         be_deterministic()

@@ -102,6 +102,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def linked(source: Path, target: Path) -> None:
+    """Make the folder `target` of the files in `source`: hard links, which take no room, or copies where none can be.
+
+    What is written into one of them later is in the other too, so that only what nobody changes is for linking.
+    """
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        try:
+            os.link(path, target / path.name)
+        except OSError:  # a disk without hard links, or an inode that has as many as it may
+            shutil.copy2(path, target / path.name)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal digits, as sha256sum prints it."""
     import hashlib  # late, as `versus --help` needs none of what it imports

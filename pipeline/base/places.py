@@ -70,10 +70,9 @@ def verified(copy: Path) -> Path:
     return next(above, copy)
 
 
-def fold_folder(folder: Path, replicate: int = 0) -> Path:
-    """Where a replicate's images lie below data/fit or data/test: in cross-validation each fold has a folder."""
-    fold = folder / str(replicate)
-    return fold if fold.is_dir() else folder
+def replicate_folder(folder: Path, replicate: int) -> Path:
+    """Where a replicate's images lie below data/fit or data/test."""
+    return folder / str(replicate)
 
 
 def find(path: str) -> Path | None:

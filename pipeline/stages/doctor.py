@@ -1,6 +1,6 @@
 """doctor: what is odd in the images of a study, and what leaks from test to training.
 
-Reads data/fit and data/test as the networks see them (of folds the first, which has all images). Leaves
+Reads data/fit and data/test of the first replicate as the networks see them; of folds one has all images. Leaves
 reports/doctor.json: exact duplicates (equal pixels), near duplicates, equal pixels under two labels, blank images, and
 the test images that training or validation holds too.
 Changes nothing: `split.duplicates` decides what becomes of duplicates across training and test.
@@ -25,9 +25,10 @@ import numpy.typing as npt
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import FIT, TEST, fold_folder
+from pipeline.base.places import FIT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images.manifest import image_names
+from pipeline.params.read import load_params
 
 REPORT = Path("reports/doctor.json")
 SPLITS = ("train", "val", "test")
@@ -58,7 +59,7 @@ class Pack:
 
 
 def main() -> None:
-    pack = read()
+    pack = read(load_params().replicates[0])
     findings = examine(pack)
     with written_whole(REPORT) as partial:
         write_json(partial, findings)
@@ -71,10 +72,12 @@ def main() -> None:
     print(f"doctor: {summary(findings)}")
 
 
-def read() -> Pack:
+def read(replicate: int) -> Pack:
+    """A replicate's images."""
     parts, labels, names, split, row = [], [], [], [], []
     for index, name in enumerate(SPLITS):
-        folder, prefix = (fold_folder(TEST), "") if name == "test" else (fold_folder(FIT), f"{name}_")
+        folder, prefix = (TEST, "") if name == "test" else (FIT, f"{name}_")
+        folder = replicate_folder(folder, replicate)
         try:
             parts.append(np.load(folder / f"{prefix}images.npy", mmap_mode="r"))
             labels.append(np.load(folder / f"{prefix}labels.npy"))

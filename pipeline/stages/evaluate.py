@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline import networks
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, written_whole
-from pipeline.base.places import FIT, TEST, fold_folder
+from pipeline.base.places import FIT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.images.form import Format, evaluation_batches
@@ -105,7 +105,7 @@ def read(name: str) -> Subject:
     folder = Path("models") / name
     network, config = loading.load(folder)
     diary = Diary.read(folder)
-    test = fold_folder(TEST, config["replicate"])
+    test = replicate_folder(TEST, config["replicate"])
     info, images = packed.read_info(test), packed.read(test)
     if info["classes"] != config["classes"]:
         raise StageError(
@@ -245,7 +245,7 @@ def validation(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.nda
     """
     if config["train"].get("include_validation"):
         return None
-    fit = fold_folder(FIT, config["replicate"])
+    fit = replicate_folder(FIT, config["replicate"])
     logits, labels = np.load(folder / "val_logits.npy"), np.load(fit / "val_labels.npy")
     if len(logits) != len(labels):
         raise StageError(

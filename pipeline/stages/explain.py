@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256, written_whole
-from pipeline.base.places import TEST, fold_folder
+from pipeline.base.places import TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import form, packed
 from pipeline.inference import device, loading
@@ -44,7 +44,7 @@ class Answers:
 def main() -> None:
     settings = load_params()
     replicate = settings.replicates[0]
-    test = fold_folder(TEST, replicate)  # of folds the first
+    test = replicate_folder(TEST, replicate)
     classes, images = packed.read_info(test)["classes"], packed.read(test)
     gallery = Gallery(images, classes, may_be_shown())
     answers = {name: read(f"{name}-{replicate}", classes, gallery.actual) for name in settings.models}

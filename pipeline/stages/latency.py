@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import FIT, TEST, fold_folder
+from pipeline.base.places import FIT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.images.form import Format, view_batches
@@ -51,7 +51,8 @@ class Timed:
 def main() -> None:
     device.keep_freed_memory()
     study = load_params()
-    info, images = packed.read_info(fold_folder(FIT)), packed.read(fold_folder(TEST))
+    fit, test = (replicate_folder(place, study.replicates[0]) for place in (FIT, TEST))
+    info, images = packed.read_info(fit), packed.read(test)
     timed: dict[tuple[str, str], Timed] = {}
     for name in study.models:
         network, form = loading.construct(configuration(study, name), info, study.dataset.normalise)

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.base.files import written_whole
-from pipeline.base.places import FIT, fold_folder
+from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed, transform
 from pipeline.images.form import Format, format_for, prepare, sides
@@ -46,7 +46,7 @@ CLASSES, VARIANTS = 10, 6  # at most so many rows, so many augmentations of each
 
 def main() -> None:
     study = load_params()
-    folder = fold_folder(FIT)
+    folder = replicate_folder(FIT, study.replicates[0])
     info = packed.read_info(folder)
     augment = study.augment.model_dump()
     whole_side, crop = sides(study.dataset.image_size, augment)

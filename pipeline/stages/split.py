@@ -1,15 +1,16 @@
 """split: stratified training, validation and test images, thinned and packed.
 
 Reads data/raw. Leaves `data/fit/` (training and validation), apart from it `data/test/`, and `reports/data.json`.
-Nothing in data/fit depends on what a test image looks like. Official splits are kept; where there is none, test
-images are drawn first, then validation images, each stratified and from the split's own seed. With `split.folds`, both
-folders hold one folder for each fold, named 0, 1, 2.
+Either holds a folder for each replicate, so that one more replicate changes nothing for the others; replicates of the
+same images share their files. Nothing in data/fit depends on what a test image looks like. Official splits are kept;
+where there is none, test images are drawn first, then validation images, each stratified and from the split's own seed.
+With `split.folds`, replicate r has the images of fold r.
 
 Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.errors import shown
-from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import FIT, RAW, REPORT, TEST
+from pipeline.base.files import linked, write_json, written_whole
+from pipeline.base.places import FIT, RAW, REPORT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.datasets.pack import pack, statistics
 from pipeline.datasets.partition import assign, cross_validated, minority_classes, settle_duplicates, thin
@@ -30,7 +31,7 @@ from pipeline.params.study import Params
 
 
 @dataclass(frozen=True)
-class Fold:
+class Division:
     """Rows of data/raw by split: as they were assigned, and as they are kept."""
 
     assigned: dict[str, np.ndarray]
@@ -42,50 +43,56 @@ class Fold:
 def main() -> None:
     config = load_params()
     raw = Raw.open(RAW)
-    folds = [fold(raw, config, rows) for rows in assigned(raw, config.split)]
+    numbers = division_of(config)
+    divisions = {number: divide(raw, config, rows) for number, rows in assigned(raw, config, numbers).items()}
     with written_whole(FIT) as fit, written_whole(TEST) as test, written_whole(REPORT) as report:
-        summaries = []
-        for number, each in enumerate(folds):
-            places = (fit / str(number), test / str(number)) if config.split.folds else (fit, test)
-            summaries.append(leave(raw, config, each, *places))
-        content = together(config, folds, summaries)
+        summaries = leave_all(raw, config, numbers, divisions, (fit, test))
+        content = together(config, list(divisions.values()), summaries)
         write_json(report, content)
-    log(raw, config.dataset.source, counted(raw, folds[0]), content["minority"], content["digests"])
-    print(in_words(config.split, folds, content["minority"]))
+    counts = counted(raw, next(iter(divisions.values())))
+    log(raw, config.dataset.source, counts, content["minority"], content["digests"])
+    print(in_words(config.split, list(divisions.values()), content["minority"]))
 
 
-def assigned(raw: Raw, rule: Split) -> list[dict[str, np.ndarray]]:
-    """The rows of each fold's splits; without folds, of one."""
+def division_of(config: Params) -> dict[int, int]:
+    """The number of each replicate's division of the images; equal numbers mean the same images."""
+    return {replicate: replicate if config.split.folds else 0 for replicate in config.replicates}
+
+
+def assigned(raw: Raw, config: Params, numbers: Mapping[int, int]) -> dict[int, dict[str, np.ndarray]]:
+    """The rows of each division's splits, by its number."""
+    rule = config.split
     if rule.folds:
-        return cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, rule.seed)
-    return [assign(raw, rule.val_fraction, rule.test_fraction, rule.seed)]
+        folds = cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, rule.seed)
+        return {number: folds[number] for number in numbers.values()}
+    return {0: assign(raw, rule.val_fraction, rule.test_fraction, rule.seed)}
 
 
-def fold(raw: Raw, config: Params, rows: dict[str, np.ndarray]) -> Fold:
+def divide(raw: Raw, config: Params, rows: dict[str, np.ndarray]) -> Division:
     unique, dropped = settle_duplicates(raw, rows, config.split.duplicates)
     thinned = thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)
     places = subset(raw.labels[thinned], config.dataset.train_fraction, config.split.seed)
-    return Fold(rows, {**unique, "train": thinned[places]}, dropped, len(unique["train"]))
+    return Division(rows, {**unique, "train": thinned[places]}, dropped, len(unique["train"]))
 
 
-def counted(raw: Raw, found: Fold) -> dict[str, np.ndarray]:
+def counted(raw: Raw, found: Division) -> dict[str, np.ndarray]:
     """Images of each class, (K,), by split."""
     return {split: np.bincount(raw.labels[rows], minlength=len(raw.classes)) for split, rows in found.kept.items()}
 
 
-def together(config: Params, folds: Sequence[Fold], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """reports/data.json: the first fold's summary, which the report counts, with what is of all of them."""
+def together(config: Params, divisions: Sequence[Division], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """reports/data.json: the first replicate's summary, which the report counts, with what is of all of them."""
     content = {**summaries[0], "train_fraction": config.dataset.train_fraction}
     if config.split.folds:
         content["cross_validation"] = {"folds": config.split.folds, "by": config.split.folds_by}
         joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
         content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
-    dropped = sum(each.dropped for each in folds)
+    dropped = sum(each.dropped for each in divisions)
     return {**content, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}}
 
 
-def in_words(rule: Split, folds: Sequence[Fold], minority: Sequence[str]) -> str:
-    first, dropped = folds[0], sum(each.dropped for each in folds)
+def in_words(rule: Split, divisions: Sequence[Division], minority: Sequence[str]) -> str:
+    first, dropped = divisions[0], sum(each.dropped for each in divisions)
     sizes = ", ".join(f"{len(first.kept[split]):,} {split}" for split in ("train", "val", "test"))
     thinned = f" (thinned from {first.unthinned:,})" if len(first.kept["train"]) < first.unthinned else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
@@ -94,7 +101,23 @@ def in_words(rule: Split, folds: Sequence[Fold], minority: Sequence[str]) -> str
     return f"split: {sizes} images{which}{thinned}{gone}; minority classes: {names}"
 
 
-def leave(raw: Raw, config: Params, found: Fold, fit: Path, test: Path) -> dict[str, Any]:
+def leave_all(
+    raw: Raw, config: Params, numbers: Mapping[int, int], divisions: Mapping[int, Division], places: tuple[Path, Path]
+) -> list[dict[str, Any]]:
+    """Write every replicate's images into its folders in the two `places`, of equal ones links; returns summaries."""
+    summaries, first = [], dict[int, int]()  # the first replicate of each division
+    for replicate, number in numbers.items():
+        fit, test = (replicate_folder(place, replicate) for place in places)
+        if number in first:
+            for place, folder in zip(places, (fit, test), strict=True):
+                linked(replicate_folder(place, first[number]), folder)
+            continue
+        first[number] = replicate
+        summaries.append(leave(raw, config, divisions[number], fit, test))
+    return summaries
+
+
+def leave(raw: Raw, config: Params, found: Division, fit: Path, test: Path) -> dict[str, Any]:
     """Write one split into the folders `fit` and `test`; returns what the report says of it."""
     counts = counted(raw, found)
     minority = minority_classes(raw.classes, counts["train"])

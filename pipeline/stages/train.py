@@ -10,7 +10,7 @@ import argparse
 
 from pipeline.base.errors import StageError
 from pipeline.base.git import commit
-from pipeline.base.places import FIT, fold_folder
+from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory, pick_device
@@ -36,7 +36,7 @@ def train(name: str, replicate: int) -> None:
     study = load_params()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
-    info = packed.read_info(fold_folder(FIT, replicate))
+    info = packed.read_info(replicate_folder(FIT, replicate))
     config = resolve(study, name, replicate, info)
     devices = config["train"]["devices"]
     if devices > 1 and not distributed.launched():

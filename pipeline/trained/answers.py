@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import StageError, legible, shown
 from pipeline.base.places import FIT
-from pipeline.base.places import fold_folder as place
+from pipeline.base.places import replicate_folder as place
 from pipeline.datasets.decode import decode
 from pipeline.datasets.layouts import is_image, say_what_is_passed_over
 from pipeline.datasets.resize import fitted

@@ -18,7 +18,7 @@ import torch
 from pipeline.base.errors import StageError
 from pipeline.base.files import writable, written_whole
 from pipeline.base.git import commit
-from pipeline.base.places import TEST, fold_folder, study
+from pipeline.base.places import TEST, replicate_folder, study
 from pipeline.images import packed
 from pipeline.images.form import evaluation_batches, prepare
 from pipeline.inference import loading
@@ -70,7 +70,7 @@ def export(model: str, path: Path) -> None:
 
 def test_images(config: dict[str, Any], name: str) -> packed.Images:
     """The images to compare on: MOST of the study's test images at most, spread evenly."""
-    folder = fold_folder(TEST, config["replicate"])
+    folder = replicate_folder(TEST, config["replicate"])
     info, images = packed.read_info(folder), packed.read(folder)
     if info["classes"] != config["classes"]:
         raise StageError(

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from pipeline.base import code
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import FIT, fold_folder
+from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.places import study as study_name
 from pipeline.images import packed
 from pipeline.inference import forward
@@ -88,7 +88,7 @@ def train(assignment: Assignment, opened: Opened, until: float = math.inf) -> No
     PassingError. In a group of processes, the first alone logs and saves.
     """
     config = assignment.config
-    folder = fold_folder(FIT, config["replicate"])
+    folder = replicate_folder(FIT, config["replicate"])
     info = packed.read_info(folder)
     device = pick_device(config["train"]["device"])
     if config["train"]["deterministic"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.base.places import FIT, fold_folder
+from pipeline.base.places import FIT, replicate_folder
 from pipeline.images import packed
 from pipeline.inference import forward
 from pipeline.inference.device import memory_remedy, pick_device
@@ -81,7 +81,7 @@ def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
 def prepared(settings: Params, name: str) -> tuple[Task, dict[str, Any], torch.device]:
     """What a model's first training works on, its resolved configuration and the device; weights are random."""
     replicate = settings.replicates[0]
-    folder = fold_folder(FIT, replicate)
+    folder = replicate_folder(FIT, replicate)
     info = packed.read_info(folder)
     config = resolve(settings, name, replicate, info)
     config["network"]["pretrained"] = False  # no download: the values of weights take no time

@@ -377,11 +377,11 @@ def test_a_result_of_other_settings_is_refused(here: Path, parts: list[Path]) ->
 
 
 def test_a_result_of_other_images_is_refused(here: Path, parts: list[Path]) -> None:
-    path = here / "data/test/images.npy"
+    path = here / "data/test/0/images.npy"
     pixels = np.load(path)
     with (
         changed(path, path.read_bytes()[:-1] + bytes([255 - int(pixels[-1, -1, -1, -1])])),
-        pytest.raises(StageError, match=r"data/test/images.npy is not what was packed; run `dvc repro split`"),
+        pytest.raises(StageError, match=r"data/test/0/images.npy is not what was packed; run `dvc repro split`"),
     ):
         unpack(parts)
 

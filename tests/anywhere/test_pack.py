@@ -69,10 +69,12 @@ def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, m
     assert find("other.safetensors") is None
 
 
-@pytest.mark.parametrize("fold", ["", "1/"])
-def test_labels_of_test_images_stay_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold: str) -> None:
+def test_labels_of_test_images_stay_at_home_and_other_replicates_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    travel = {f"data/fit/{fold}train_labels.npy", f"data/fit/{fold}info.json", f"data/test/{fold}images.npy"}
-    for name in (*travel, f"data/test/{fold}labels.npy", f"data/test/{fold}manifest.csv", "data/raw/images.npy"):
+    travel = {"data/fit/1/train_labels.npy", "data/fit/1/info.json", "data/test/1/images.npy"}
+    left = {"data/test/1/labels.npy", "data/test/1/manifest.csv", "data/fit/0/info.json", "data/test/0/images.npy"}
+    for name in (*travel, *left, "data/raw/images.npy"):
         trees.put(tmp_path / name, b"")
-    assert {path.as_posix() for path in pack.needed()} == travel
+    assert {path.as_posix() for path in pack.needed([Task("s", "a-1", {}, 1, None)])} == travel

@@ -77,12 +77,12 @@ def test_damaged_data_is_named_with_the_remedy(
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained_folder / "params.yaml", tmp_path)
     shutil.copytree(trained_folder / "data/fit", tmp_path / "data/fit")
-    Path("data/fit/info.json").write_text(content)
-    with pytest.raises(StageError, match=r"data/fit: damaged; run `dvc checkout --force data/fit`"):
+    Path("data/fit/0/info.json").write_text(content)
+    with pytest.raises(StageError, match=r"data/fit/0: damaged; run `dvc checkout --force data/fit/0`"):
         estimate()
 
 
 def test_without_images_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_study.write(tmp_path, {}))
-    with pytest.raises(StageError, match=r"data/fit/info\.json: not found; run `dvc repro`"):
+    with pytest.raises(StageError, match=r"data/fit/0/info\.json: not found; run `dvc repro`"):
         estimate()

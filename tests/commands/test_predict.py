@@ -42,7 +42,7 @@ def logits(name: str, paths: list[Path]) -> torch.Tensor:
 def evaluated(name: str) -> torch.Tensor:
     """Logits of the test images, as evaluate computes them."""
     network, config, _ = load(name)
-    images, form = read(Path("data/test")), loading.image_format(config)
+    images, form = read(Path("data/test/0")), loading.image_format(config)
     return forward.predict(network, images, form, CPU, config["train"]["batch_size"])
 
 
@@ -50,7 +50,7 @@ def saved_test_images(folder: Path, number: int = 360) -> list[Path]:
     """The packed test images as files."""
     folder.mkdir()
     paths = [folder / f"{row:04d}.png" for row in range(number)]
-    for path, pixels in zip(paths, np.load("data/test/images.npy")[:number], strict=True):
+    for path, pixels in zip(paths, np.load("data/test/0/images.npy")[:number], strict=True):
         Image.fromarray(pixels[..., 0]).save(path)
     return paths
 
@@ -109,10 +109,10 @@ def test_files_of_any_size_and_mode_get_the_logits_that_the_data_set_got(
     odd_study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(odd_study)
-    names = pd.read_csv("data/test/manifest.csv").name
+    names = pd.read_csv("data/test/0/manifest.csv").name
     paths = [Path("images") / name for name in names]
     assert len(paths) == 4 * len(KINDS)
-    packed = np.load("data/test/images.npy")
+    packed = np.load("data/test/0/images.npy")
     _, _, form = load("plain-0")
     assert all((answers.read(path, form) == image).all() for path, image in zip(paths, packed, strict=True))
     assert logits("plain-0", paths).equal(evaluated("plain-0"))
@@ -426,7 +426,7 @@ def test_damaged_weights_are_refused_with_the_remedy(copied: Path, content: byte
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null"])
 @pytest.mark.parametrize("file", ["info.json", "val_images.npy"])
 def test_damaged_data_is_refused_with_the_remedy(copied: Path, file: str, content: bytes) -> None:
-    (copied / "data/fit" / file).write_bytes(content)
+    (copied / "data/fit/0" / file).write_bytes(content)
     with pytest.raises(StageError, match=r"data/fit: damaged; run `dvc checkout --force data/fit` or `dvc repro -f"):
         predict(["any.png"], "tiny-0")
 
@@ -450,7 +450,7 @@ def test_an_explained_answer_leaves_a_picture_of_each_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, method: str
 ) -> None:
     """Coloured where something speaks for the class, and the image's own grey elsewhere; equal names do not collide."""
-    pixels = np.load("data/test/images.npy")[:2, :, :, 0]
+    pixels = np.load("data/test/0/images.npy")[:2, :, :, 0]
     for folder, image in zip(("one", "two"), pixels, strict=True):
         (tmp_path / folder).mkdir()
         Image.fromarray(image).save(tmp_path / folder / "digit.png")

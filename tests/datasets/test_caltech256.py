@@ -69,11 +69,11 @@ def test_the_split_is_stratified_and_seeded(source: Path, tmp_path: Path, monkey
         monkeypatch.chdir(trees.study(tmp_path / name, changed))
         fetch.main()
         split.main()
-        with Path("data/test/manifest.csv").open(newline="") as file:
+        with Path("data/test/0/manifest.csv").open(newline="") as file:
             drawn.append([row["name"] for row in csv.DictReader(file)])
         for row in json.loads(Path("reports/data.json").read_text())["classes"]:
             assert (row["train"], row["val"], row["test"]) == pytest.approx((6.4, 1.6, 2), abs=0.7)
-        assert np.load("data/fit/train_images.npy").shape[1:] == (24, 24, 3)
+        assert np.load("data/fit/0/train_images.npy").shape[1:] == (24, 24, 3)
     assert drawn[0] == drawn[1] != drawn[2]
 
 

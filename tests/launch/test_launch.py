@@ -211,9 +211,9 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
         found = plan.plan(opened)
     assert found.shared == ["check", "source", "fetch", "split"]
     for group in found.groups:
-        model, _ = group.key.rsplit("-", 1)
+        model, replicate = group.key.rsplit("-", 1)
         code = ["data/code/evaluate", "data/code/train"]
-        assert group.needs == [*code, "data/fit", "data/test", f"data/weights/{model}"]
+        assert group.needs == [*code, f"data/fit/{replicate}", f"data/test/{replicate}", f"data/weights/{model}"]
 
 
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:

@@ -148,9 +148,9 @@ def split_with(folder: Path, rule: str) -> dict[str, int]:
 
 def test_dropping_duplicates_leaves_the_test_images_whole_and_nothing_leaks(leaky: Path) -> None:
     kept = split_with(leaky, "keep")
-    assert doctor.examine(doctor.read())["leaked_test_images"] == 1
+    assert doctor.examine(doctor.read(0))["leaked_test_images"] == 1
     dropped = split_with(leaky, "drop")
-    assert doctor.examine(doctor.read())["leaked_test_images"] == 0
+    assert doctor.examine(doctor.read(0))["leaked_test_images"] == 0
     assert dropped["test"] == kept["test"]
     assert dropped["train"] + dropped["val"] == kept["train"] + kept["val"] - 1
     assert (kept["dropped"], dropped["dropped"]) == (0, 1)

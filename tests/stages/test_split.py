@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.base.errors import StageError
+from pipeline.base.files import linked
 from pipeline.datasets import pack, partition, resize
 from pipeline.images.subset import subset
 from pipeline.stages import fetch, split
@@ -80,7 +81,7 @@ def test_classes_as_large_as_the_median_are_no_minority() -> None:
 
 def test_every_image_is_in_one_split_and_each_class_in_proportion(prepared: Any) -> None:
     folder = prepared("digits")
-    fit, test = manifest(folder / "data/fit"), manifest(folder / "data/test")
+    fit, test = manifest(folder / "data/fit/0"), manifest(folder / "data/test/0")
     names = [row["name"] for row in fit + test]
     assert len(names) == len(set(names)) == 1797
     sizes = {part: sum(row["split"] == part for row in fit) for part in ("train", "val")}
@@ -93,17 +94,35 @@ def test_every_image_is_in_one_split_and_each_class_in_proportion(prepared: Any)
         assert row["val"] == pytest.approx(0.2 * 0.8 * total, abs=1)
 
 
+def test_one_more_replicate_leaves_the_others_images_as_they_were_and_takes_no_room(prepared: Any) -> None:
+    fewer, more = prepared("digits", replicates=[0, 3]), prepared("digits", replicates=[0, 3, 7])
+    for part in ("data/fit", "data/test"):
+        assert {path.name for path in (more / part).iterdir()} == {"0", "3", "7"}
+        for file in (more / part / "0").iterdir():
+            assert (fewer / part / "3" / file.name).read_bytes() == file.read_bytes()
+            assert len({(more / part / each / file.name).stat().st_ino for each in ("0", "3", "7")}) == 1
+    assert (fewer / "reports/data.json").read_bytes() == (more / "reports/data.json").read_bytes()
+
+
+def test_without_hard_links_replicates_have_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a/images.npy", b"pixels")
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    linked(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a/images.npy").write_bytes(b"others")
+    assert (tmp_path / "b/images.npy").read_bytes() == b"pixels"
+
+
 def test_official_splits_are_kept(tmp_path: Path, prepared: Any) -> None:
     folder = prepared("fer2013", fer2013_folders(tmp_path / "faces", train=4, val=2, test=3))
-    usage = {row["name"].split("_")[0] + row["split"] for row in manifest(folder / "data/fit")}
+    usage = {row["name"].split("_")[0] + row["split"] for row in manifest(folder / "data/fit/0")}
     assert usage == {"Trainingtrain", "PublicTestval"}
-    assert len(manifest(folder / "data/fit")) == 7 * 6
-    assert [row["name"].split("_")[0] for row in manifest(folder / "data/test")] == ["PrivateTest"] * 21
+    assert len(manifest(folder / "data/fit/0")) == 7 * 6
+    assert [row["name"].split("_")[0] for row in manifest(folder / "data/test/0")] == ["PrivateTest"] * 21
 
 
 def test_seed_decides_what_is_drawn_and_nothing_else_does(prepared: Any) -> None:
     first, again, other = prepared("digits"), prepared("digits"), prepared("digits", split__seed=1)
-    for part in ("data/fit", "data/test"):
+    for part in ("data/fit/0", "data/test/0"):
         assert contents(first / part) == contents(again / part) != contents(other / part)
     assert (first / "reports/data.json").read_bytes() == (again / "reports/data.json").read_bytes()
 
@@ -148,12 +167,12 @@ def test_milder_imbalance_keeps_what_a_harsher_one_keeps() -> None:
 
 def test_only_training_images_are_thinned(prepared: Any) -> None:
     whole, thinned = prepared("digits"), prepared("digits", dataset__imbalance=10)
-    assert contents(whole / "data/test") == contents(thinned / "data/test")
+    assert contents(whole / "data/test/0") == contents(thinned / "data/test/0")
     for name in ("val_images.npy", "val_labels.npy"):
-        assert (whole / "data/fit" / name).read_bytes() == (thinned / "data/fit" / name).read_bytes()
+        assert (whole / "data/fit/0" / name).read_bytes() == (thinned / "data/fit/0" / name).read_bytes()
     train = [row["train"] for row in json.loads((thinned / "reports/data.json").read_text())["classes"]]
     assert max(train) / min(train) == pytest.approx(10, rel=0.1)
-    assert len(np.load(thinned / "data/fit/train_labels.npy")) == sum(train)
+    assert len(np.load(thinned / "data/fit/0/train_labels.npy")) == sum(train)
     assert json.loads((thinned / "reports/data.json").read_text())["found"]["train"] == 1149
 
 
@@ -168,10 +187,10 @@ def test_a_fraction_is_stratified_and_what_a_smaller_one_keeps_a_larger_one_keep
 def test_a_fraction_of_the_training_images_leaves_validation_and_test_whole(prepared: Any) -> None:
     folders = [prepared("digits", dataset__imbalance=3, dataset__train_fraction=part) for part in (0.1, 0.2, 1.0)]
     for folder in folders[:2]:
-        assert contents(folder / "data/test") == contents(folders[2] / "data/test")
+        assert contents(folder / "data/test/0") == contents(folders[2] / "data/test/0")
         val = "val_images.npy"
-        assert (folder / "data/fit" / val).read_bytes() == (folders[2] / "data/fit" / val).read_bytes()
-    names = [{row["name"] for row in manifest(folder / "data/fit") if row["split"] == "train"} for folder in folders]
+        assert (folder / "data/fit/0" / val).read_bytes() == (folders[2] / "data/fit/0" / val).read_bytes()
+    names = [{row["name"] for row in manifest(folder / "data/fit/0") if row["split"] == "train"} for folder in folders]
     assert names[0] < names[1] < names[2]
     tenth, whole = (
         [row["train"] for row in json.loads((folder / "reports/data.json").read_text())["classes"]]
@@ -188,9 +207,9 @@ def test_packed_images_are_those_of_the_manifest(prepared: Any) -> None:
 
     original = load_digits()
     folder = prepared("digits") / "data"
-    rows = {part: [row for row in manifest(folder / "fit") if row["split"] == part] for part in ("train", "val")}
-    rows["test"] = manifest(folder / "test")
-    for part, path in (("train", "fit/train_"), ("val", "fit/val_"), ("test", "test/")):
+    rows = {part: [row for row in manifest(folder / "fit/0") if row["split"] == part] for part in ("train", "val")}
+    rows["test"] = manifest(folder / "test/0")
+    for part, path in (("train", "fit/0/train_"), ("val", "fit/0/val_"), ("test", "test/0/")):
         images, labels = np.load(folder / f"{path}images.npy"), np.load(folder / f"{path}labels.npy")
         assert images.shape == (len(rows[part]), 8, 8, 1)  # native size, though the networks see 32
         assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
@@ -202,22 +221,22 @@ def test_packed_images_are_those_of_the_manifest(prepared: Any) -> None:
 
 def test_larger_images_come_down_to_image_size(tmp_path: Path, prepared: Any) -> None:
     source = rafdb_folders(tmp_path / "raf", train=5, test=1, side=20)
-    assert np.load(prepared("rafdb", source, dataset__image_size=12) / "data/fit/train_images.npy").shape == (
+    assert np.load(prepared("rafdb", source, dataset__image_size=12) / "data/fit/0/train_images.npy").shape == (
         28,
         12,
         12,
         3,
     )
-    assert np.load(prepared("rafdb", source, dataset__image_size=20) / "data/test/images.npy").shape == (7, 20, 20, 3)
-    assert np.load(prepared("rafdb", source, dataset__image_size=64) / "data/test/images.npy").shape == (7, 20, 20, 3)
+    assert np.load(prepared("rafdb", source, dataset__image_size=20) / "data/test/0/images.npy").shape == (7, 20, 20, 3)
+    assert np.load(prepared("rafdb", source, dataset__image_size=64) / "data/test/0/images.npy").shape == (7, 20, 20, 3)
 
 
 def test_mixed_sizes_and_modes_become_one(tmp_path: Path, prepared: Any) -> None:
     tree = class_tree(tmp_path / "t", {"": {"cat": 9, "dog": 9}}, size=(10, 14), channels=1)
-    assert np.load(prepared("folder", tree) / "data/fit/train_images.npy").shape[1:] == (32, 32, 1)
+    assert np.load(prepared("folder", tree) / "data/fit/0/train_images.npy").shape[1:] == (32, 32, 1)
     for number in range(9):
         put(tree / "cat" / f"c{number}.png", encoded(striped(0, 40, 8, 3, np.random.default_rng(number))))
-    assert np.load(prepared("folder", tree) / "data/fit/train_images.npy").shape[1:] == (32, 32, 3)
+    assert np.load(prepared("folder", tree) / "data/fit/0/train_images.npy").shape[1:] == (32, 32, 3)
 
 
 def test_crop_is_the_shorter_side_resized_and_the_centre_cut_out() -> None:
@@ -278,11 +297,13 @@ def test_statistics_are_those_of_the_training_images_alone(tmp_path: Path, prepa
     for path in (source / "test").rglob("*.jpg"):
         put(path, encoded(np.full((8, 8, 3), 255, np.uint8), "jpeg"))
     folder = prepared("rafdb", source, dataset__imbalance=3)
-    found = json.loads((folder / "data/fit/info.json").read_text())["pixels"]
-    train = np.load(folder / "data/fit/train_images.npy") / 255
+    found = json.loads((folder / "data/fit/0/info.json").read_text())["pixels"]
+    train = np.load(folder / "data/fit/0/train_images.npy") / 255
     assert found["mean"] == pytest.approx(train.mean((0, 1, 2)), abs=1e-6)
     assert found["std"] == pytest.approx(train.std((0, 1, 2)), abs=1e-6)
-    assert found["mean"] != pytest.approx((np.load(folder / "data/fit/val_images.npy") / 255).mean((0, 1, 2)), abs=1e-4)
+    assert found["mean"] != pytest.approx(
+        (np.load(folder / "data/fit/0/val_images.npy") / 255).mean((0, 1, 2)), abs=1e-4
+    )
 
 
 # the lock on the test images
@@ -294,8 +315,8 @@ def test_changed_test_image_leaves_data_fit_as_it_is(tmp_path: Path, prepared: A
     put(source / "test" / "1" / "test_00001_aligned.jpg", encoded(np.zeros((30, 9, 3), np.uint8), "jpeg"))
     (source / "test" / "2" / "test_00002_aligned.jpg").unlink()
     after = prepared("rafdb", source)
-    assert contents(before / "data/fit") == contents(after / "data/fit")
-    assert contents(before / "data/test") != contents(after / "data/test")
+    assert contents(before / "data/fit/0") == contents(after / "data/fit/0")
+    assert contents(before / "data/test/0") != contents(after / "data/test/0")
 
 
 def test_digests_follow_contents_not_names(tmp_path: Path, prepared: Any) -> None:
@@ -312,7 +333,7 @@ def test_digests_follow_contents_not_names(tmp_path: Path, prepared: Any) -> Non
 
 def test_info_says_what_training_needs(tmp_path: Path, prepared: Any) -> None:
     folder = prepared("rafdb", rafdb_folders(tmp_path / "raf", train=5, test=1, side=8), dataset__imbalance=4)
-    info = json.loads((folder / "data/fit/info.json").read_text())
+    info = json.loads((folder / "data/fit/0/info.json").read_text())
     assert info["classes"] == list(PAPER)
     assert (info["dataset"], info["title"], info["flip"]) == ("rafdb", "RAF-DB", True)
     assert info["variant"] == "35 of 12,271 images"

@@ -30,7 +30,7 @@ def including(folder: Path, wanted: bool, **changes: object) -> None:
 
 
 def both() -> int:
-    return sum(len(np.load(f"data/fit/{split}_labels.npy")) for split in ("train", "val"))
+    return sum(len(np.load(f"data/fit/0/{split}_labels.npy")) for split in ("train", "val"))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_tiny_network_with_every_technique_is_trained_and_evaluated(tmp_path: 
     assert found["config"]["model"]["layers"] == layers
     assert found["selected"]["epoch"] == 2
     trained = json.loads((folder / "models/tiny-0/config.json").read_text())
-    pixels = np.load(folder / "data/fit/train_images.npy") / 255
+    pixels = np.load(folder / "data/fit/0/train_images.npy") / 255
     assert trained["normalise"]["mean"] == pytest.approx([pixels.mean()], abs=1e-6)
 
 
@@ -68,8 +68,8 @@ def test_including_validation_images_is_training_on_a_split_that_has_none(study:
     assert json.loads((study / "models/tiny-0/run.json").read_text())["train_images"] == both()
 
     for kind in ("images", "labels"):
-        parts = [np.load(study / f"data/fit/{split}_{kind}.npy") for split in ("train", "val")]
-        np.save(study / f"data/fit/train_{kind}.npy", np.concatenate(parts))
+        parts = [np.load(study / f"data/fit/0/{split}_{kind}.npy") for split in ("train", "val")]
+        np.save(study / f"data/fit/0/train_{kind}.npy", np.concatenate(parts))
     including(study, False)
     train("tiny", 0)
     assert (study / "models/tiny-0/weights.safetensors").read_bytes() == found
@@ -102,7 +102,7 @@ def test_the_first_of_several_views_is_scored_alone_too(study: Path) -> None:
     evaluate("tiny-0")
     result = json.loads((study / "reports/evaluations/tiny-0.json").read_text())
     network, config = loading.load(study / "models/tiny-0")
-    images, form = packed.read(study / "data/test"), loading.image_format(config)
+    images, form = packed.read(study / "data/test/0"), loading.image_format(config)
     for views, scores in ((1, result["one_view"]), (5, result["scores"])):
         how = dataclasses.replace(form, views=views)
         right = forward.predict(network, images, how, torch.device("cpu")).argmax(1) == images.labels

@@ -63,7 +63,7 @@ def log(folder: Path, name: str) -> None:
     """What evaluate logs of a training that the store does not know."""
     config = json.loads((folder / f"models/{name}/config.json").read_text())
     key = json.loads((folder / f"models/{name}/run.json").read_text())["key"]
-    example = np.load(folder / "data/test/images.npy")[:1]
+    example = np.load(folder / "data/test/0/images.npy")[:1]
 
     def log_model(run: Run) -> None:
         run.model(Path("models") / name, example, "crop")
@@ -101,7 +101,7 @@ def png(image: np.ndarray) -> bytes:
 def test_the_champion_answers_arrays_and_files_as_evaluate_did(home: Path) -> None:
     report(home, "tiny-1")
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-    images = np.load(home / "data/test/images.npy")[:40]  # (N, 8, 8, 1)
+    images = np.load(home / "data/test/0/images.npy")[:40]  # (N, 8, 8, 1)
     reported = softmax(np.load(logits_path("tiny-1", home))[:40].astype(float), axis=1)
     answers = model.predict(images)
     assert list(answers["class"]) == [str(digit) for digit in reported.argmax(1)]
@@ -246,7 +246,7 @@ def test_mlflow_serves_the_champion_with_class_names_and_probabilities(home: Pat
             except requests.RequestException:
                 assert server.poll() is None, log_file.read_text()
                 time.sleep(0.2)
-        images = np.load(home / "data/test/images.npy")[:3]
+        images = np.load(home / "data/test/0/images.npy")[:3]
         reported = softmax(np.load(logits_path("tiny-0", home))[:3].astype(float), axis=1)
         encoded = [{"image": base64.b64encode(png(image)).decode()} for image in images]
         for payload in ({"inputs": images.tolist()}, {"dataframe_records": encoded}):
@@ -277,5 +277,5 @@ def test_a_study_may_be_called_anything_that_its_folder_and_an_address_can_be(
     assert len(found) == 2
     champion = store.get_model_version_by_alias(name, "champion")
     assert champion.tags["versus.replicate"] == "0"
-    images = np.load(home / "data/test/images.npy")[:2]
+    images = np.load(home / "data/test/0/images.npy")[:2]
     assert len(mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(images)) == 2

@@ -42,7 +42,7 @@ def exported(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def prepared(name: str, count: int) -> tuple[nn.Module, torch.Tensor]:
     """The network and test images as it takes them."""
     network, config = catalogue.load(catalogue.choose(name)[0])
-    pixels = packed.read(Path("data/test")).pixels[:count]
+    pixels = packed.read(Path("data/test/0")).pixels[:count]
     return network.eval(), form.prepare(pixels, loading.image_format(config))
 
 
@@ -69,7 +69,7 @@ def test_with_its_metadata_alone_a_file_classifies_the_studys_images(exported: d
     notes = session.get_modelmeta().custom_metadata_map
     mean, std = (np.array(json.loads(notes[key]), np.float32)[:, None, None] for key in ("mean", "std"))
     side = session.get_inputs()[0].shape[2]
-    digits = torch.from_numpy(np.load("data/test/images.npy")[..., 0])[:, None].float()
+    digits = torch.from_numpy(np.load("data/test/0/images.npy")[..., 0])[:, None].float()
     values = nn.functional.interpolate(digits, (side, side), mode="bilinear").numpy() / 255
     (got,) = session.run(None, {"images": (values.repeat(3, axis=1) - mean) / std})
     classes = np.array(json.loads(notes["classes"]))

@@ -117,7 +117,7 @@ def test_a_training_on_votes_needs_them_and_uses_them(tmp_path: Path, monkeypatc
         float((study / f"reports/histories/{name}-0.csv").read_text().splitlines()[1].split(",")[2]) for name in models
     ]
     assert losses[0] != losses[1]
-    (study / "data/fit/train_votes.npy").unlink()
+    (study / "data/fit/0/train_votes.npy").unlink()
     monkeypatch.chdir(study)
     with pytest.raises(StageError, match=r"train\.targets: votes: this source has none; .*fer2013new\.csv"):
         train("votes", 0)
