@@ -29,6 +29,7 @@ from pipeline.base.quantities import enumerated, size
 from pipeline.images import compressed, packed
 from pipeline.launch import plan
 from pipeline.params.read import load_params
+from pipeline.params.trials import tuned_params
 from pipeline.training.task import resolve
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the same trainings give the same bytes, the key apart
@@ -97,14 +98,19 @@ def refuse(studies: Sequence[Path], only: Sequence[str]) -> None:
 
 def to_train(only: Sequence[str]) -> list[Task]:
     """The trainings of the study in the current folder that DVC would run, once what they share has run."""
-    settings, name = load_params(), study_name()
-    with plan.opened(Path()) as repo:
-        shared = plan.plan(repo).shared
-    if not git.dvc(Path(), "repro", *shared):
-        raise StageError(f"pack: a stage of {name} failed; what it said stands above")
-    with plan.opened(Path()) as repo:
-        training = [dataclasses.replace(group, targets=group.targets[:1]) for group in plan.plan(repo).groups]
-        missing = plan.to_run(repo, training)
+    name = study_name()
+    for wave in planned():
+        if not git.dvc(Path(), "repro", *wave.shared):
+            raise StageError(f"pack: a stage of {name} failed; what it said stands above")
+        with plan.opened(Path()) as repo:
+            training = [dataclasses.replace(group, targets=group.targets[:1]) for group in wave.groups]
+            missing = plan.to_run(repo, training)
+        if missing and missing[0].targets[0].startswith("trial@"):
+            raise StageError(
+                f"pack: {len(missing)} trials of {name} are to be run first, and a pack holds trainings alone; run"
+                " `dvc repro choose`"
+            )
+    settings = tuned_params()
     seconds, commit = plan.expected(Path()), git.commit()
     found = []
     for group in missing:
@@ -122,6 +128,12 @@ def to_train(only: Sequence[str]) -> list[Task]:
         images = len(packed.read(folder, "train_"))
         found.append(Task(name, group.key, json.loads(json.dumps(assignment)), images, seconds.get(model)))
     return found
+
+
+def planned() -> list[plan.Wave]:
+    """What DVC makes of the study in the current folder."""
+    with plan.opened(Path()) as repo:
+        return plan.plan(repo)
 
 
 def needed(tasks: Sequence[Task]) -> Iterator[Path]:

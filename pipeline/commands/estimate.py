@@ -59,6 +59,7 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
     """A line for each model; if `compiled`, with what torch.compile would gain."""
     from tabulate import tabulate
 
+    tried = any(each.trials for each in found)
     rows = [
         [
             each.model,
@@ -68,6 +69,7 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
             each.epochs,
             duration(each.seconds),
             each.trainings,
+            *([each.trials] if tried else []),
             duration(each.total),
             *(
                 [f"{each.compiled_ms:.3g} ms", duration(each.compilation or 0), worth(each.pays_from)]
@@ -77,7 +79,17 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
         ]
         for each in found
     ]
-    header = ["model", "device", "step", "images/s", "epochs", "one training", "trainings", "together"]
+    header = [
+        "model",
+        "device",
+        "step",
+        "images/s",
+        "epochs",
+        "one training",
+        "trainings",
+        *["trials"] * tried,
+        "together",
+    ]
     header += ["compiled step", "compilation", "pays"] * compiled
     align = ("left", "left", *["right"] * (len(header) - 2))
     return tabulate(rows, headers=header, colalign=align, disable_numparse=True)

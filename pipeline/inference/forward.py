@@ -41,3 +41,14 @@ def score(network: nn.Module, views: list[Tensor]) -> Tensor:
     no more than by how sure it is.
     """
     return torch.stack([network(view).float() for view in views]).mean(0)
+
+
+def flops(network: nn.Module, form: Format) -> int:
+    """Floating-point operations of one image's forward pass; a multiplication and an addition are two."""
+    from torch.utils.flop_counter import FlopCounterMode  # late, as most who import this count nothing
+
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, form.channels, form.size, form.size, device=device))
+    return counter.get_total_flops()

@@ -50,13 +50,14 @@ def launch(asked: Asked) -> None:
         try:
             preparation = Preparation(ledger, home, ref, asked.through_remote)
             experiments = [preparation.experiment(overrides) for overrides in plan.variants(asked.overrides)]
-            jobs = preparation.jobs(experiments)
-            ledger.end()
-            if jobs:
-                Watch(ledger, asked.on, executed, jobs, 1 + retries).until_done()
+            for wave in range(preparation.waves(experiments)):
+                jobs = preparation.jobs(experiments, wave)
+                ledger.end()
+                if jobs:
+                    Watch(ledger, asked.on, executed, jobs, 1 + retries).until_done()
+                _refuse_failed(jobs)
         finally:
             copies.forget(home, ref)
-        _refuse_failed(jobs)
         ledger.begin("finishing the study with DVC")
         for experiment in experiments:
             _finish(experiment, asked)

@@ -15,14 +15,16 @@ from pipeline.base.errors import StageError
 class Group:
     """Stages of one training that wait for nothing but what all trainings share: train@cnn-0 and evaluate@cnn-0."""
 
-    key: str  # what follows the @: cnn-0
+    key: str  # what follows the @: cnn-0; of an earlier wave with the stage's name: trial cnn-0
     targets: list[str]  # in the order in which they run
     needs: list[str]  # outputs of shared stages that they read: data/fit, data/test
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    shared: list[str]  # stages that run once, before the groups
+class Wave:
+    """Groups that may run side by side, after `shared` stages that run once; a later wave waits for all of them."""
+
+    shared: list[str]
     groups: list[Group]
 
 
@@ -51,29 +53,59 @@ def _told(error: Exception) -> StageError:
     return StageError(f"launch: DVC: {said}{remedy}")
 
 
-def plan(repo: Any) -> Plan:
-    """The study's graph, divided: stages of a matrix that depend on their own training and shared stages alone."""
+def plan(repo: Any) -> list[Wave]:
+    """The study's graph, divided: the last wave trains and evaluates, one before it, if there are trials, tries.
+
+    A group's stages are of a matrix and depend on their own group, and on shared stages, alone.
+    """
     import networkx
 
     graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+    order = list(networkx.dfs_postorder_nodes(graph))
+    numbers = _waves(graph, order)
+    members: dict[tuple[int, str], list[Any]] = {}
+    for stage in order:
+        place = numbers[stage], _key(stage)
+        beside = (other for other in networkx.descendants(graph, stage) if numbers[other] == place[0])
+        if place[1] and all(_key(other) in ("", place[1]) for other in beside):
+            members.setdefault(place, []).append(stage)
     made = {out.fs_path: stage for stage in graph for out in stage.outs}
-    members: dict[str, list[Any]] = {}
-    shared: set[Any] = set()
-    for stage in networkx.dfs_postorder_nodes(graph):
-        key = stage.name.partition("@")[2]
-        before = networkx.descendants(graph, stage)
-        if not key or any(other.name.partition("@")[2] not in ("", key) for other in before):
-            continue
-        members.setdefault(key, []).append(stage)
-        shared |= {other for other in before if "@" not in other.name}
-    groups = []
-    for key, stages in members.items():
-        read = {dep.def_path: _maker(made, dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
-        made_before = {path for path, stage in read.items() if stage in shared}
-        needs = sorted(path for path in made_before if not made_before & set(map(str, Path(path).parents)))
-        groups.append(Group(key, [stage.name for stage in stages], needs))
-    ordered = [stage.name for stage in networkx.dfs_postorder_nodes(graph) if stage in shared]
-    return Plan(ordered, groups)
+    waves = []
+    for number in sorted({number for number, _ in members}):
+        stages = {key: found for (wave, key), found in members.items() if wave == number}
+        before = {other for found in stages.values() for each in found for other in networkx.descendants(graph, each)}
+        shared = [stage for stage in order if stage in before and not _key(stage)]
+        last = number == max(wave for wave, _ in members)
+        groups = [
+            _group(key if last else f"{_name(found[0])} {key}", found, shared, made) for key, found in stages.items()
+        ]
+        waves.append(Wave([stage.name for stage in shared if numbers[stage] == number], groups))
+    return waves
+
+
+def _waves(graph: Any, order: Sequence[Any]) -> dict[Any, int]:
+    """The wave of each stage: one more than that of the trainings or trials that a shared stage waits for."""
+    numbers: dict[Any, int] = {}
+    for stage in order:
+        before = [numbers[other] + bool(_key(other) and not _key(stage)) for other in graph.successors(stage)]
+        numbers[stage] = max(before, default=0)
+    return numbers
+
+
+def _group(key: str, stages: Sequence[Any], shared: Sequence[Any], made: Mapping[str, Any]) -> Group:
+    read = {dep.def_path: _maker(made, dep.fs_path) for stage in stages for dep in stage.deps if dep.def_path}
+    made_before = {path for path, stage in read.items() if stage in shared}
+    needs = sorted(path for path in made_before if not made_before & set(map(str, Path(path).parents)))
+    return Group(key, [stage.name for stage in stages], needs)
+
+
+def _name(stage: Any) -> str:
+    return str(stage.name.partition("@")[0])
+
+
+def _key(stage: Any) -> str:
+    """What tells a stage from the others of its matrix; empty of one that is of none."""
+    return str(stage.name.partition("@")[2])
 
 
 def _maker(made: Mapping[str, Any], path: str) -> Any:
@@ -182,4 +214,5 @@ def longest_first(groups: Sequence[Group], seconds: Mapping[str, float]) -> list
 
 
 def _is_of(group: Group, model: str) -> bool:
-    return group.key == model or group.key.startswith(f"{model}-")
+    key = group.key.rpartition(" ")[2]
+    return key == model or key.startswith(f"{model}-")

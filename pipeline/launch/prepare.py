@@ -24,7 +24,7 @@ class Experiment:
     overrides: list[str]  # as `-S` takes them
     environment: dict[str, str]  # of its stages
     shared_by: SharedBy  # the settings by which a clone's DVC shares what it makes
-    missing: list[plan.Group]
+    workspace: Path  # where its shared stages run: the study, or a clone of it
 
 
 class Preparation:
@@ -42,7 +42,7 @@ class Preparation:
         self.commit = copies.snapshot(home, ref, ledger.folder / "index")
 
     def experiment(self, overrides: list[str]) -> Experiment:
-        """Run what all trainings of an experiment share, and find out which are to be run."""
+        """An experiment's place; a clone of the checkout where it overrides settings."""
         from dvc.repo.experiments.utils import gen_random_name
 
         name = gen_random_name() if overrides else "study"
@@ -51,17 +51,33 @@ class Preparation:
         with plan.opened(Path.cwd()) as repo:
             shared_by = _shared_by(repo, self.through_remote)
         workspace = self._clone(folder, overrides, shared_by) if overrides else Path.cwd()
-        environment = {"DVC_EXP_NAME": name} if overrides else {}
-        missing = self._missing(workspace, self._run_shared(workspace, environment))
-        for file in ("params.yaml", "dvc.lock"):
-            shutil.copyfile(workspace / file, folder / file)
-        return Experiment(name, overrides, environment, shared_by, missing)
+        return Experiment(name, overrides, {"DVC_EXP_NAME": name} if overrides else {}, shared_by, workspace)
 
-    def jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
-        """Write down the jobs, longest first."""
-        pairs = [(experiment, group) for experiment in experiments for group in experiment.missing]
+    def waves(self, experiments: Sequence[Experiment]) -> int:
+        """How many waves of jobs the longest of the experiments has."""
+        counts = []
+        for experiment in experiments:
+            with plan.opened(experiment.workspace) as repo:
+                counts.append(len(plan.plan(repo)))
+        return max(counts, default=0)
+
+    def jobs(self, experiments: Sequence[Experiment], wave: int) -> list[Job]:
+        """Run what all of a wave share, and write down the jobs that are to be run, longest first."""
+        pairs = [(experiment, group) for experiment in experiments for group in self._to_run(experiment, wave)]
         order = plan.longest_first([group for _, group in pairs], plan.expected(Path.cwd()))
         return [self._job(*pair) for pair in sorted(pairs, key=lambda pair: order.index(pair[1]))]
+
+    def _to_run(self, experiment: Experiment, number: int) -> list[plan.Group]:
+        """The groups of an experiment's wave that DVC would run, once what they share has run."""
+        with plan.opened(experiment.workspace) as repo:
+            waves = plan.plan(repo)
+        if number >= len(waves):
+            return []
+        self._run_shared(experiment, waves[number].shared, pull=number > 0)
+        missing = self._missing(experiment.workspace, waves[number].groups)
+        for file in ("params.yaml", "dvc.lock"):
+            shutil.copyfile(experiment.workspace / file, self.ledger.folder / experiment.name / file)
+        return missing
 
     def _begin(self, doing: str) -> None:
         self.ledger.begin(f"preparing {study()}: {doing}")
@@ -74,14 +90,17 @@ class Preparation:
         plan.override(workspace, overrides)
         return workspace
 
-    def _run_shared(self, workspace: Path, environment: dict[str, str]) -> list[plan.Group]:
-        """Run the stages that all trainings share; returns the groups of those that they do not."""
-        with plan.opened(workspace) as repo:
-            stages = plan.plan(repo)
-        if stages.shared:
-            self._begin(f"running what all trainings share ({', '.join(stages.shared)})")
-            dvc(workspace, "repro", *stages.shared, VERSUS_HOME=str(self.home), **environment)
-        return stages.groups
+    def _run_shared(self, experiment: Experiment, stages: Sequence[str], pull: bool) -> None:
+        """Run the stages that all of a wave share; those after the first may read what jobs made elsewhere."""
+        if not stages:
+            return
+        self._begin(f"running what all trainings share ({', '.join(stages)})")
+        through = pull and self.through_remote
+        if through:
+            with plan.opened(experiment.workspace) as repo:
+                plan.pull(repo)
+        command = ["repro", *["--pull"] * through, *stages]
+        dvc(experiment.workspace, *command, VERSUS_HOME=str(self.home), **experiment.environment)
 
     def _missing(self, workspace: Path, groups: Sequence[plan.Group]) -> list[plan.Group]:
         """The groups that DVC would run; through a remote, what they read is brought there."""

@@ -11,6 +11,7 @@ from pipeline.base.errors import StageError, shown
 from pipeline.params.messages import quoted, validated
 from pipeline.params.settings import HybridModel, Train
 from pipeline.params.study import Params
+from pipeline.params.tuning import tuning_faults
 
 WEIGHTS = "what loads weights goes through `pretrained` alone, for the report names it: true, a path or {path, sha256}"
 OWN_PLACE = {  # keys of a backbone's `args` that are settled elsewhere, and where
@@ -48,9 +49,10 @@ def parse(content: object) -> Params:
     params = validated(Params, content, "")
     faults = list(_repeated_seeds(params))
     for name in params.models:
-        faults += _model_faults(params, name)
+        faults += model_faults(params, name)
     for check in (_too_many_trainings, _launch_faults, _fold_faults, _source_faults, _published_faults):
         faults += check(params)
+    faults += tuning_faults(params)
     if faults:
         raise StageError("\n".join(f"params.yaml: {fault}" for fault in dict.fromkeys(faults)))
     return params
@@ -65,12 +67,13 @@ def _repeated_seeds(params: Params) -> Faults:
 
 
 def _too_many_trainings(params: Params) -> Faults:
-    trainings = len(params.models) * len(params.replicates)
-    if trainings > MOST_TRAININGS:
-        yield (
-            f"replicates: {len(params.models):,} models x {len(params.replicates):,} replicates are {trainings:,}"
-            f" trainings, more than the {MOST_TRAININGS:,} that one study can have"
-        )
+    for key, count in {"replicates": len(params.replicates), "tune.trials": len(params.tune.trials)}.items():
+        trainings = len(params.models) * count
+        if trainings > MOST_TRAININGS:
+            yield (
+                f"{key}: {len(params.models):,} models x {count:,} {key.removeprefix('tune.')} are {trainings:,}"
+                f" trainings, more than the {MOST_TRAININGS:,} that one study can have"
+            )
 
 
 def _launch_faults(params: Params) -> Faults:
@@ -114,7 +117,7 @@ def slurm_faults(options: Mapping[str, str | int]) -> Faults:
 # a model
 
 
-def _model_faults(params: Params, name: str) -> list[str]:
+def model_faults(params: Params, name: str) -> list[str]:
     """What is wrong with a model, and with its training once its settings are known."""
     faults = [fault for check in (_name_faults, _head_faults, _argument_faults) for fault in check(params, name)]
     try:

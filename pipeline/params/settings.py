@@ -43,6 +43,7 @@ Folds = Annotated[int, Field(ge=0, le=1000)]
 Switch = Annotated[bool, Field(examples=[False])]
 Processes = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Ends = Annotated[tuple[float, float], Field(strict=False)]
 _LAYER = r"(pool|transition [1-9]\d{0,3}|(conv|dw) [1-9]\d{0,3}( skip)?)"
 TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$", max_length=10_000)]
 
@@ -147,6 +148,7 @@ class _Model(Frozen):
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
     train_fraction: Share = 1.0  # of the training images that the study has; validation and test stay whole
+    tune: bool = True  # false: it keeps its settings as they stand here, whatever is tried of other models
     augment: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
@@ -257,6 +259,35 @@ class Published(Frozen):
     dataset: DatasetName
     model: str | None = None
     rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
+
+
+class Dimension(Frozen):
+    """One of: values between two ends, evenly drawn, by their logarithm or as whole numbers; or one of a list."""
+
+    uniform: Ends | None = None
+    log_uniform: Ends | None = None
+    integer: Annotated[tuple[int, int], Field(strict=False)] | None = None
+    choice: Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000, strict=False)] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which of them it is."""
+        return next(iter(self.model_dump(exclude_none=True)))
+
+
+Space = dict[str, Dimension]  # by setting: train.lr, augment.strength, args.depth, or a key of a model
+
+
+class Tune(Frozen):
+    """Trials of settings, as many for every model; validation alone chooses among them."""
+
+    trials: Annotated[tuple[Seed, ...], Field(max_length=10_000, strict=False, examples=[[]])]  # points of a sequence
+    seed: Seed = 0  # of the sequence
+    sampler: Literal["quasirandom", "random"] = "quasirandom"  # Sobol's scrambled points, or independent ones
+    seconds: Annotated[float, Field(gt=0)] | None = None  # of training that count, of each model's trials in turn
+    space: Space = {}  # of every model
+    families: dict[str, Space] = {}  # of the models of a family, beside it
+    models: dict[str, Space] = {}  # of one model, beside both
 
 
 class Evaluate(Frozen):

@@ -1,11 +1,25 @@
 """A whole params.yaml, and what it says of one model: its network, its augmentation, its training."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipeline.params.messages import validated
-from pipeline.params.settings import Augment, Dataset, Evaluate, Frozen, Launch, Model, Published, Seed, Split, Train
+from pipeline.params.settings import (
+    Augment,
+    Dataset,
+    Evaluate,
+    Frozen,
+    Launch,
+    Model,
+    Published,
+    Seed,
+    Space,
+    Split,
+    Train,
+    Tune,
+)
 
 
 class Params(Frozen):
@@ -15,6 +29,7 @@ class Params(Frozen):
     augment: Augment
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1, max_length=1000)]
+    tune: Annotated[Tune, Field(examples=[{"trials": []}])]
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
     launch: Launch = Launch()
@@ -25,7 +40,7 @@ class Params(Frozen):
 
     def network(self, name: str) -> dict[str, Any]:
         """What the network of model `name` is built from; with a margin it has a classifier by angle."""
-        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
+        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction", "tune"})
         train = self.model_train(name)
         if train.margin != "none":
             found["angular"] = train.margin_scale if train.margin == "arcface" else 0.0
@@ -35,3 +50,30 @@ class Params(Frozen):
         """The augmentation of model `name`: `augment` with the model's own overrides."""
         own = self.models[name].augment
         return validated(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")
+
+    # tuning
+
+    def tuned(self, name: str) -> bool:
+        """Whether trials choose settings of model `name`."""
+        return bool(self.tune.trials) and self.models[name].tune
+
+    def space(self, name: str) -> Space:
+        """What is searched for model `name`: what all models, its family's and it alone have."""
+        family = self.tune.families.get(self.models[name].family, {})
+        return {**self.tune.space, **family, **self.tune.models.get(name, {})}
+
+    def having(self, name: str, settings: Mapping[str, Any]) -> "Params":
+        """The same study, but for some settings of model `name`, named as in `tune.space`.
+
+        Raises StageError where a setting is not what its place takes.
+        """
+        content = self.models[name].model_dump()
+        for key, value in settings.items():
+            part, _, rest = key.partition(".")
+            content |= {part: {**content.get(part, {}), rest: value} if rest else value}
+        model = validated(type(self.models[name]), content, f"models.{name}")
+        return self.model_copy(update={"models": {**self.models, name: model}})
+
+    def only(self, name: str) -> "Params":
+        """The same study with model `name` alone."""
+        return self.model_copy(update={"models": {name: self.models[name]}})

@@ -19,6 +19,7 @@ from pipeline.records.dataset import Dataset
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
 from pipeline.records.latency import Timing
+from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
 from pipeline.report.words import setting
 from pipeline.scoring import metrics, pairs
@@ -149,6 +150,7 @@ class Found:
     augmentation: bytes  # a PNG
     explanations: Explanations | None  # None where explain has not run
     sheet: bytes = b""  # a JPEG, the tiles that explanations name
+    tuning: Tuning = NOT_TUNED
 
     @property
     def first(self) -> Model:

@@ -24,6 +24,7 @@ from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
 from pipeline.records.latency import Latency, Timing
 from pipeline.records.predictions import Predictions, predictions_path
+from pipeline.records.tuning import Tuning
 from pipeline.report.found import Found, Model
 from pipeline.report.words import setting
 from pipeline.scoring import ensemble, metrics
@@ -41,12 +42,16 @@ BEFORE = {  # what a run of an earlier version did, which had not yet the settin
 
 def read(settings: Params) -> Found:
     """All of the study in the current folder; raises StageError where something is missing or fits nothing else."""
+    tuning = read_tuning(settings)
+    tuned = settings
+    for name in tuning.chosen:
+        tuned = tuned.having(name, tuning.best(name).settings)
     data = Dataset.read(REPORTS / "data.json")
     rounds = read_latency(list(settings.models))
     models = tuple(read_model(name, settings.replicates, data, rounds[name]) for name in settings.models)
     for model in models:
         refuse_other_images(models[0], model)
-        refuse_other_settings(settings, model.evaluations, "" if data.cross_validation else data.digests.fit)
+        refuse_other_settings(tuned, model.evaluations, "" if data.cross_validation else data.digests.fit)
     explanations, sheet = read_explanations(list(settings.models))
     return Found(
         study=study(),
@@ -57,7 +62,17 @@ def read(settings: Params) -> Found:
         augmentation=read_picture(REPORTS / "augmentation.png", "preview"),
         explanations=explanations,
         sheet=sheet,
+        tuning=tuning,
     )
+
+
+def read_tuning(settings: Params) -> Tuning:
+    """The trials of the study; raises StageError where they are not those of params.yaml."""
+    tuning = Tuning.read(REPORTS / "tuning.json")
+    wanted = {(name, number) for name in settings.models if settings.tuned(name) for number in settings.tune.trials}
+    if {(each.model, each.trial) for each in tuning.trials} != wanted:
+        raise StageError(f"{REPORTS / 'tuning.json'}: its trials are not those of params.yaml; run `dvc repro`")
+    return tuning
 
 
 # one training, one model

@@ -1,8 +1,10 @@
 """Refuse a params.yaml with unknown keys, wrong types or values out of range before any work is done.
 
-Leaves a constant, so that a valid change reruns this stage and only those that read what changed.
+Leaves a constant, so that a valid change reruns this stage and only those that read what changed, and the settings of
+each trial, which are drawn here.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import StageError
@@ -10,9 +12,10 @@ from pipeline.base.files import written_whole
 from pipeline.base.places import study
 from pipeline.base.process import run
 from pipeline.inference.rehearse import rehearse
-from pipeline.params import read
+from pipeline.params import read, trials
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
+from pipeline.params.trials import Trial
 
 
 def main() -> None:
@@ -22,11 +25,37 @@ def main() -> None:
         read.require_onnx("params.yaml: evaluate.onnx: true")
     refuse_what_the_data_lack(settings)
     rehearse(settings)
+    drawn = [trial for name in settings.models for trial in trials.drawn(settings, name)]
+    rehearse_trials(settings, drawn)
+    write_trials(settings, drawn)
     with written_whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)
     models = f"{len(settings.models)} models x {len(settings.replicates)} replicates = {trainings}"
-    print(f"check: {settings.dataset.name}, {models}")
+    print(f"check: {settings.dataset.name}, {models}{f', after {len(drawn)} trials' * bool(drawn)}")
+
+
+def rehearse_trials(settings: Params, drawn: Sequence[Trial]) -> None:
+    """Raise StageError for a trial whose network cannot be built; those that train the model's own are not built."""
+    for trial in drawn:
+        changed = settings.having(trial.model, trial.settings)
+        if changed.network(trial.model) == settings.network(trial.model):
+            continue
+        try:
+            rehearse(changed.only(trial.model))
+        except StageError as error:
+            raise StageError(f"tune: trial {trial.number}: {error}; narrow the space") from None
+
+
+def write_trials(settings: Params, drawn: Sequence[Trial]) -> None:
+    """Leave a file for each model and trial, which DVC's stages are named by; empty for a model that is not tuned."""
+    with written_whole(trials.DRAWN) as partial:
+        partial.mkdir()
+        for name in settings.models:
+            for number in settings.tune.trials:
+                (partial / f"{name}-{number}.json").touch()
+        for trial in drawn:
+            trial.write(partial / f"{trial.name}.json")
 
 
 def refuse_what_the_data_lack(settings: Params) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import networks
 from pipeline.base.errors import StageError
@@ -256,13 +255,10 @@ def validation(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.nda
 
 
 def measure_cost(network: nn.Module, form: Format, weights: Path) -> dict[str, int]:
-    """Parameters, floating-point operations of one image's forward pass (a multiply-add is two), bytes of weights."""
-    network.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, form.channels, form.size, form.size))
+    """Parameters, floating-point operations of one image's forward pass, bytes of weights."""
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "flops": counter.get_total_flops(),
+        "flops": forward.flops(network, form),
         "weight_bytes": weights.stat().st_size,
     }
 

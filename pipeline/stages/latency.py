@@ -25,8 +25,8 @@ from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.images.form import Format, view_batches
 from pipeline.inference import device, forward, loading
-from pipeline.params.read import load_params
 from pipeline.params.study import Params
+from pipeline.params.trials import tuned_params
 from pipeline.tracking import runs
 from pipeline.trained import onnx
 
@@ -50,7 +50,7 @@ class Timed:
 
 def main() -> None:
     device.keep_freed_memory()
-    study = load_params()
+    study = tuned_params()
     fit, test = (replicate_folder(place, study.replicates[0]) for place in (FIT, TEST))
     info, images = packed.read_info(fit), packed.read(test)
     timed: dict[tuple[str, str], Timed] = {}

@@ -14,7 +14,7 @@ from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory, pick_device
-from pipeline.params.read import load_params
+from pipeline.params.trials import tuned_params
 from pipeline.tracking import runs
 from pipeline.training import distributed, session
 from pipeline.training.task import resolve
@@ -33,7 +33,7 @@ def main() -> None:
 def train(name: str, replicate: int) -> None:
     """Train a model of params.yaml from one seed; on several devices, in as many processes."""
     keep_freed_memory()
-    study = load_params()
+    study = tuned_params()
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
     info = packed.read_info(replicate_folder(FIT, replicate))

@@ -1,10 +1,11 @@
 """MLflow: the only importer of mlflow.
 
 An MLflow experiment is a study. Data (fetch, split, preview) is one run, every training one, every evaluation a child
-of its training's run, every explanation and every report one; runs of a DVC experiment carry its name behind theirs. A
-training's run is found by the tag `versus.key`, which hashes what determines the training. The best model by validation
-is a registered model, named as the study, with the alias `champion`. MLFLOW_TRACKING_URI is honoured; else the store is
-`mlflow.db` with `mlartifacts/` at the root of the checkout, the original one also where DVC works in a copy of it.
+of its training's run, every trial a child of the run of its model's tuning, every explanation and every report one;
+runs of a DVC experiment carry its name behind theirs. A training's run is found by the tag `versus.key`, which hashes
+what determines the training. The best model by validation is a registered model, named as the study, with the alias
+`champion`. MLFLOW_TRACKING_URI is honoured; else the store is `mlflow.db` with `mlartifacts/` at the root of the
+checkout, the original one also where DVC works in a copy of it.
 """
 
 import contextlib
@@ -16,11 +17,13 @@ from typing import Any
 
 from pipeline.base.git import uncommitted
 from pipeline.base.places import study
-from pipeline.params.read import load_params
+from pipeline.params.read import flatten, load_params
+from pipeline.params.study import Params
+from pipeline.records.tuning import Tuning
 from pipeline.tracking.champion import logged_model
 from pipeline.tracking.provenance import described, experiment_name, provenance, rerun_command
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import close_orphans, connect, newest_run, owner, reachable
+from pipeline.tracking.store import close_orphans, connect, newest_run, only_writer, owner, reachable
 
 
 @contextlib.contextmanager
@@ -52,6 +55,56 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
         run.params(values)
         run.describe(f"Training of {name}: {described(values)}.")
         yield run
+
+
+@contextlib.contextmanager
+def trial_run(name: str, key: str, values: Mapping[str, Any], known: str = "") -> Iterator[Run]:
+    """A run for one trial, below the run of its model's tuning; one that was killed goes on as a training does."""
+    tags = {"versus.key": key, "versus.model": values["model"], "versus.trial": str(values["tuning"]["trial"])}
+    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'trial'"
+    query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
+    with reachable():
+        tags["mlflow.parentRunId"] = tuning_of(load_params(), values["model"])
+    with _open(name, "trial", tags, reopen=query, system_metrics=True) as run:
+        run.params(values)
+        run.describe(f"{name}: {described(values)}.")
+        yield run
+
+
+def tuning_of(settings: Params, model: str) -> str:
+    """The id of the run of a model's tuning, whose children trials are; one process at a time makes it if need be."""
+    from mlflow.entities import Param
+
+    client, experiment = connect()
+    searched = {key: each.model_dump(exclude_none=True) for key, each in settings.space(model).items()}
+    of_trials = settings.tune.model_dump(include={"seed", "sampler"})
+    text = json.dumps([study(), model, searched, of_trials, experiment_name()], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    with only_writer():
+        if known := newest_run(client, experiment, f"tags.`versus.key` = '{key}'"):
+            return known
+        tags = {"versus.stage": "tune", "versus.key": key, "versus.model": model, **provenance()}
+        title = f"{model} tuning ({experiment_name()})" if experiment_name() else f"{model} tuning"
+        run = client.create_run(experiment, run_name=title, tags=tags).info.run_id
+        given = flatten({"space": searched, **of_trials})
+        client.log_batch(run, params=[Param(key, str(value)) for key, value in given.items()])
+        client.set_tag(
+            run, "mlflow.note.content", f"Trials of settings of {model}; validation alone chooses among them."
+        )
+        client.set_terminated(run)  # it has no process of its own
+    return str(run)
+
+
+def chosen(settings: Params, tuning: Tuning, model: str) -> None:
+    """Tell the run of a model's tuning what was chosen, and what it cost."""
+    best, trials = tuning.best(model), tuning.of(model)
+    with reachable():
+        run = Run(connect()[0], tuning_of(settings, model))
+        run.client.set_tag(run.id, "versus.chosen", str(best.trial))
+        spent = {"train_seconds": sum(each.seconds for each in trials), "trials": float(len(trials))}
+        step = len(trials)  # a longer search has a point of its own
+        run.metrics({"selected_val_macro_f1": best.val_macro_f1, **spent}, step=step)
+        run.describe(f"Trial {best.trial} of {len(trials)} was chosen for {model}: {json.dumps(dict(best.settings))}.")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.base.errors import StageError
 from pipeline.images import packed
 from pipeline.images.batches import Batch, steps
 from pipeline.images.recipe import Recipe
@@ -25,7 +24,7 @@ from pipeline.training import distributed, tuning
 from pipeline.training.compiled import compile_remedy, compiled_by, placed
 from pipeline.training.optim.average import Average
 from pipeline.training.optim.schedule import learning_rate
-from pipeline.training.record import DIVERGED, Fit, Keeper
+from pipeline.training.record import DivergedError, Fit, Keeper
 from pipeline.training.step import Step, check_finite, make_loss, make_optimizer
 
 
@@ -152,7 +151,7 @@ class Trainer:
             return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
         logits = self.val_logits(network, self.val)
         if not torch.isfinite(logits).all():
-            raise StageError(f"the validation logits are not finite after epoch {epoch}; {DIVERGED}")
+            raise DivergedError(f"the validation logits are not finite after epoch {epoch}", epoch)
         confusion = metrics.confusion_matrix(self.val.labels.numpy(), logits.argmax(1).numpy(), self.classes)
         found = metrics.scores(confusion)
         loss = F.cross_entropy(logits, self.val.labels).item()

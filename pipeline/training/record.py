@@ -6,9 +6,18 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pipeline.base.errors import StageError
 from pipeline.records.diary import Epoch
 
 DIVERGED = "lower train.lr, clip with train.clip_norm: 1.0 or set train.precision: fp32"
+
+
+class DivergedError(StageError):
+    """A training whose numbers are finite no more: of a trial a result, of any other training a fault."""
+
+    def __init__(self, what: str, epoch: int) -> None:
+        super().__init__(f"{what}; {DIVERGED}")
+        self.epoch = epoch  # from 1
 
 
 @dataclasses.dataclass(frozen=True)

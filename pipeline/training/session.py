@@ -33,6 +33,7 @@ from pipeline.inference import forward
 from pipeline.inference.device import be_deterministic, pick_device, processor
 from pipeline.records.diary import Diary, Epoch, Machine
 from pipeline.training import distributed, resume
+from pipeline.training.fit import Trainer
 from pipeline.training.record import Fit
 from pipeline.training.task import Task, prepared, trainer
 
@@ -45,6 +46,7 @@ class Assignment:
     normalise: str  # by the statistics of what: imagenet, dataset
     source: str  # of the images, as MLflow shows it
     commit: str  # of the code; empty outside git
+    split: int | None = None  # the replicate whose images these are; None: its own
 
 
 class Tracker(Protocol):
@@ -87,21 +89,27 @@ def train(assignment: Assignment, opened: Opened, until: float = math.inf) -> No
     empty if there was none. A training that would not end by `until`, seconds since 1970, keeps its state and raises
     PassingError. In a group of processes, the first alone logs and saves.
     """
-    config = assignment.config
-    folder = replicate_folder(FIT, config["replicate"])
+    training = begun(assignment)
+    if distributed.rank() > 0:
+        training.trainer().run()
+        return
+    record(training, assignment.source, opened, until)
+
+
+def begun(assignment: Assignment) -> "Training":
+    """What is settled of a training before it begins: its images are read, its network is built."""
+    config, split = assignment.config, assignment.split
+    folder = replicate_folder(FIT, config["replicate"] if split is None else split)
     info = packed.read_info(folder)
     device = pick_device(config["train"]["device"])
     if config["train"]["deterministic"]:
         be_deterministic()
     task = prepared(config, folder, info, assignment.normalise, device)
-    if distributed.rank() > 0:
-        trainer(task, config, device).run()
-        return
     form = task.recipe.format
     config = {**config, "normalise": {"mean": form.mean, "std": form.std}}
     machine = describe_machine(device, task.precision)
-    training = Training(config, task, device, machine, fingerprint(config, machine), assignment.commit)
-    record(training, assignment.source, info["resize"], opened, until)
+    key = fingerprint(config, machine)
+    return Training(config, task, device, machine, key, assignment.commit, info["resize"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +122,11 @@ class Training:
     machine: Machine
     key: str  # its fingerprint
     commit: str  # of the code
+    resize: str  # how split brought images into their form
+
+    def trainer(self) -> Trainer:
+        """What trains it."""
+        return trainer(self.task, self.config, self.device)
 
     @property
     def name(self) -> str:
@@ -128,17 +141,17 @@ class Training:
         return Path(f"reports/histories/{self.name}.csv")
 
 
-def record(training: Training, source: str, resize: str, opened: Opened, until: float = math.inf) -> None:
-    """Train, log and save; a training that was killed goes on. `source` is the data set's, `resize` is split's way."""
+def record(training: Training, source: str, opened: Opened, until: float = math.inf) -> None:
+    """Train, log and save; a training that was killed goes on. `source` is the data set's."""
     name, data, started = training.name, training.config["data"], datetime.now(UTC).isoformat(timespec="seconds")
     values = {**training.config, "machine": dataclasses.asdict(training.machine)}
     with resume.opened(training.key, until) as kept, opened(name, training.key, values, kept.run) as tracked:
         kept.note(run=tracked.id, study=study_name(), training=name, epochs=training.config["train"]["epochs"])
         tracked.dataset(data["title"], data["digest"], source, "training")
-        fit = fitted(training, kept, tracked)
+        fit = fitted(training, name, kept, tracked)
         diary = diary_of(training, fit, tracked.id, started)
         save(training, fit, diary, kept.folder)
-        log(training, diary, tracked, resize)
+        log(training, diary, tracked)
     print(
         f"train: {name} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch {fit.selected.epoch} of"
         f" {len(fit.history)}, {fit.seconds:.1f} s on {training.machine.device}"
@@ -160,13 +173,13 @@ def diary_of(training: Training, fit: Fit, mlflow_run: str, started: str) -> Dia
     )
 
 
-def fitted(training: Training, kept: resume.Resume, tracked: Tracker) -> Fit:
+def fitted(training: Training, name: str, kept: resume.Resume, tracked: Tracker) -> Fit:
     """Train, while each epoch is shown, logged and, with `train.keep_epochs`, kept."""
     protocol = training.config["train"]
-    with tqdm(total=protocol["epochs"], desc=training.name, unit="epoch", disable=None) as bar:
+    with tqdm(total=protocol["epochs"], desc=name, unit="epoch", disable=None) as bar:
         listener = Listener(len(training.task.train_images), tracked, bar, kept.folder / "epochs")
         on_weights = listener.keep if protocol["keep_epochs"] else None
-        return trainer(training.task, training.config, training.device).run(listener.tell, on_weights, kept)
+        return training.trainer().run(listener.tell, on_weights, kept)
 
 
 class Listener:
@@ -207,11 +220,11 @@ def save(training: Training, fit: Fit, diary: Diary, kept: Path) -> None:
         diary.write(partial)
 
 
-def log(training: Training, diary: Diary, tracked: Tracker, resize: str) -> None:
-    """Tell MLflow of the selected epoch and the model; `resize` is how split brought images into their form."""
+def log(training: Training, diary: Diary, tracked: Tracker) -> None:
+    """Tell MLflow of the selected epoch and the model."""
     tracked.settle()
     tracked.artifact(training.history)
-    tracked.model(training.folder, training.task.train_images.pixels[:1].numpy(), resize)
+    tracked.model(training.folder, training.task.train_images.pixels[:1].numpy(), training.resize)
     tracked.metrics(diary.measured())
 
 

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.base.errors import StageError
 from pipeline.images import batches
 from pipeline.params import registry
 from pipeline.training import distributed
 from pipeline.training.features import Extras
 from pipeline.training.losses.weights import inverse_frequency, weighted_mean
 from pipeline.training.optim.sam import at_worst_neighbour
-from pipeline.training.record import DIVERGED
+from pipeline.training.record import DivergedError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -112,4 +111,4 @@ def check_finite(losses: Tensor, epoch: int) -> None:
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         step = int(bad[0]) + 1
-        raise StageError(f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; {DIVERGED}")
+        raise DivergedError(f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}", epoch)

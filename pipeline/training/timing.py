@@ -37,10 +37,11 @@ class Estimate:
     steps: int  # of an epoch
     seconds: float  # of one training
     trainings: int
+    trials: int  # of settings, each as long as a training
 
     @property
     def total(self) -> float:
-        return self.seconds * self.trainings
+        return self.seconds * (self.trainings + self.trials)
 
     @property
     def pays_from(self) -> int | None:
@@ -75,6 +76,7 @@ def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
         steps=trainer.per_epoch,
         seconds=epochs * (trainer.per_epoch * step + val_batches * batch),
         trainings=len(settings.replicates),
+        trials=len(settings.tune.trials) if settings.tuned(name) else 0,
     )
 
 

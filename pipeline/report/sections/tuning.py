@@ -1,0 +1,254 @@
+"""tuning: what was searched for each model, at what cost, and what difference it makes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from pipeline.base.quantities import duration, enumerated, short
+from pipeline.params.settings import Dimension
+from pipeline.records.tuning import TrialResult
+from pipeline.report.drawing import panels, style
+from pipeline.report.found import Found, Model
+from pipeline.report.section import Section
+from pipeline.report.table import Table
+from pipeline.report.words import score, setting, signed_interval
+from pipeline.scoring.budgets import TuningCurve, orders, tuning_curve
+
+EDGE = 0.05  # of a range: as near its end the best may lie beyond it
+
+
+def section(found: Found) -> Section | None:
+    """None where nothing was tuned."""
+    tuning = found.tuning
+    if not tuning.chosen:
+        return None
+    trials = {name: tuning.of(name) for name in found.names if name in tuning.chosen}
+    curves = {name: tuning_curve([each.val_macro_f1 for each in each]) for name, each in trials.items()}
+    texts = (order_sentence(curves), *verdict_sentence(found), *edge_sentences(found))
+    words = {
+        "texts": texts,
+        "spaces": spaces(found),
+        "untuned": [name for name in found.names if name not in trials],
+        "budget": budget_sentence(found, trials),
+        "metric": "macro-F1",
+        "sampler": found.settings.tune.sampler,
+        "diverged": sum(each.val_macro_f1 is None for results in trials.values() for each in results),
+    }
+    tables = (search_table(found, trials), *twin_tables(found))
+    figures = {"tuning": tuning_figure(found.colours, curves, trials)}
+    return Section("Tuning", words, tables, figures, lines=texts, summary={"tuning": summary(found, trials)})
+
+
+# what was searched, and what it cost
+
+
+def spaces(found: Found) -> list[tuple[str, str]]:
+    """Each setting that was searched, with its range and the models that it was searched for."""
+    tuned = list(found.tuning.chosen)
+    every = {name: found.settings.space(name) for name in tuned}
+    lines = []
+    for key in dict.fromkeys(key for space in every.values() for key in space):
+        for text in dict.fromkeys(described(space[key]) for space in every.values() if key in space):
+            models = [name for name, space in every.items() if key in space and described(space[key]) == text]
+            lines.append((key, text if models == tuned else f"{text} (of {enumerated(models)} alone)"))
+    return lines
+
+
+def described(dimension: Dimension) -> str:
+    """0.0001 to 0.01, evenly by its logarithm"""
+    if dimension.choice:
+        return "one of " + ", ".join(setting(each) for each in dimension.choice)
+    low, high = dimension.uniform or dimension.log_uniform or dimension.integer or (math.nan, math.nan)
+    how = {"log_uniform": ", evenly by its logarithm", "integer": ", whole numbers"}.get(dimension.kind, "")
+    return f"{low:g} to {high:g}{how}"
+
+
+def budget_sentence(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> str:
+    """16 trials of each model, 45 epochs each"""
+    counts = sorted({len(each) for each in trials.values()})
+    epochs = sorted({found.settings.model_train(name).epochs for name in trials})
+    text = f"{enumerated(list(map(str, counts)))} trial{'s' * (counts != [1])} of each model"
+    if found.settings.tune.seconds is not None:
+        text += f", those that fit into {duration(found.settings.tune.seconds)} of training"
+    return f"{text}, {enumerated(list(map(str, epochs)))} epochs each"
+
+
+def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> Table:
+    """A line for each model that was tuned: its budget, and what was chosen."""
+    header = ("Model", "Trials", "Epochs", "Training", "FLOPs", "Best validation", "Trained anew", "Chosen")
+    cells, rows = [], []
+    for name, results in trials.items():
+        best, model = found.tuning.best(name), next(each for each in found.models if each.name == name)
+        anew = validation_scores(model)
+        epochs, seconds = sum(len(each.curve) for each in results), sum(each.seconds for each in results)
+        flops = sum(each.training_flops for each in results)
+        assert best.val_macro_f1 is not None
+        mean = float(np.mean(anew)) if anew else math.nan
+        values = (name, str(len(results)), f"{epochs:,}", duration(seconds), short(flops))
+        cells.append((*values, score(best.val_macro_f1), score(mean), setting(best.settings)))
+        row = {"model": name, "trials": len(results), "epochs": epochs, "train_seconds": seconds, "train_flops": flops}
+        chosen = {"trial": best.trial, "val_macro_f1": best.val_macro_f1, "val_macro_f1_anew": mean}
+        rows.append({**row, **chosen, **{f"chosen {key}": setting(each) for key, each in best.settings.items()}})
+    caption = (
+        "What each model's search cost, and what it chose. FLOPs: three forward passes for each image that training"
+        " saw. Best validation: macro-F1 of the chosen trial, which is too high by the choice; trained anew: the mean"
+        f" of the same settings over {found.first.n} with seeds of their own, on validation images."
+    )
+    return Table("tuning", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
+def validation_scores(model: Model) -> list[float]:
+    """Validation macro-F1 of each of a model's replicates; none where they were trained on those images too."""
+    scores = [each.selected.val_macro_f1 for each in model.evaluations]
+    return [each for each in scores if each is not None] if None not in scores else []
+
+
+def edge_sentences(found: Found) -> list[str]:
+    """Of each chosen number that lies near the end of its range: the best may lie beyond."""
+    texts = []
+    for name in found.tuning.chosen:
+        for key, value in found.tuning.best(name).settings.items():
+            if (end := near_end(found.settings.space(name)[key], value)) is not None:
+                texts.append(f"{name}'s {key}, {setting(value)}, lies at the end of its range ({end:g}): widen it")
+    return texts
+
+
+def near_end(dimension: Dimension, value: float) -> float | None:
+    """The end of a range that a value lies near, as the range is drawn from; None where there is none."""
+    if dimension.integer:
+        return float(value) if value in dimension.integer else None
+    ends = dimension.uniform or dimension.log_uniform
+    if not ends:
+        return None
+    low, high, here = np.log([*ends, value]) if dimension.log_uniform else (*ends, value)
+    place = (here - low) / (high - low)
+    return ends[0] if place < EDGE else ends[1] if place > 1 - EDGE else None
+
+
+# score against budget
+
+
+def order_sentence(curves: Mapping[str, TuningCurve]) -> str:
+    """In which order the models stand after how many trials."""
+    if len(curves) == 1:
+        return f"{next(iter(curves))} alone was tuned"
+    found = orders(curves)
+    first, *later = (f"{' before '.join(order)}" for order in found.values())
+    if not later:
+        return f"By the expected best of k trials, the order of models is the same after any number of them: {first}"
+    changes = "; ".join(f"from {k} on {order}" for k, order in zip(list(found)[1:], later, strict=True))
+    return f"By the expected best of k trials, the order of models depends on the budget: after one {first}; {changes}"
+
+
+@style()
+def tuning_figure(
+    tones: Mapping[str, str], curves: Mapping[str, TuningCurve], trials: Mapping[str, Sequence[TrialResult]]
+) -> Figure:
+    """Expected best validation macro-F1 of each model against trials, and against seconds of training."""
+    figure = Figure(figsize=(8.2, 3.9), layout="constrained")
+    left, right = panels(
+        figure, ["By trials", "By training time"], 2, up="validation macro-F1, expected best", sharey=True
+    )
+    for name, curve in curves.items():
+        budgets = np.arange(1, len(curve.best) + 1)
+        seconds = budgets * np.mean([each.seconds for each in trials[name]])
+        for panel, across in ((left, budgets), (right, seconds)):
+            panel.fill_between(across, curve.low, curve.high, color=tones[name], alpha=0.12, linewidth=0)
+            sns.lineplot(x=across, y=curve.best, color=tones[name], linewidth=2, label=name, legend=False, ax=panel)
+    left.set(xlabel="trials", ylabel="validation macro-F1, expected best")
+    right.set(xlabel="seconds of training", xscale="log")
+    lowest = min(float(curve.best[0]) for curve in curves.values())
+    left.set_ylim(max(0.0, lowest - 0.15), 1.0)
+    left.legend(loc="lower right")
+    return figure
+
+
+# what difference it makes
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A model that was tuned, and one of the same settings that was not."""
+
+    tuned: Model
+    untuned: Model
+
+
+def twins(found: Found) -> list[Twins]:
+    """The tuned models that have a twin in params.yaml with `tune: false`."""
+    models = {model.name: model for model in found.models}
+    plain = {name: found.settings.models[name].model_dump(exclude={"tune"}) for name in models}
+    return [
+        Twins(models[name], models[other])
+        for name in found.tuning.chosen
+        for other in models
+        if other not in found.tuning.chosen and plain[other] == plain[name]
+    ]
+
+
+def twin_tables(found: Found) -> list[Table]:
+    """Tuned beside untuned, where there are such."""
+    pairs = {(pair.model, pair.other): pair.differences["macro_f1"] for pair in found.pairs}
+    cells, rows = [], []
+    for each in twins(found):
+        tuned, untuned = each.tuned.scores["macro_f1"], each.untuned.scores["macro_f1"]
+        names = (each.tuned.name, each.untuned.name)
+        sign, difference = (1, pairs[names]) if names in pairs else (-1, pairs[names[::-1]])
+        low, high = sorted((sign * difference.low, sign * difference.high))
+        gain = sign * difference.value
+        cells.append((*names, score(tuned.mean), score(untuned.mean), signed_interval(gain, low, high)))
+        rows.append({"tuned": names[0], "untuned": names[1], "gain": gain, "gain_low": low, "gain_high": high})
+    if not cells:
+        return []
+    header = ("Tuned", "Untuned", "Macro-F1 tuned", "Macro-F1 untuned", "Gain")
+    caption = (
+        "Test macro-F1 of tuned models and of the same models with the settings of params.yaml, with 95% intervals of"
+        " the difference."
+    )
+    return [Table("tuned_untuned", caption, pd.DataFrame(rows), header, tuple(cells))]
+
+
+def verdict_sentence(found: Found) -> list[str]:
+    """How many verdicts on pairs tuning changed, of those that there are with and without it."""
+    verdicts = {(pair.model, pair.other): pair.verdict for pair in found.pairs}
+    same = twins(found)
+    changed, count = [], 0
+    for index, first in enumerate(same):
+        for second in same[index + 1 :]:
+            after = verdict_of(verdicts, first.tuned.name, second.tuned.name)
+            before = verdict_of(verdicts, first.untuned.name, second.untuned.name)
+            count += 1
+            if after != before:
+                changed.append(
+                    f"{first.tuned.name} is {after} than {second.tuned.name}, untuned {before}".replace(
+                        "not distinguishable than", "not distinguishable from"
+                    )
+                )
+    if not count:
+        return []
+    text = f"Tuning changed {len(changed)} of {count} verdict{'s' * (count > 1)}"
+    return [f"{text}: {'; '.join(changed)}" if changed else text]
+
+
+def verdict_of(verdicts: Mapping[tuple[str, str], str], first: str, second: str) -> str:
+    """What the first model is, beside the second."""
+    if (first, second) in verdicts:
+        return verdicts[first, second]
+    return {"better": "worse", "worse": "better"}.get(said := verdicts[second, first], said)
+
+
+def summary(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> dict[str, dict[str, float]]:
+    """Of each model, for metrics.json: the chosen trial, its validation score and what the search cost."""
+    return {
+        name: {
+            "trial": found.tuning.best(name).trial,
+            "val_macro_f1": float(found.tuning.best(name).val_macro_f1 or 0),
+            "train_seconds": sum(each.seconds for each in results),
+        }
+        for name, results in trials.items()
+    }

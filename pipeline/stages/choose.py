@@ -1,0 +1,49 @@
+"""Choose each model's settings among its trials, by validation alone.
+
+Reads data/trials, what the trials left. Leaves data/chosen/<model>.json, the settings that train takes beside those of
+params.yaml, and all trials in reports/tuning.json. Without trials both say nothing.
+"""
+
+from pipeline.base.files import write_json, written_whole
+from pipeline.base.process import run
+from pipeline.params.read import load_params
+from pipeline.params.study import Params
+from pipeline.params.trials import CHOSEN, RESULTS
+from pipeline.records.tuning import TUNING, TrialResult, Tuning, choose
+
+
+def main() -> None:
+    settings = load_params()
+    found = choose(results(settings), settings.tune.seconds)
+    with written_whole(CHOSEN) as chosen, written_whole(TUNING) as record:
+        chosen.mkdir()
+        for name in settings.models:
+            write_json(chosen / f"{name}.json", found.best(name).settings if name in found.chosen else {})
+        found.write(record)
+    if found.trials:
+        log(settings, found)
+    for name in found.chosen:
+        best = found.best(name)
+        told = ", ".join(f"{key} {value}" for key, value in best.settings.items())
+        print(f"choose: {name} trial {best.trial} of {len(found.of(name))}, {told}: validation {best.val_macro_f1:.4f}")
+
+
+def results(settings: Params) -> list[TrialResult]:
+    """What the trials of params.yaml left, in its order."""
+    return [
+        TrialResult.read(RESULTS / f"{name}-{number}.json")
+        for name in settings.models
+        if settings.tuned(name)
+        for number in settings.tune.trials
+    ]
+
+
+def log(settings: Params, found: Tuning) -> None:
+    from pipeline.tracking import runs  # late, as studies without trials log nothing
+
+    for name in found.chosen:
+        runs.chosen(settings, found, name)
+
+
+if __name__ == "__main__":
+    run(main)
