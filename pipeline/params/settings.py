@@ -148,7 +148,6 @@ class _Model(Frozen):
     blurpool: bool = False
     squeeze_excite: Probability = 0.0
     train_fraction: Share = 1.0  # of the training images that the study has; validation and test stay whole
-    tune: bool = True  # false: it keeps its settings as they stand here, whatever is tried of other models
     augment: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
@@ -282,12 +281,12 @@ class Tune(Frozen):
     """Trials of settings, as many for every model; validation alone chooses among them."""
 
     trials: Annotated[tuple[Seed, ...], Field(max_length=10_000, strict=False, examples=[[]])]  # points of a sequence
+    models: Annotated[dict[str, Space], Field(examples=[{}])]  # that are tuned: what is searched of each alone, or {}
     seed: Seed = 0  # of the sequence
     sampler: Literal["quasirandom", "random"] = "quasirandom"  # Sobol's scrambled points, or independent ones
     seconds: Annotated[float, Field(gt=0)] | None = None  # of training that count, of each model's trials in turn
-    space: Space = {}  # of every model
+    space: Space = {}  # of all of them
     families: dict[str, Space] = {}  # of the models of a family, beside it
-    models: dict[str, Space] = {}  # of one model, beside both
 
 
 class Evaluate(Frozen):

@@ -29,7 +29,7 @@ class Params(Frozen):
     augment: Augment
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1, max_length=1000)]
-    tune: Annotated[Tune, Field(examples=[{"trials": []}])]
+    tune: Annotated[Tune, Field(examples=[{"trials": [], "models": {}}])]
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
     launch: Launch = Launch()
@@ -40,7 +40,7 @@ class Params(Frozen):
 
     def network(self, name: str) -> dict[str, Any]:
         """What the network of model `name` is built from; with a margin it has a classifier by angle."""
-        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction", "tune"})
+        found = self.models[name].model_dump(exclude={"augment", "train", "train_fraction"})
         train = self.model_train(name)
         if train.margin != "none":
             found["angular"] = train.margin_scale if train.margin == "arcface" else 0.0
@@ -55,7 +55,7 @@ class Params(Frozen):
 
     def tuned(self, name: str) -> bool:
         """Whether trials choose settings of model `name`."""
-        return bool(self.tune.trials) and self.models[name].tune
+        return bool(self.tune.trials) and name in self.tune.models
 
     def space(self, name: str) -> Space:
         """What is searched for model `name`: what all models, its family's and it alone have."""

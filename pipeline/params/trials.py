@@ -117,14 +117,14 @@ def refused(params: Params, trial: Trial) -> list[str]:
         return [line.removeprefix("params.yaml: ") for line in str(error).splitlines()]
 
 
-def tuned_params() -> Params:
-    """params.yaml with what the trials chose for each model that is tuned.
+def tuned_params(*models: str) -> Params:
+    """params.yaml with what the trials chose for some models, or for all.
 
     Raises StageError where nothing is chosen yet.
     """
     params = load_params()
     for name in params.models:
-        if params.tuned(name):
+        if params.tuned(name) and name in (models or params.models):
             params = params.having(name, chosen(name))
     return params
 

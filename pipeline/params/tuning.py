@@ -17,7 +17,6 @@ FIXED = {  # settings that no trial may change, and why
     "train.keep_epochs": "it decides no result",
     "train_fraction": "every trial is to see as many images",
     "family": "another family is another model",
-    "tune": "it says whether there are trials",
 }
 PARTS = {"train": list(Train.model_fields), "augment": list(Augment.model_fields)}
 
@@ -47,10 +46,10 @@ def _study_faults(params: Params) -> Faults:
             "tune.trials: with split.folds, the images that one fold tests on train another, so that trials would see"
             " them; tune without folds, write what was chosen into models, and then set split.folds"
         )
-    tuned = [name for name in params.models if params.models[name].tune]
-    if not tuned:
-        yield "tune.trials: every model has tune: false; leave that out where trials are to choose, or trials: []"
-    for name in tuned:
+    if not params.tune.models:
+        example = ", ".join(f"{name}: {{}}" for name in params.models)
+        yield f"tune.models: empty, though there are trials; name the models that are tuned: {{{example}}}"
+    for name in params.models.keys() & params.tune.models.keys():
         if not (space := params.space(name)):
             yield f"tune.space: empty for {name}; name settings, such as train.lr: {{log_uniform: [0.0001, 0.01]}}"
         yield from _end_faults(params, name, space)

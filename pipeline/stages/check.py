@@ -27,7 +27,7 @@ def main() -> None:
     rehearse(settings)
     drawn = [trial for name in settings.models for trial in trials.drawn(settings, name)]
     rehearse_trials(settings, drawn)
-    write_trials(settings, drawn)
+    write_trials(drawn)
     with written_whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)
@@ -47,13 +47,10 @@ def rehearse_trials(settings: Params, drawn: Sequence[Trial]) -> None:
             raise StageError(f"tune: trial {trial.number}: {error}; narrow the space") from None
 
 
-def write_trials(settings: Params, drawn: Sequence[Trial]) -> None:
-    """Leave a file for each model and trial, which DVC's stages are named by; empty for a model that is not tuned."""
+def write_trials(drawn: Sequence[Trial]) -> None:
+    """Leave a file for each trial, which its stage of DVC's depends on."""
     with written_whole(trials.DRAWN) as partial:
         partial.mkdir()
-        for name in settings.models:
-            for number in settings.tune.trials:
-                (partial / f"{name}-{number}.json").touch()
         for trial in drawn:
             trial.write(partial / f"{trial.name}.json")
 

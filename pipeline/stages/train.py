@@ -33,7 +33,7 @@ def main() -> None:
 def train(name: str, replicate: int) -> None:
     """Train a model of params.yaml from one seed; on several devices, in as many processes."""
     keep_freed_memory()
-    study = tuned_params()
+    study = tuned_params(name)
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
     info = packed.read_info(replicate_folder(FIT, replicate))

@@ -1,7 +1,7 @@
 """Train one model by settings that were drawn: `python -m pipeline.stages.trial MODEL TRIAL`.
 
 Reads training and validation images only, those of the first replicate. Leaves data/trials/<model>-<trial>.json: what
-validation says of it, and what it cost; empty for a model that is not tuned. Its weights are not kept.
+validation says of it, and what it cost. Its weights are not kept.
 """
 
 import argparse
@@ -22,14 +22,8 @@ def main() -> None:
     parser.add_argument("model", help="a name below `models` in params.yaml")
     parser.add_argument("trial", type=int, help="one of `tune.trials` in params.yaml")
     arguments = parser.parse_args()
-    name = f"{arguments.model}-{arguments.trial}"
-    drawn, left = DRAWN / f"{name}.json", RESULTS / f"{name}.json"
-    if drawn.exists() and not drawn.stat().st_size:
-        with written_whole(left) as partial:
-            partial.touch()
-        print(f"trial: {arguments.model} is not tuned")
-        return
-    tried(Trial.read(drawn), left)
+    name = f"{arguments.model}-{arguments.trial}.json"
+    tried(Trial.read(DRAWN / name), RESULTS / name)
 
 
 def tried(trial: Trial, left: Path) -> None:

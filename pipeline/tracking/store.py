@@ -37,6 +37,7 @@ VIEWS = {  # saved views of the table of runs: title -> stage, columns, the firs
         ["selected_val_macro_f1", "selected_val_accuracy", "selected_epoch", "train_seconds"],
     ),
     "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "flops"]),
+    "Trials of settings": ("trial", ["selected_val_macro_f1", "selected_epoch", "train_seconds", "train_flops"]),
 }
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes where a server or a data base does not answer
 PATIENCE = 20  # seconds that a data base may be locked, as MLflow waits

@@ -23,7 +23,7 @@ from pipeline.base.places import cores
 from pipeline.launch import copies, job, launcher, local, plan, state, status, watch
 from pipeline.launch.state import Job, Ledger
 from pipeline.launch.watch import Watch
-from tests import repo, slurm, small_study
+from tests import repo, slurm, small_study, trees
 
 CHECKED = ("weights.safetensors", "val_logits.npy", "config.json")
 
@@ -194,7 +194,8 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with plan.opened(study) as opened:
-        missing = plan.to_run(opened, plan.plan(opened).groups)
+        (wave,) = plan.plan(opened)
+        missing = plan.to_run(opened, wave.groups)
     assert [group.key for group in missing] == ["vit-0"]
     assert Path.cwd() == tmp_path / "elsewhere"
 
@@ -208,12 +209,38 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
     for command in ("git", "dvc"):
         repo.call(tmp_path, command, "init", "--quiet")
     with plan.opened(tmp_path) as opened:
-        found = plan.plan(opened)
-    assert found.shared == ["check", "source", "fetch", "split"]
+        (found,) = plan.plan(opened)
+    assert found.shared == ["check", "source", "fetch", "split", "choose"]
     for group in found.groups:
         model, replicate = group.key.rsplit("-", 1)
         code = ["data/code/evaluate", "data/code/train"]
+<<<<<<< HEAD
         assert group.needs == [*code, f"data/fit/{replicate}", f"data/test/{replicate}", f"data/weights/{model}"]
+=======
+        chosen = f"data/chosen/{model}.json"
+        assert group.needs == [chosen, *code, "data/fit", "data/test", f"data/weights/{model}"]
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_trials_run_side_by_side_before_any_training_does(tmp_path: Path) -> None:
+    """A training waits for what all trials come to; its name may be a trial's too."""
+    shutil.copy(repo.ROOT / "dvc.yaml", tmp_path)
+    trees.study(
+        tmp_path, {"tune": {"trials": [0, 1], "models": {"cnn": {}, "vit": {}}}, "replicates": [0]}, without=["hybrid"]
+    )
+    for command in ("git", "dvc"):
+        repo.call(tmp_path, command, "init", "--quiet")
+    with plan.opened(tmp_path) as opened:
+        first, last = plan.plan(opened)
+    assert sorted(group.key for group in first.groups) == ["trial cnn-0", "trial cnn-1", "trial vit-0", "trial vit-1"]
+    assert sorted(group.key for group in last.groups) == ["cnn-0", "vit-0"]
+    assert first.shared == ["check", "source", "fetch", "split"]
+    assert last.shared == ["choose"]
+    assert [group.targets for group in last.groups if group.key == "cnn-0"] == [["train@cnn-0", "evaluate@cnn-0"]]
+    assert all("data/test" not in group.needs for group in first.groups)
+    ordered = plan.longest_first(first.groups, {"cnn": 5.0, "vit": 9.0})
+    assert [group.key.partition("-")[0] for group in ordered] == ["trial vit", "trial vit", "trial cnn", "trial cnn"]
+>>>>>>> 76c3c9a (Say what tuning searched, cost and changed; run trials side by side)
 
 
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:

@@ -180,15 +180,14 @@ class Twins:
 
 
 def twins(found: Found) -> list[Twins]:
-    """The tuned models that have a twin in params.yaml with `tune: false`."""
+    """The tuned models that have a twin in params.yaml, of the same settings, which is not tuned."""
     models = {model.name: model for model in found.models}
-    plain = {name: found.settings.models[name].model_dump(exclude={"tune"}) for name in models}
-    return [
-        Twins(models[name], models[other])
+    untuned = [name for name in models if name not in found.tuning.chosen]
+    same = {
+        name: next((each for each in untuned if found.settings.models[each] == found.settings.models[name]), None)
         for name in found.tuning.chosen
-        for other in models
-        if other not in found.tuning.chosen and plain[other] == plain[name]
-    ]
+    }
+    return [Twins(models[name], models[other]) for name, other in same.items() if other]
 
 
 def twin_tables(found: Found) -> list[Table]:

@@ -1,0 +1,129 @@
+"""A study whose settings are tuned, as its user runs it: the real DVC, the real MLflow store, `versus launch`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from pipeline.launch import plan
+from tests import repo
+
+TINY = {"family": "tiny", "layers": ["conv 16, pool", "conv 16"], "train": {"lr": 1e-6}}  # a rate that learns nothing
+TUNED = {
+    "dataset.image_size": 16,
+    "replicates": [0],
+    "train.epochs": 12,
+    "train.warmup_epochs": 0,
+    "train.device": "cpu",
+    "models": {"tiny": TINY, "as_is": TINY},
+    "tune": {
+        "trials": [0, 1],
+        "models": {"tiny": {}},
+        "seed": 3,
+        "space": {"train.lr": {"log_uniform": [0.003, 0.05]}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Killed in the middle of its first trial, then launched."""
+    folder = repo.copy(tmp_path_factory.mktemp("checkout"))
+    repo.change(folder, TUNED)
+    repo.commit(folder)
+    killed(folder, "dvc", "repro", "trial@tiny-0")
+    repo.call(folder, sys.executable, "-m", "pipeline.cli", "launch", "--workers", "2", OMP_NUM_THREADS="1")
+    return folder
+
+
+def killed(folder: Path, *command: str) -> None:
+    """Start a command and end it without a warning once a training has kept its state."""
+    started = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**repo.user(), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not list(folder.glob(".versus/resume/*/state.pt")) and time.monotonic() < until:
+        assert started.poll() is None, "it ended before it was killed"
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_model_with_a_wrong_rate_recovers_by_tuning(study: Path) -> None:
+    scores = {
+        name: read(study / f"reports/evaluations/{name}-0.json")["scores"]["macro_f1"] for name in ("tiny", "as_is")
+    }
+    assert scores["tiny"] > scores["as_is"] + 0.3
+    chosen = read(study / "data/chosen/tiny.json")
+    assert read(study / "models/tiny-0/config.json")["train"]["lr"] == chosen["train.lr"]
+    assert read(study / "data/chosen/as_is.json") == {}
+    assert read(study / "models/as_is-0/config.json")["train"]["lr"] == 1e-6
+
+
+def test_validation_chose_and_the_record_says_what_it_cost(study: Path) -> None:
+    found = read(study / "reports/tuning.json")
+    assert [(each["model"], each["trial"]) for each in found["trials"]] == [("tiny", 0), ("tiny", 1)]
+    best = max(found["trials"], key=lambda each: each["val_macro_f1"])
+    assert found["chosen"] == {"tiny": best["trial"]}
+    assert best["settings"] == read(study / "data/chosen/tiny.json")
+    for each in found["trials"]:
+        assert each["val_macro_f1"] == max(each["curve"])
+        assert len(each["curve"]) == 12
+        assert each["images"] == 12 * sum(read(study / "data/fit/info.json")["train"].values())
+        assert each["seed"] != 0
+
+
+def test_a_trial_reads_no_test_image_and_neither_does_the_choice(study: Path) -> None:
+    with plan.opened(study) as opened:
+        read = {stage.name: {dep.def_path for dep in stage.deps} for stage in opened.index.stages}
+    model = {"data/weights/tiny", "data/trials/drawn/tiny-0.json"}
+    assert {path for path in read["trial@tiny-0"] if path} == {"data/code/trial", "data/fit", *model}
+    assert {path for path in read["choose"] if path} == {"data/code/choose", "data/trials"}
+    assert not [stage for stage, paths in read.items() if "data/test" in paths and stage.startswith(("check", "split"))]
+
+
+def test_a_second_run_tries_and_trains_nothing(study: Path) -> None:
+    assert repo.ran(repo.call(study, "dvc", "repro")) == []
+
+
+def test_mlflow_has_a_parent_for_each_model_and_its_trials_below_it(study: Path) -> None:
+    """One run for each trial, the killed one among them, with its points once."""
+    store = mlflow.MlflowClient(f"sqlite:///{study / 'mlflow.db'}")
+    parent, *others = repo.runs(store, "tags.`versus.stage` = 'tune'")
+    assert others == []
+    assert (parent.info.run_name, parent.info.status) == ("tiny tuning", "FINISHED")
+    trials = repo.runs(store, "tags.`versus.stage` = 'trial'")
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    assert sorted(run.info.run_name for run in trials) == ["tiny trial 0", "tiny trial 1"]
+    assert {run.info.status for run in trials} == {"FINISHED"}
+    for run in trials:
+        points = store.get_metric_history(run.info.run_id, "val_macro_f1")
+        assert sorted(point.step for point in points) == list(range(1, 13))
+        assert run.data.params["train.lr"] != "1e-06"
+    best = max(run.data.metrics["selected_val_macro_f1"] for run in trials)
+    assert parent.data.metrics["selected_val_macro_f1"] == best
+
+
+def test_the_report_says_what_was_searched_and_what_it_changed(study: Path) -> None:
+    page = (study / "reports/report.html").read_text(encoding="utf-8")
+    assert "Were all tuned alike?" in page
+    assert "2 trials of each model, 12 epochs each" in page
+    assert "Not tuned: as_is" in page
+    assert "0.003 to 0.05, evenly by its logarithm" in page
+    table = (study / "reports/tables/tuned_untuned.csv").read_text(encoding="utf-8").splitlines()
+    assert table[1].startswith("tiny,as_is,0.")
