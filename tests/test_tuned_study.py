@@ -84,7 +84,7 @@ def test_validation_chose_and_the_record_says_what_it_cost(study: Path) -> None:
     for each in found["trials"]:
         assert each["val_macro_f1"] == max(each["curve"])
         assert len(each["curve"]) == 12
-        assert each["images"] == 12 * sum(read(study / "data/fit/info.json")["train"].values())
+        assert each["images"] == 12 * sum(read(study / "data/fit/0/info.json")["train"].values())
         assert each["seed"] != 0
 
 
@@ -92,9 +92,11 @@ def test_a_trial_reads_no_test_image_and_neither_does_the_choice(study: Path) ->
     with plan.opened(study) as opened:
         read = {stage.name: {dep.def_path for dep in stage.deps} for stage in opened.index.stages}
     model = {"data/weights/tiny", "data/trials/drawn/tiny-0.json"}
-    assert {path for path in read["trial@tiny-0"] if path} == {"data/code/trial", "data/fit", *model}
+    assert {path for path in read["trial@tiny-0"] if path} == {"data/code/trial", "data/fit/0", *model}
     assert {path for path in read["choose"] if path} == {"data/code/choose", "data/trials"}
-    assert not [stage for stage, paths in read.items() if "data/test" in paths and stage.startswith(("check", "split"))]
+    assert not [
+        stage for stage, paths in read.items() if "data/test/0" in paths and stage.startswith(("check", "split"))
+    ]
 
 
 def test_a_second_run_tries_and_trains_nothing(study: Path) -> None:
