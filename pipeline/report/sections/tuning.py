@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pipeline.base.quantities import duration, enumerated, short
 from pipeline.params.settings import Dimension
@@ -161,7 +162,11 @@ def tuning_figure(
             panel.fill_between(across, curve.low, curve.high, color=tones[name], alpha=0.12, linewidth=0)
             sns.lineplot(x=across, y=curve.best, color=tones[name], linewidth=2, label=name, legend=False, ax=panel)
     left.set(xlabel="trials", ylabel="validation macro-F1, expected best")
+    left.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     right.set(xlabel="seconds of training", xscale="log")
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.xaxis.set_minor_locator(NullLocator())
+    right.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: short(seconds)))
     lowest = min(float(curve.best[0]) for curve in curves.values())
     left.set_ylim(max(0.0, lowest - 0.15), 1.0)
     left.legend(loc="lower right")
