@@ -4,6 +4,7 @@ Unknown keys, wrong types and values out of range are refused here, with the cho
 functions take plain values.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
@@ -43,7 +44,7 @@ Folds = Annotated[int, Field(ge=0, le=1000)]
 Switch = Annotated[bool, Field(examples=[False])]
 Processes = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Ends = Annotated[tuple[float, float], Field(strict=False)]
+Ends = Annotated[tuple[float, ...], Field(min_length=2, max_length=2, strict=False)]
 _LAYER = r"(pool|transition [1-9]\d{0,3}|(conv|dw) [1-9]\d{0,3}( skip)?)"
 TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$", max_length=10_000)]
 
@@ -265,13 +266,19 @@ class Dimension(Frozen):
 
     uniform: Ends | None = None
     log_uniform: Ends | None = None
-    integer: Annotated[tuple[int, int], Field(strict=False)] | None = None
+    integer: Annotated[tuple[int, ...], Field(min_length=2, max_length=2, strict=False)] | None = None
     choice: Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000, strict=False)] | None = None
 
     @property
     def kind(self) -> str:
         """Which of them it is."""
         return next(iter(self.model_dump(exclude_none=True)))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends that values lie between; NaN of a choice."""
+        low, high = self.uniform or self.log_uniform or self.integer or (math.nan, math.nan)
+        return low, high
 
 
 Space = dict[str, Dimension]  # by setting: train.lr, augment.strength, args.depth, or a key of a model

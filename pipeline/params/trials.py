@@ -88,20 +88,20 @@ def distribution(dimension: Dimension) -> "BaseDistribution":
 
     if dimension.choice:
         return IntDistribution(0, len(dimension.choice) - 1)
+    low, high = dimension.ends
     if dimension.integer:
-        return IntDistribution(*dimension.integer)
-    if dimension.log_uniform:
-        return FloatDistribution(*dimension.log_uniform, log=True)
-    assert dimension.uniform is not None
-    return FloatDistribution(*dimension.uniform)
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=dimension.log_uniform is not None)
 
 
 def value(dimension: Dimension, found: float) -> Any:
     """A setting's value from what was drawn; a number with a few digits, within its ends."""
     if dimension.choice:
         return dimension.choice[int(found)]
-    ends = dimension.uniform or dimension.log_uniform
-    return min(max(float(f"{found:.{DIGITS}g}"), ends[0]), ends[1]) if ends else int(found)
+    if dimension.integer:
+        return int(found)
+    low, high = dimension.ends
+    return min(max(float(f"{found:.{DIGITS}g}"), low), high)
 
 
 def seed(of_study: int, number: int) -> int:

@@ -78,17 +78,19 @@ def _dimension_faults(key: str, dimension: Dimension) -> Faults:
         found = f"{' and '.join(given)} together" if given else "none of them"
         yield f"{shown(key)}: has {found}; give one of uniform, log_uniform, integer, choice"
         return
-    ends = dimension.uniform or dimension.log_uniform or dimension.integer
-    if ends and not ends[0] < ends[1]:
-        yield f"{shown(key)}.{dimension.kind}: got {quoted(list(ends))}; wanted a lower end and a higher one"
-    elif ends and dimension.log_uniform and ends[0] <= 0:
-        yield f"{shown(key)}.log_uniform: got {quoted(list(ends))}; wanted ends above 0"
+    if dimension.choice:
+        return
+    low, high = dimension.ends
+    if not low < high:
+        yield f"{shown(key)}.{dimension.kind}: got {quoted([low, high])}; wanted a lower end and a higher one"
+    elif dimension.log_uniform and low <= 0:
+        yield f"{shown(key)}.log_uniform: got {quoted([low, high])}; wanted ends above 0"
 
 
 def _end_faults(params: Params, name: str, space: Mapping[str, Dimension]) -> Faults:
     """What a model cannot take of the ends of its dimensions, or of their choices."""
     for key, dimension in space.items():
-        for value in dimension.choice or dimension.uniform or dimension.log_uniform or dimension.integer or ():
+        for value in dimension.choice or dimension.ends:
             try:
                 changed = params.having(name, {key: value})
                 changed.model_train(name), changed.model_augment(name)

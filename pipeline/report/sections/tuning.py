@@ -64,7 +64,7 @@ def described(dimension: Dimension) -> str:
     """0.0001 to 0.01, evenly by its logarithm"""
     if dimension.choice:
         return "one of " + ", ".join(setting(each) for each in dimension.choice)
-    low, high = dimension.uniform or dimension.log_uniform or dimension.integer or (math.nan, math.nan)
+    low, high = dimension.ends
     how = {"log_uniform": ", evenly by its logarithm", "integer": ", whole numbers"}.get(dimension.kind, "")
     return f"{low:g} to {high:g}{how}"
 
@@ -121,11 +121,11 @@ def edge_sentences(found: Found) -> list[str]:
 
 def near_end(dimension: Dimension, value: float) -> float | None:
     """The end of a range that a value lies near, as the range is drawn from; None where there is none."""
-    if dimension.integer:
-        return float(value) if value in dimension.integer else None
-    ends = dimension.uniform or dimension.log_uniform
-    if not ends:
+    if dimension.choice:
         return None
+    ends = dimension.ends
+    if dimension.integer:
+        return value if value in ends else None
     low, high, here = np.log([*ends, value]) if dimension.log_uniform else (*ends, value)
     place = (here - low) / (high - low)
     return ends[0] if place < EDGE else ends[1] if place > 1 - EDGE else None
