@@ -86,7 +86,19 @@ Read = dict[str, tuple[set[str], set[str]]]
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """What each stage read, of settings and of files, in a study that all of them went through."""
-    from pipeline.stages import check, doctor, explain, fetch, latency, predictions, preview, report, source, split
+    from pipeline.stages import (
+        check,
+        doctor,
+        explain,
+        fetch,
+        labels,
+        latency,
+        predictions,
+        preview,
+        report,
+        source,
+        split,
+    )
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.train import train
     from pipeline.tracking import runs
@@ -99,7 +111,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
         **{each.__name__.split(".")[-1]: each.main for each in (check, source, fetch, split, doctor, preview, latency)},
         **{f"train@{name}-0": lambda name=name: train(name, 0) for name in MODELS},
         **{f"evaluate@{name}-0": lambda name=name: evaluate(f"{name}-0") for name in MODELS},
-        **{each.__name__.split(".")[-1]: each.main for each in (predictions, explain, report)},
+        **{each.__name__.split(".")[-1]: each.main for each in (predictions, labels, explain, report)},
     }
     sys.addaudithook(_note)
     found: Read = {}
@@ -154,7 +166,7 @@ SPOKEN_FOR = {  # files of which something else says what they hold
 }
 STAGES = (
     *("fetch", "split", "doctor", "preview", "latency", "train@tiny-0"),
-    *("evaluate@vit-0", "predictions", "explain", "report"),
+    *("evaluate@vit-0", "predictions", "labels", "explain", "report"),
 )
 
 

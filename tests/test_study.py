@@ -116,11 +116,17 @@ def test_what_belongs_to_git_is_left_to_git_and_the_rest_to_dvc(checkout: Path) 
 # MLflow
 
 
-def test_runs_are_one_for_data_one_for_each_training_with_its_evaluation_one_each_for_explanations_and_report(
+def test_runs_are_one_for_data_one_for_each_training_with_its_evaluation_one_each_for_what_is_of_the_study(
     store: mlflow.MlflowClient,
 ) -> None:
     found = [(run.info.run_name, run.data.tags["versus.stage"], run.info.status) for run in repo.runs(store)]
-    wanted = [("data", "fetch"), ("explain", "explain"), ("latency", "latency"), ("report", "report")]
+    wanted = [
+        ("data", "fetch"),
+        ("explain", "explain"),
+        ("labels", "labels"),
+        ("latency", "latency"),
+        ("report", "report"),
+    ]
     wanted += [(f"{name}-0", "train") for name in MODELS] + [(f"{name}-0 test", "evaluate") for name in MODELS]
     assert sorted(found) == sorted((*entry, "FINISHED") for entry in wanted)
 

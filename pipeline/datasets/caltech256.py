@@ -9,6 +9,7 @@ import re
 from pipeline.base.errors import StageError
 from pipeline.datasets.collection import About, Collection, Download, Image
 from pipeline.datasets.layouts import from_file
+from pipeline.datasets.reviews import label_errors
 from pipeline.datasets.tree import Tree
 
 IMAGES = 30_607
@@ -26,6 +27,10 @@ ABOUT = About(
             ("https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar",),
             md5="67b4f42ca05d46448c6bb8ecd2220f6d",
         ),
+    ),
+    reviews=label_errors(
+        ("caltech256_mturk.json", "36a49d8e2b826d00ef9078ce81954d3f4134c41e07b36a9d8f2633802532bc73"),
+        ("caltech256_original_labels.npy", "ec788f0425f563b3833e3c8c22afb815beee3775688cfa133322470084548cc6"),
     ),
     layouts="001.ak47/001_0001.jpg ... 257.clutter/257_0827.jpg",
     images="30,607 colour, any size",
@@ -47,7 +52,7 @@ def read(tree: Tree) -> Collection:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise StageError(f"{tree.label}: two folders are of class {twice!r}; expected {ABOUT.layouts}")
     images = [
-        Image(f"{number}.{name}/{file}", classes[number], "", from_file(tree, path, "RGB"))
+        Image(f"{number}.{name}/{file}", classes[number], "", from_file(tree, path, "RGB"), rank=int(file[-4:]) - 1)
         for number, name, file, path in found
     ]
     whole = len(images) == IMAGES and len(classes) == 257

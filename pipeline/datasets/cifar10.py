@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.errors import StageError
-from pipeline.datasets.collection import About, Collection, Download, Image, by_content, in_order
-from pipeline.datasets.layouts import class_folders, from_file, held, in_memory
+from pipeline.datasets.collection import About, Collection, Download, Image, by_content, in_order, ranked
+from pipeline.datasets.layouts import by_number, class_folders, from_file, held, in_memory
+from pipeline.datasets.reviews import label_errors
 from pipeline.datasets.tree import Tree
 
 SIDE = 32
@@ -32,6 +33,13 @@ ABOUT = About(
             "cifar-10-binary.tar.gz",
             ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        ),
+    ),
+    reviews=label_errors(
+        ("cifar10_mturk.json", "81b2c16c9eee060d6cc2390f6bbce1e0e7be0a050574be5177c9428f3596b5b5"),
+        (
+            "cifar10_test_set_original_labels.npy",
+            "8fba587d5b11011df52b2a20eb4a272eeaf20c2d162554059f714d4b78d23aed",
         ),
     ),
     layouts="the official binary version (data_batch_1.bin ... test_batch.bin), the official Python version"
@@ -64,10 +72,12 @@ def read(tree: Tree) -> Collection:
         images = [image for batch, path in batches.items() for image in _from_batch(tree, batch, path)]
         return Collection(ABOUT.classes, by_content(images, ABOUT.classes))
     found = class_folders(tree, {name: name for name in ABOUT.classes}, ("train", "test"), ABOUT.layouts)
+    in_turn = by_number(found)
     files = [
         Image(f"{file.split}/{file.label}/{file.stem}", file.label, file.split, from_file(tree, file.path, "RGB", SIDE))
-        for file in found
+        for file in in_turn or found
     ]
+    files = ranked(files) if in_turn else files
     if any(file.jpeg for file in found):
         return Collection(ABOUT.classes, in_order(files, ABOUT.classes), "JPEG copy")
     return Collection(ABOUT.classes, by_content(in_memory(files), ABOUT.classes))
@@ -80,7 +90,8 @@ def _from_batch(tree: Tree, batch: str, path: str) -> list[Image]:
         raise StageError(f"{tree.label}: {path}: damaged or truncated CIFAR-10 batch; fetch it again")
     images = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)  # (N, 32, 32, 3)
     split = "test" if batch == "test" else "train"
-    return [held("", ABOUT.classes[label], split, image) for label, image in zip(labels, images, strict=True)]
+    found = [held("", ABOUT.classes[label], split, image) for label, image in zip(labels, images, strict=True)]
+    return ranked(found) if split == "test" else found  # the training images lie in five files
 
 
 def _binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:

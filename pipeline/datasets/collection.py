@@ -34,6 +34,7 @@ class About:
     published: Mapping[str, int] = field(default_factory=dict)  # split -> number of images
     shareable: bool = True  # whether pictures of its images may stand in a report that others read
     official: tuple[Download, ...] = ()
+    reviews: tuple[Download, ...] = ()  # what people said of suspicious labels: see reviews.py
     request: str = ""  # where to ask for data that have no open download
     layouts: str = ""  # what a source may look like, for errors
     votes: bool = False  # whether a source may say how many people saw each class in an image
@@ -56,6 +57,7 @@ class Image:
     pixels: Callable[[], np.ndarray]  # uint8 (H, W, C)
     subject: str = ""  # who is in it, where the source says so
     votes: tuple[int, ...] = ()  # how many people saw each class in it, where the source says so
+    rank: int | None = None  # its place among the official images of its split and class, where the source tells
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ class Collection:
     images: list[Image]
     copy: str = ""  # how the pixels differ from the official ones, such as "JPEG copy"
     title: str = ""  # where the source names the data set
+
+
+def ranked(images: Iterable[Image]) -> list[Image]:
+    """Images in the order of the official files, each with its place among those of its split and class."""
+    seen: Counter[tuple[str, str]] = Counter()
+    placed = []
+    for image in images:
+        group = image.split, image.label
+        placed.append(replace(image, rank=seen[group]))
+        seen[group] += 1
+    return placed
 
 
 def in_order(images: Iterable[Image], classes: tuple[str, ...]) -> list[Image]:

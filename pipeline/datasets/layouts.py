@@ -5,7 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -115,6 +115,12 @@ def class_folders(tree: Tree, folders: Mapping[str, str], splits: tuple[str, ...
     return images
 
 
+def by_number(found: Sequence[Found]) -> list[Found]:
+    """The files in the order of their numbers, which is that of the official ones; none where some have no number."""
+    numbered = all(file.stem.isdecimal() for file in found)
+    return sorted(found, key=lambda file: int(file.stem)) if numbered else []
+
+
 def from_file(tree: Tree, path: str, mode: str = "", side: int = 0) -> Callable[[], np.ndarray]:
     """A function that reads one image: uint8 (H, W, C)."""
     return partial(_read, tree, path, mode, side)
@@ -128,7 +134,7 @@ def _read(tree: Tree, path: str, mode: str, side: int) -> np.ndarray:
 
 def in_memory(images: Sequence[Image]) -> list[Image]:
     """The same images, read once and kept, for data sets that are small and have to be sorted by content."""
-    return [held(image.name, image.label, image.split, pixels) for image, pixels in decoded(images)]
+    return [replace(image, pixels=partial(np.asarray, pixels)) for image, pixels in decoded(images)]
 
 
 def held(name: str, label: str, split: str, pixels: np.ndarray) -> Image:

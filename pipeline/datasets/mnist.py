@@ -10,8 +10,9 @@ import re
 import numpy as np
 
 from pipeline.base.errors import StageError
-from pipeline.datasets.collection import About, Collection, Download, Image, by_content
-from pipeline.datasets.layouts import class_folders, from_file, held, in_memory
+from pipeline.datasets.collection import About, Collection, Download, Image, by_content, ranked
+from pipeline.datasets.layouts import by_number, class_folders, from_file, held, in_memory
+from pipeline.datasets.reviews import label_errors
 from pipeline.datasets.tree import DAMAGED, Tree
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -33,6 +34,13 @@ ABOUT = About(
     official=tuple(
         Download(name, tuple(mirror + name for mirror in MIRRORS), sha256) for name, sha256 in SHA256.items()
     ),
+    reviews=label_errors(
+        ("mnist_mturk.json", "448bd00fc9df262c68d50d48709d7fa3d5dc966bc66580e5df20e0dcba6e5612"),
+        (
+            "mnist_test_set_original_labels.npy",
+            "9c4b8d0ef379b2ce0d312470484d79e282a47e092738fca1edff326f9b67c20e",
+        ),
+    ),
     layouts="train-images-idx3-ubyte.gz and its three companions, or train/<digit>/ and test/<digit>/",
     images="70,000 grey, 28 x 28",
     origin="downloaded, SHA-256 checked",
@@ -53,9 +61,11 @@ def read(tree: Tree) -> Collection:
         images = _from_idx(tree, idx, "train", "train") + _from_idx(tree, idx, "t10k", "test")
         return Collection(ABOUT.classes, by_content(images, ABOUT.classes))
     found = class_folders(tree, {digit: digit for digit in ABOUT.classes}, ("train", "test"), ABOUT.layouts)
-    images = in_memory(
-        [Image(file.path, file.label, file.split, from_file(tree, file.path, "L", SIDE)) for file in found]
-    )
+    in_turn = by_number(found)
+    files = [
+        Image(file.path, file.label, file.split, from_file(tree, file.path, "L", SIDE)) for file in in_turn or found
+    ]
+    images = in_memory(ranked(files) if in_turn else files)
     copy = "JPEG copy" if any(file.jpeg for file in found) else ""
     return Collection(ABOUT.classes, by_content(images, ABOUT.classes), copy)
 
@@ -70,10 +80,10 @@ def _from_idx(tree: Tree, idx: dict[tuple[str, str], str], prefix: str, split: s
         raise StageError(f"{tree.label}: {len(pixels)} {prefix} images but {len(labels)} labels; fetch the files again")
     if pixels.shape[1:] != (SIDE, SIDE) or labels.max(initial=0) > 9:
         raise StageError(f"{tree.label}: {idx[prefix, 'images']}: not MNIST: {SIDE} x {SIDE} pixels and digits wanted")
-    return [
+    return ranked(
         held("", str(label), split, image[..., None])  # (28, 28, 1)
         for image, label in zip(pixels, labels, strict=True)
-    ]
+    )
 
 
 def read_idx(tree: Tree, path: str, dimensions: int) -> np.ndarray:

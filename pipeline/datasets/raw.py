@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.base.errors import StageError
 
-COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject")
+COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject", "rank")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Raw:
     offsets: np.ndarray  # int64 (N,)
     pixels: np.ndarray  # uint8, all images one after another
     subjects: np.ndarray  # (N,) who is in the image, or empty
+    ranks: np.ndarray  # int64 (N,), places among the official images of a split and class; -1 where it is not told
     votes: np.ndarray | None = None  # uint8 (N, K) how many people saw each class in it
 
     @classmethod
@@ -50,6 +51,7 @@ class Raw:
             offsets=np.array(index["offset"], dtype=np.int64),
             pixels=pixels,
             subjects=np.array(index["subject"]),
+            ranks=np.array([int(rank or -1) for rank in index["rank"]], dtype=np.int64),
             votes=np.loadtxt(voted, np.uint8, delimiter=",", ndmin=2) if voted.exists() else None,
         )
 

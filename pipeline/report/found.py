@@ -18,6 +18,7 @@ from pipeline.records.checkup import Checkup
 from pipeline.records.dataset import Dataset
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
+from pipeline.records.labels import LabelCheck
 from pipeline.records.latency import Timing
 from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
@@ -38,6 +39,7 @@ class Model:
     actual: npt.NDArray[np.int64]  # (N,)
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
+    images: tuple[str, ...] = ()  # (N,), names of files; none in predictions of earlier versions
     rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
     together: npt.NDArray[np.int64] | None = None  # (N,), what all replicates predict together: see scoring/ensemble.py
     folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
@@ -149,6 +151,7 @@ class Found:
     checkup: Checkup
     augmentation: bytes  # a PNG
     explanations: Explanations | None  # None where explain has not run
+    labels: LabelCheck | None = None  # None where labels has not run
     sheet: bytes = b""  # a JPEG, the tiles that explanations name
     tuning: Tuning = NOT_TUNED
 

@@ -22,6 +22,7 @@ from pipeline.records.dataset import Dataset
 from pipeline.records.diary import missing
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
+from pipeline.records.labels import LabelCheck
 from pipeline.records.latency import Latency, Timing
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.records.tuning import Tuning
@@ -61,6 +62,7 @@ def read(settings: Params) -> Found:
         checkup=Checkup.read(REPORTS / "doctor.json"),
         augmentation=read_picture(REPORTS / "augmentation.png", "preview"),
         explanations=explanations,
+        labels=read_labels(),
         sheet=sheet,
         tuning=tuning,
     )
@@ -115,10 +117,16 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         actual=np.concatenate([each.actual for each in answers]) if folds else answers[0].actual,
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),
+        images=named(answers if folds else answers[:1]),
         rounds=rounds,
         together=None if folds else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
     )
+
+
+def named(answers: Sequence[Predictions]) -> tuple[str, ...]:
+    """The names of the test images of several predictions, one after another; none where some do not have them."""
+    return tuple(name for each in answers for name in each.images or ()) if all(each.images for each in answers) else ()
 
 
 # what does not belong together
@@ -190,6 +198,12 @@ def read_explanations(models: Sequence[str]) -> tuple[Explanations | None, bytes
     if [each.model for each in found.models] != list(models):
         raise other_models(path, "explain")
     return found, read_picture(path.with_suffix(".jpg"), "explain")
+
+
+def read_labels() -> LabelCheck | None:
+    """What is known against labels; None where labels has not run, in reports older than it."""
+    path = REPORTS / "labels.json"
+    return LabelCheck.read(path) if path.exists() else None
 
 
 def other_models(path: Path, stage: str) -> StageError:

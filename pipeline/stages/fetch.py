@@ -98,7 +98,7 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
             content = pixels.tobytes()
             pixel_file.write(content)
             digest.update(content)
-            index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject))
+            index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject, image.rank))
             offset, brightest = offset + len(content), max(brightest, int(pixels.max()))
     if brightest < QUARTER:
         print(

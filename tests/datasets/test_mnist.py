@@ -44,6 +44,20 @@ def test_idx_files_and_folders_give_the_same(tmp_path: Path) -> None:
         assert len(content(first)) == 60
 
 
+def test_both_know_an_images_place_among_the_official_ones_of_its_digit(tmp_path: Path) -> None:
+    write_both(tmp_path)
+    content = gzip.decompress((tmp_path / "idx/t10k-images-idx3-ubyte.gz").read_bytes())
+    labels = np.frombuffer(gzip.decompress((tmp_path / "idx/t10k-labels-idx1-ubyte.gz").read_bytes())[8:], np.uint8)
+    pixels = np.frombuffer(content[16:], np.uint8).reshape(-1, 784)
+    wanted = {
+        (str(digit), image.tobytes()): rank for digit in range(10) for rank, image in enumerate(pixels[labels == digit])
+    }
+    for source in ("idx", "png"):
+        with opened("mnist", str(tmp_path / source)) as (_, found):
+            tests = [image for image in found.images if image.split == "test"]
+            assert {(image.label, image.pixels().tobytes()): image.rank for image in tests} == wanted
+
+
 def test_truncated_idx_file_is_named(tmp_path: Path) -> None:
     write_both(tmp_path)
     path = tmp_path / "idx" / "t10k-images-idx3-ubyte.gz"

@@ -20,6 +20,7 @@ NAMES = (  # of the page, from top to bottom
     "images",
     "calibration",
     "inflation",
+    "labels",
     "data",
     "protocol",
     "caveats",

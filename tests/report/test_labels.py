@@ -1,0 +1,85 @@
+"""The report sets scores on labels as given beside those without the refuted and those on corrected ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+
+from pipeline.params.read import load_params
+from pipeline.records.labels import LabelCheck, Reviewed
+from pipeline.records.predictions import Predictions, predictions_path
+from pipeline.report import page, results
+from pipeline.report.section import Section
+from pipeline.report.sections import labels
+from tests import fake_study
+
+ROWS = (3, 40, 41, 200, 300)  # of the reviewed images
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_study.write(tmp_path_factory.mktemp("labels"), models=("cnn", "vit"))
+
+
+def section(study: Path, check: LabelCheck, monkeypatch: pytest.MonkeyPatch) -> tuple[Section | None, str]:
+    """What is found, and how it reads."""
+    monkeypatch.chdir(study)
+    check.write(study / "reports/labels.json")
+    found = results.read(load_params())
+    made = labels.section(found)
+    return made, page.text(page.templates(), "labels", made, found, study) if made else ""
+
+
+def reviewed(study: Path) -> LabelCheck:
+    """Five images that nobody would call as the data set does, but in one all agree upon another class."""
+    table = Predictions.read(predictions_path("cnn-0", study)).frame()
+    every = [
+        Reviewed(each.image, each.actual, str((int(each.actual) + 1) % 10), 1, 2 + (place == 2), 1, 1 - (place == 2))
+        for place, each in enumerate(table.iloc[list(ROWS)].itertuples())
+    ]
+    return LabelCheck(source="https://somewhere", untold="", reviewed=every)
+
+
+def test_scores_are_given_on_three_kinds_of_labels(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = section(study, reviewed(study), monkeypatch)
+    assert made is not None
+    for row in made.tables[0].frame.itertuples():
+        every = [Predictions.read(predictions_path(f"{row.model}-{replicate}", study)) for replicate in range(3)]
+        actual = every[0].actual
+        kept = np.setdiff1d(np.arange(len(actual)), ROWS)
+        corrected = actual.copy()
+        corrected[ROWS[2]] = (actual[ROWS[2]] + 1) % 10
+        guesses = [each.predicted for each in every]
+        assert row.errors == pytest.approx(np.mean([(guess != actual).sum() for guess in guesses]))
+        of_these = [(guess[list(ROWS)] != actual[list(ROWS)]).sum() for guess in guesses]
+        assert row.errors_on_refuted == pytest.approx(np.mean(of_these))
+        for name, score in (("accuracy", oracle.accuracy_score), ("macro_f1", macro_f1)):
+            assert getattr(row, name) == pytest.approx(np.mean([score(actual, guess) for guess in guesses]))
+            unrefuted = np.mean([score(actual[kept], guess[kept]) for guess in guesses])
+            assert getattr(row, f"{name}_unrefuted") == pytest.approx(unrefuted)
+            assert getattr(row, f"{name}_corrected") == pytest.approx(np.mean([score(corrected, g) for g in guesses]))
+
+
+def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
+    return oracle.f1_score(actual, predicted, average="macro")
+
+
+def test_the_page_says_how_many_labels_are_refuted_and_by_which_votes(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = section(study, reviewed(study), monkeypatch)
+    said = " ".join(text.split())
+    assert (
+        "Of 5 test images with suspicious labels, annotators refuted the label of 5 and agreed on another for 1" in said
+    )
+    assert text.count('<tr><th scope="row">0') == len(ROWS)
+
+
+def test_the_page_says_what_is_not_at_hand_and_nothing_where_nobody_was_asked(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = LabelCheck(source="https://somewhere", untold="no connection; get it from there", reviewed=[])
+    _, text = section(study, away, monkeypatch)
+    assert "no connection; get it from there. Then <code>dvc repro -f labels</code>" in text
+    assert section(study, LabelCheck(source="", untold="", reviewed=[]), monkeypatch)[0] is None
