@@ -163,6 +163,7 @@ HARMLESS = {  # settings without which a stage leaves the same
 SPOKEN_FOR = {  # files of which something else says what they hold
     "fetch": ["images"],  # the stage source looks at them every time
     "explain": ["models"],  # evaluations have the SHA-256 of the weights
+    "labels": ["models"],
 }
 STAGES = (
     *("fetch", "split", "doctor", "preview", "latency", "train@tiny-0"),

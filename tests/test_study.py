@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_bytes(checkout: Path) -> None:
 def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing(checkout: Path) -> None:
     output = repo.call(checkout, "dvc", "exp", "run", "--name", "shallow", "-S", "models.hybrid.depth=1")
     trained = ["check", "train@hybrid-0", "evaluate@hybrid-0", "predictions"]
-    assert repo.ran(output) == [*trained, "explain", "latency", "report"]
+    assert repo.ran(output) == [*trained, "explain", "labels", "latency", "report"]
     config = json.loads((checkout / "reports/evaluations/hybrid-0.json").read_text())["config"]
     assert config["model"]["depth"] == 1
 
@@ -224,11 +224,19 @@ def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing
 
 def test_an_experiment_is_found_in_mlflow_by_its_name(store: mlflow.MlflowClient) -> None:
     found = repo.runs(store, "tags.`dvc.experiment` = 'shallow'")
-    assert {run.data.tags["versus.stage"] for run in found} == {"latency", "train", "evaluate", "explain", "report"}
+    assert {run.data.tags["versus.stage"] for run in found} == {
+        "latency",
+        "train",
+        "evaluate",
+        "explain",
+        "labels",
+        "report",
+    }
     assert {run.info.run_name for run in found} == {
         "hybrid-0 (shallow)",
         "hybrid-0 test (shallow)",
         "explain (shallow)",
+        "labels (shallow)",
         "latency (shallow)",
         "report (shallow)",
     }

@@ -1,4 +1,7 @@
-"""What is known against labels, as a record: reports/labels.json."""
+"""What speaks against labels, as a record: reports/labels.json.
+
+A place is the column and row of a tile in reports/labels.jpg.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from pipeline.base.files import write_json
 from pipeline.records.diary import read_output
 
 MAJORITY = 3  # of five annotators
+Place = list[int]
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,49 @@ class Reviewed:
         return self.guess if self.for_guess >= MAJORITY else self.label
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelCheck:
+@dataclass(frozen=True)
+class Reviews:
     """What annotators said of labels of test images; `untold` is why nothing, where something is published."""
 
     source: str  # empty where nobody was asked about this data set
     untold: str
-    reviewed: list[Reviewed]
+    images: list[Reviewed]
 
     @property
     def refuted(self) -> int:
-        """How many labels of test images are refuted."""
-        return sum(each.refuted for each in self.reviewed)
+        """How many labels are refuted."""
+        return sum(each.refuted for each in self.images)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label is likely wrong, as the trained models see it."""
+
+    image: str
+    label: str
+    probability: float  # of the label
+    likeliest: str
+    highest: float  # the probability of that one
+    tile: Place | None  # None for one that may not be passed on
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What confident learning suspects; `shown` are the most suspicious ones."""
+
+    looked_at: int  # images, all of which the trainings that were asked had not seen
+    trainings: int
+    suspected: int
+    shown: list[Suspect]
+    sheet: list[int]  # columns and rows of tiles
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """All that speaks against labels; none is changed by it."""
+
+    reviews: Reviews
+    suspects: Suspects | None  # None where every image was trained on
 
     @classmethod
     def read(cls, path: Path) -> "LabelCheck":

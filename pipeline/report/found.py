@@ -152,6 +152,7 @@ class Found:
     augmentation: bytes  # a PNG
     explanations: Explanations | None  # None where explain has not run
     labels: LabelCheck | None = None  # None where labels has not run
+    labels_sheet: bytes = b""  # a JPEG, the tiles that labels name
     sheet: bytes = b""  # a JPEG, the tiles that explanations name
     tuning: Tuning = NOT_TUNED
 

@@ -54,6 +54,7 @@ def read(settings: Params) -> Found:
         refuse_other_images(models[0], model)
         refuse_other_settings(tuned, model.evaluations, "" if data.cross_validation else data.digests.fit)
     explanations, sheet = read_explanations(list(settings.models))
+    labels, labels_sheet = read_labels()
     return Found(
         study=study(),
         settings=settings,
@@ -62,7 +63,8 @@ def read(settings: Params) -> Found:
         checkup=Checkup.read(REPORTS / "doctor.json"),
         augmentation=read_picture(REPORTS / "augmentation.png", "preview"),
         explanations=explanations,
-        labels=read_labels(),
+        labels=labels,
+        labels_sheet=labels_sheet,
         sheet=sheet,
         tuning=tuning,
     )
@@ -200,10 +202,12 @@ def read_explanations(models: Sequence[str]) -> tuple[Explanations | None, bytes
     return found, read_picture(path.with_suffix(".jpg"), "explain")
 
 
-def read_labels() -> LabelCheck | None:
-    """What is known against labels; None where labels has not run, in reports older than it."""
+def read_labels() -> tuple[LabelCheck | None, bytes]:
+    """What speaks against labels, and its picture; None where labels has not run, in reports older than it."""
     path = REPORTS / "labels.json"
-    return LabelCheck.read(path) if path.exists() else None
+    if not path.exists():
+        return None, b""
+    return LabelCheck.read(path), read_picture(path.with_suffix(".jpg"), "labels")
 
 
 def other_models(path: Path, stage: str) -> StageError:

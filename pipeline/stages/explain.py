@@ -15,20 +15,20 @@ import torch
 from PIL import Image
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import sha256, written_whole
+from pipeline.base.files import written_whole
 from pipeline.base.places import TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import form, packed
 from pipeline.inference import device, loading
 from pipeline.params.read import load_params
-from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Answer, Asked, Explanations, Method, Mistake, Mistakes, Shown
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.tracking import runs
 from pipeline.trained import saliency
+from pipeline.trained.evaluated import evaluated
 from pipeline.trained.overlay import Floats, Labels, Sheet, overlay, picture
 
-DATA, EVALUATIONS = Path("reports/data.json"), Path("reports/evaluations")
+DATA = Path("reports/data.json")
 FACTS, PICTURE = Path("reports/explanations.json"), Path("reports/explanations.jpg")
 DISAGREE, MISTAKES, RIGHT = 6, 4, 3  # images on which models disagree; mistakes of each model; images all get right
 
@@ -191,23 +191,6 @@ def look(name: str, images: packed.Images, rows: list[int], classes: Labels) -> 
         except ValueError:
             return None, "nothing to look at", 0
     return found.maps.double().numpy(), found.method, found.side
-
-
-def evaluated(name: str) -> Path:
-    """The folder of a trained model whose weights are those that evaluate scored; raises StageError if others are.
-
-    DVC compares reports/evaluations alone, which name the weights: models/ also holds what params.yaml names no more.
-    """
-    folder, path = Path("models") / name, EVALUATIONS / f"{name}.json"
-    remedy = f"run `dvc checkout {folder}` or `dvc repro evaluate@{name}` in the study's folder"
-    scored = Evaluation.read(path).run.weights_sha256
-    try:
-        digest = sha256(folder / "weights.safetensors")
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename}: not found; {remedy}") from None
-    if scored not in ("", digest):  # earlier versions do not say
-        raise StageError(f"{folder}: not the weights that {path} is of; {remedy}")
-    return folder
 
 
 if __name__ == "__main__":

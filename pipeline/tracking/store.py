@@ -29,7 +29,7 @@ SETTINGS = {  # of mlflow itself; what the user sets stays
 }
 LEGEND = (
     "One run for each training, named model-replicate, below it its evaluation on the test images; `data`, `latency`,"
-    " `explain` and `report` are of the whole study. Views (top right) have the scores as columns."
+    " `explain`, `labels` and `report` are of the whole study. Views (top right) have the scores as columns."
 )
 VIEWS = {  # saved views of the table of runs: title -> stage, columns, the first of which they are sorted by
     "Validation scores": (

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
+from PIL import Image
 
 from pipeline.params.read import load_params
-from pipeline.records.labels import LabelCheck, Reviewed
+from pipeline.records.labels import LabelCheck, Reviewed, Reviews, Suspect, Suspects
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report import page, results
 from pipeline.report.section import Section
@@ -26,6 +27,7 @@ def section(study: Path, check: LabelCheck, monkeypatch: pytest.MonkeyPatch) -> 
     """What is found, and how it reads."""
     monkeypatch.chdir(study)
     check.write(study / "reports/labels.json")
+    Image.new("RGB", (64, 64)).save(study / "reports/labels.jpg")
     found = results.read(load_params())
     made = labels.section(found)
     return made, page.text(page.templates(), "labels", made, found, study) if made else ""
@@ -38,7 +40,7 @@ def reviewed(study: Path) -> LabelCheck:
         Reviewed(each.image, each.actual, str((int(each.actual) + 1) % 10), 1, 2 + (place == 2), 1, 1 - (place == 2))
         for place, each in enumerate(table.iloc[list(ROWS)].itertuples())
     ]
-    return LabelCheck(source="https://somewhere", untold="", reviewed=every)
+    return LabelCheck(Reviews("https://somewhere", "", every), None)
 
 
 def test_scores_are_given_on_three_kinds_of_labels(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +78,29 @@ def test_the_page_says_how_many_labels_are_refuted_and_by_which_votes(
     assert text.count('<tr><th scope="row">0') == len(ROWS)
 
 
-def test_the_page_says_what_is_not_at_hand_and_nothing_where_nobody_was_asked(
+def test_the_page_says_what_is_not_at_hand_and_nothing_of_reviews_where_nobody_was_asked(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = LabelCheck(source="https://somewhere", untold="no connection; get it from there", reviewed=[])
-    _, text = section(study, away, monkeypatch)
+    away = Reviews("https://somewhere", "no connection; get it from there", [])
+    _, text = section(study, LabelCheck(away, None), monkeypatch)
     assert "no connection; get it from there. Then <code>dvc repro -f labels</code>" in text
-    assert section(study, LabelCheck(source="", untold="", reviewed=[]), monkeypatch)[0] is None
+    _, text = section(study, LabelCheck(Reviews("", "", []), None), monkeypatch)
+    assert "nnotators" not in text
+    assert "trained on every image" in text
+
+
+def test_suspects_are_shown_with_their_label_and_what_is_likelier(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suspect = Suspect("train/a<b>.png", "3", 0.01, "8", 0.98765, [0, 0])
+    seen = Suspects(looked_at=1500, trainings=6, suspected=40, shown=[suspect], sheet=[16, 1])
+    _, text = section(study, LabelCheck(Reviews("", "", []), seen), monkeypatch)
+    said = " ".join(text.split())
+    assert "Of the labels of 1,500 validation images, 40 are likely wrong" in said
+    assert "the 6 trainings that did not learn from them. No label was changed" in said
+    assert "<b>3</b>? 8 98.7%" in said
+    assert "train/<wbr>a&lt;b&gt;.png" in said
+    nothing = Suspects(looked_at=1500, trainings=1, suspected=0, shown=[], sheet=[16, 1])
+    _, text = section(study, LabelCheck(Reviews("", "", []), nothing), monkeypatch)
+    said = " ".join(text.split())
+    assert "Of the labels of 1,500 validation images, none is likely wrong" in said
+    assert "the training that did not learn from them." in said
+    assert "<details" not in said

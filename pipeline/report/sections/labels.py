@@ -1,4 +1,4 @@
-"""labels: what is known against labels of test images; what models score without those, and on corrected ones."""
+"""labels: which labels are suspected or refuted; what models score without the refuted ones and on corrected ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.records.labels import LabelCheck
+from pipeline.records.labels import Reviews
 from pipeline.report.found import Found, Model
+from pipeline.report.pictures import lossy
 from pipeline.report.section import Section
 from pipeline.report.table import Table
 from pipeline.report.words import SCORE_TITLES, score_interval
@@ -42,23 +43,29 @@ class Scored:
 
 
 def section(found: Found) -> Section | None:
-    """None where nothing is known of labels, or not of which images it is."""
-    check = found.labels
-    if check is None or not check.source or (check.reviewed and not found.first.images):
+    """None where labels has not run."""
+    if found.labels is None:
         return None
-    if not check.reviewed:
-        return Section("Labels", {"check": check})
-    judged = judge(found.first, check, found.data.names)
+    reviews, images = found.labels.reviews, found.first.images
+    words = {
+        "reviews": reviews if reviews.untold or (reviews.images and images) else None,
+        "suspects": found.labels.suspects,
+        "sheet": lossy(found.labels_sheet),
+        "changed": sum(each.corrected != each.label for each in reviews.images),
+        "order": "",
+    }
+    if not (reviews.images and images):
+        return Section("Labels", words)
+    judged = judge(found.first, reviews, found.data.names)
     rows = [scored(model, judged, len(found.data.names)) for model in found.models]
-    words = {"check": check, "changed": int((judged.corrected != found.first.actual).sum()), "order": order(rows)}
-    return Section("Labels", words, tables=(labels_table(rows, caption(found)),))
+    return Section("Labels", {**words, "order": order(rows)}, tables=(labels_table(rows, caption(found)),))
 
 
-def judge(model: Model, check: LabelCheck, classes: Sequence[str]) -> Judged:
+def judge(model: Model, reviews: Reviews, classes: Sequence[str]) -> Judged:
     """What annotators said, of the test images in their order."""
     row = {name: place for place, name in enumerate(model.images)}
     refuted, corrected = np.zeros(len(model.actual), dtype=bool), model.actual.copy()
-    for each in check.reviewed:
+    for each in reviews.images:
         refuted[row[each.image]] = each.refuted
         corrected[row[each.image]] = classes.index(each.corrected)
     return Judged(refuted, corrected)
