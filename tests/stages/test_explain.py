@@ -106,7 +106,7 @@ def test_tiles_are_the_image_and_the_image_tinted(explained: Path, facts: dict) 
     assert sheet.shape == (rows * overlay.TILE, columns * overlay.TILE, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(explained)
-        images = packed.read(explain.TEST)
+        images = packed.read(explain.TEST / "0")
         for each in facts["disagree"]:
             found = tile(sheet, each["tile"])
             assert abs(found - overlay.picture(images, each["image"])).mean() < 6  # but for what JPEG loses
