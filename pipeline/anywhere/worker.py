@@ -91,11 +91,7 @@ def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     assignment = session.Assignment(**task["assignment"])
     config = assignment.config
-    devices = config["train"]["devices"]
-    if devices > 1 and not distributed.launched():
-        kind = pick_device(config["train"]["device"]).type
-        distributed.spawn(devices, kind, "pipeline.anywhere.worker", sys.argv[1])
-    else:
+    if not distributed.trained_by_several(config["train"], "pipeline.anywhere.worker", sys.argv[1]):
         session.train(assignment, opened, task["until"])
     if distributed.rank() == 0 and not distributed.launched():
         folder = Path("models") / f"{config['model']}-{config['replicate']}"

@@ -7,6 +7,7 @@ model, the code or a library changes.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import warnings
@@ -100,15 +101,20 @@ def digest(study: Params, name: str) -> str:
     """SHA-256 over what decides whether a model's network can be built."""
     settings, train = study.network(name), study.model_train(name)
     libraries = {library: version(library) for library in ("torch", "timm", "torchvision")}
-    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources()]
     parts = [settings, image_side(study, name), train.center_loss > 0, train.tune]
-    text = json.dumps([parts, stamp(settings["pretrained"]), libraries, code], sort_keys=True)
+    text = json.dumps([parts, stamp(settings["pretrained"]), libraries, code_digests(sources())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sources() -> list[Path]:
+def sources() -> tuple[Path, ...]:
     here = Path(__file__)
-    return [here, *sorted((here.parents[1] / "networks").glob("*.py"))]
+    return (here, *sorted((here.parents[1] / "networks").glob("*.py")))
+
+
+@functools.cache
+def code_digests(paths: tuple[Path, ...]) -> list[str]:
+    """SHA-256 of each file, as it was when this process first asked."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 def stamp(pretrained: Any) -> list[int] | None:

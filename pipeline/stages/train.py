@@ -13,7 +13,7 @@ from pipeline.base.git import commit
 from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
-from pipeline.inference.device import keep_freed_memory, pick_device
+from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
 from pipeline.tracking import runs
 from pipeline.training import distributed, session
@@ -38,10 +38,7 @@ def train(name: str, replicate: int) -> None:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
     info = packed.read_info(replicate_folder(FIT, replicate))
     config = resolve(study, name, replicate, info)
-    devices = config["train"]["devices"]
-    if devices > 1 and not distributed.launched():
-        kind = pick_device(config["train"]["device"]).type
-        distributed.spawn(devices, kind, "pipeline.stages.train", name, str(replicate))
+    if distributed.trained_by_several(config["train"], "pipeline.stages.train", name, str(replicate)):
         return
     source = study.dataset.source or info["dataset"]
     session.train(session.Assignment(config, study.dataset.normalise, source, commit()), runs.training_run)

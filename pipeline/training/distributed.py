@@ -8,7 +8,7 @@ processes every function here leaves what it gets as it is.
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.base.errors import PASSING, PassingError, StageError, legible
 from pipeline.base.places import cores
+from pipeline.inference.device import pick_device
 
 Value = TypeVar("Value")
 
@@ -175,6 +176,17 @@ def run(main: Callable[[], None]) -> None:
         if os.environ["RANK"] == "0" or os.environ.get("LOCAL_RANK") == "0":
             print(f"versus: {legible(str(error))}", file=sys.stderr)
         sys.exit(PASSING if isinstance(error, PassingError) else 1)
+
+
+def trained_by_several(protocol: Mapping[str, Any], module: str, *arguments: str) -> bool:
+    """Whether a training by `protocol` took several processes, which ran `python -m module arguments`, to their end.
+
+    If not, it is this process that is to train: as the only one, or as one of several.
+    """
+    if protocol["devices"] == 1 or launched():
+        return False
+    spawn(protocol["devices"], pick_device(protocol["device"]).type, module, *arguments)
+    return True
 
 
 def spawn(devices: int, kind: str, module: str, *arguments: str) -> None:

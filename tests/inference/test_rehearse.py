@@ -160,7 +160,7 @@ def test_what_decides_whether_it_can_be_built_is_noticed(
         monkeypatch.setattr(rehearsal, "version", lambda _: value)
     elif key == "code":
         (tmp_path / "new.py").write_text("")
-        monkeypatch.setattr(rehearsal, "sources", lambda: [tmp_path / "new.py"])
+        monkeypatch.setattr(rehearsal, "sources", lambda: (tmp_path / "new.py",))
     else:
         found["models"]["m"] = TINY | {key: value}
     assert rehearse_digest(faults.parse(found), "m") != before
