@@ -93,7 +93,7 @@ class Trainer:
             self.select(epoch)
             if on_weights is not None:
                 on_weights(epoch.epoch, copied(self.network))
-            if keeper is not None:
+            if keeper is not None and (self.average is not None or epoch.epoch < self.protocol["epochs"]):
                 keeper.save(self.state_dict)
         if self.average is not None:
             self.select_average(self.average)
