@@ -55,7 +55,8 @@ def main() -> None:
 def evaluate(name: str, given: Views | None = None) -> None:
     """Score the trained model in models/<name>, and write and log what is found.
 
-    `given` is what the network said of the test images on another machine.
+    `given` is what the network said of the test images on another machine: this one need not have the device that the
+    settings name.
     """
     keep_freed_memory()
     subject, study = read(name), load_params()
@@ -65,7 +66,8 @@ def evaluate(name: str, given: Views | None = None) -> None:
     logits, first = given or predicted(subject)
     evaluation = evaluated(subject, logits, first, cost)
     if study.evaluate.inflation:
-        evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores))
+        device = pick_device("auto" if given else subject.config["train"]["device"])
+        evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores, device))
     log(subject, evaluation, save(subject, evaluation, logits))
     resume.discard(subject.diary.key)
     accuracy, macro_f1 = evaluation.scores["accuracy"], evaluation.scores["macro_f1"]
@@ -193,14 +195,14 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def inflated(subject: Subject, honest: dict[str, float]) -> Inflation | None:
+def inflated(subject: Subject, honest: dict[str, float], device: torch.device) -> Inflation | None:
     """What choosing the epoch on the test images would pretend. Changes the network's weights."""
     return inflation(
         subject.folder,
         subject.network,
         subject.images,
         subject.form,
-        pick_device(subject.config["train"]["device"]),
+        device,
         subject.config,
         honest,
     )
