@@ -1,11 +1,9 @@
-"""What needs a GPU: stepping against a fixed batch, training against timm's loop, eight replicates at once."""
+"""What needs a GPU: stepping against a fixed batch, training against timm's loop, replicates at once against one."""
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,9 +11,8 @@ from benchmarks import plain, stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.replicates import together, trainer
 from pipeline.base import places
-
-if TYPE_CHECKING:
-    from pipeline.launch.local import Slot
+from pipeline.launch import slots
+from pipeline.launch.slots import Slot
 
 CIFAR = dataclasses.replace(stepping.CIFAR, batches=256)
 MNIST = dataclasses.replace(stepping.MNIST, batches=256)
@@ -29,7 +26,7 @@ HYBRID = stepping.Case(
 )
 STEPPING = {CIFAR: ">= 0.9", MNIST: ">= 0.9", RESNET: ">= 0.97", VIT: ">= 0.97", HYBRID: ">= 0.97"}
 TRAINING = {CIFAR: ">= 10", MNIST: ">= 10", RESNET: ">= 1.5", VIT: ">= 1"}
-REPLICATES = 8
+REPLICATES = 8  # fewer where there are fewer cores: each wants one
 
 
 def rows() -> Iterator[Row]:
@@ -42,19 +39,11 @@ def rows() -> Iterator[Row]:
         yield stepping.row(case, device, target)
     for case, target in TRAINING.items():
         yield plain.row(case, device, target, (4, min(8, len(cores)), len(cores)))
-    if len(cores) < REPLICATES or not find_spec("pydantic") or not find_spec("psutil"):
-        print(
-            f"gpu: no row of {REPLICATES} replicates at once: these want a core each, pydantic and psutil",
-            file=sys.stderr,
-        )
-        return
-    from pipeline.launch import local
-
     for case in (CIFAR, MNIST):
-        yield at_once(case, "cuda", local.slots(REPLICATES, 1, ["0"], cores))
+        yield at_once(case, "cuda", slots.slots(min(REPLICATES, len(cores)), 1, ["0"], cores))
 
 
-def at_once(case: stepping.Case, device: str, slots: "list[Slot]") -> Row:
+def at_once(case: stepping.Case, device: str, slots: Sequence[Slot]) -> Row:
     """Seconds of as many replicates at once as there are slots, and of one alone."""
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(trainer, case, slot.cores, device)) for slot in slots]

@@ -3,9 +3,11 @@ other on both cores; images a second, imports aside. Each replicate at once must
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +16,10 @@ from benchmarks import stepping
 from benchmarks.bench import Row, Worker, compare, seconds
 from benchmarks.feeding import recipe_for
 from pipeline.base import places
+from pipeline.base.code import PACKAGE
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
+from pipeline.launch import slots
 from pipeline.training import fit, precision
 
 TARGETS = {stepping.CIFAR: (">= 1.35", "CIFAR-10's"), stepping.MNIST: (">= 1.6", "MNIST's")}
@@ -24,8 +28,6 @@ EPOCHS = 2
 
 def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> Callable[[int], str]:
     """A function that trains a replicate on these cores and returns a digest of its weights."""
-    from pipeline.params import settings  # late, as a pack carries this file to where no pydantic is
-
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
@@ -33,8 +35,8 @@ def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> C
     pixels = torch.from_numpy(stepping.pixels_of(case))
     images = packed.Images(pixels, torch.arange(len(pixels)) % 10)
     recipe = recipe_for(case.side, case.channels, case.amplitudes, classes=10, device=device)
-    protocol = settings.Train(epochs=EPOCHS, batch_size=case.batch_size, lr=0.001).model_dump()
-    protocol["precision"] = precision.pick_precision("auto", torch.device(device))
+    chosen = {"epochs": EPOCHS, "batch_size": case.batch_size, "lr": 0.001}
+    protocol = {**defaults(), **chosen, "precision": precision.pick_precision("auto", torch.device(device))}
 
     def train(replicate: int) -> str:
         trainer = fit.Trainer(
@@ -52,6 +54,13 @@ def trainer(case: stepping.Case, cores: Sequence[int], device: str = "cpu") -> C
     return train
 
 
+def defaults() -> dict[str, Any]:
+    """`train` of params.yaml where it names nothing, by the schema: on a pack's machine there is no pydantic."""
+    schema = json.loads((PACKAGE.parent / "params.schema.json").read_text(encoding="utf-8"))
+    keys = schema["$defs"]["Train"]["properties"]
+    return {key: about["default"] for key, about in keys.items() if "default" in about}
+
+
 def digest(weights: dict[str, Tensor]) -> str:
     return hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest()
 
@@ -64,13 +73,11 @@ def together(workers: Sequence[Worker]) -> list[str]:
 
 
 def rows() -> Iterator[Row]:
-    from pipeline.launch import local
-
     cores = places.cores()
-    slots = local.slots(2, 1, [], cores)
+    pair = slots.slots(2, 1, [], cores)
     for case, (target, whose) in TARGETS.items():
         with ExitStack() as stack:
-            pinned = [stack.enter_context(Worker(trainer, case, slot.cores)) for slot in slots]
+            pinned = [stack.enter_context(Worker(trainer, case, slot.cores)) for slot in pair]
             both = stack.enter_context(Worker(trainer, case, cores))
             alone = [worker(replicate) for replicate, worker in enumerate(pinned)]
             images = len(alone) * EPOCHS * case.batches * case.batch_size

@@ -102,7 +102,7 @@ def to_train(only: Sequence[str]) -> list[Task]:
     for wave in planned():
         if not git.dvc(Path(), "repro", *wave.shared):
             raise StageError(f"pack: a stage of {name} failed; what it said stands above")
-        with plan.opened(Path()) as repo:
+        with plan.opened(Path(), "pack") as repo:
             training = [dataclasses.replace(group, targets=group.targets[:1]) for group in wave.groups]
             missing = plan.to_run(repo, training)
         if missing and missing[0].targets[0].startswith("trial@"):
@@ -132,7 +132,7 @@ def to_train(only: Sequence[str]) -> list[Task]:
 
 def planned() -> list[plan.Wave]:
     """What DVC makes of the study in the current folder."""
-    with plan.opened(Path()) as repo:
+    with plan.opened(Path(), "pack") as repo:
         return plan.plan(repo)
 
 
@@ -183,8 +183,9 @@ def write(out: Path, text: bytes, key: bytes, files: Any) -> int:
 
 
 def code() -> list[Path]:
-    """The files of the package, and the benchmarks."""
-    return sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").glob("*.py")])
+    """The files of the package, the benchmarks, and the schema, by which these know the defaults of settings."""
+    above = PACKAGE.parent
+    return sorted([*PACKAGE.rglob("*.py"), *(above / "benchmarks").glob("*.py"), above / "params.schema.json"])
 
 
 def add(archive: zipfile.ZipFile, name: str, content: bytes, kind: int = zipfile.ZIP_DEFLATED) -> None:

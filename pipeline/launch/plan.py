@@ -29,8 +29,8 @@ class Wave:
 
 
 @contextlib.contextmanager
-def opened(study: Path) -> Iterator[Any]:
-    """DVC's repository in a study's folder, which is the current one meanwhile; its faults in one line."""
+def opened(study: Path, who: str = "launch") -> Iterator[Any]:
+    """DVC's repository in a study's folder, which is the current one meanwhile; its faults in one line from `who`."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -38,19 +38,19 @@ def opened(study: Path) -> Iterator[Any]:
         try:
             opened = Repo()
         except (DvcException, OSError) as error:
-            raise _told(error) from None
+            raise _told(who, error) from None
         try:
             with contextlib.closing(opened) as repo:
                 yield repo
         except DvcException as error:
-            raise _told(error) from None
+            raise _told(who, error) from None
 
 
-def _told(error: Exception) -> StageError:
+def _told(who: str, error: Exception) -> StageError:
     """DVC's fault in one line."""
     said = " ".join(str(error).split())
     remedy = "; `git checkout dvc.lock` brings the committed one back" if "dvc.lock" in said else ""
-    return StageError(f"launch: DVC: {said}{remedy}")
+    return StageError(f"{who}: DVC: {said}{remedy}")
 
 
 def plan(repo: Any) -> list[Wave]:

@@ -21,6 +21,8 @@ from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.places import cores
 from pipeline.launch import copies, job, launcher, local, plan, state, status, watch
+from pipeline.launch.slots import Slot
+from pipeline.launch.slots import slots as divided
 from pipeline.launch.state import Job, Ledger
 from pipeline.launch.watch import Watch
 from tests import repo, slurm, small_study, trees
@@ -137,7 +139,7 @@ def test_an_override_of_a_key_that_is_not_there_is_refused(tmp_path: Path) -> No
 def test_gpus_and_cores_are_divided_among_workers(
     workers: int | None, devices: int, gpus: list[str], cores: int, found: list[tuple[tuple[str, ...], int]]
 ) -> None:
-    slots = local.slots(workers, devices, gpus, range(cores))
+    slots = divided(workers, devices, gpus, range(cores))
     assert [(slot.gpus, len(slot.cores)) for slot in slots] == found
     used = [core for slot in slots for core in slot.cores]
     assert sorted({*used}) == sorted(used)
@@ -146,9 +148,9 @@ def test_gpus_and_cores_are_divided_among_workers(
 
 def test_more_workers_than_cores_or_devices_than_gpus_are_refused() -> None:
     with pytest.raises(StageError, match="3 workers on 2 cores; ask for --workers 2 or fewer"):
-        local.slots(3, 1, [], range(2))
+        divided(3, 1, [], range(2))
     with pytest.raises(StageError, match=r"train\.devices is 4, and this machine has 2 GPUs"):
-        local.slots(None, 4, ["0", "1"], range(8))
+        divided(None, 4, ["0", "1"], range(8))
 
 
 FAULT = """\
@@ -372,7 +374,7 @@ FAULTY = DONE.replace("done", "fault")
 def scripted(monkeypatch: pytest.MonkeyPatch) -> local.Local:
     monkeypatch.setattr(local, "command", lambda folder: [sys.executable, str(folder / "script")])
     monkeypatch.setattr(local, "GRACE", 1)
-    return local.Local([local.Slot((), tuple(cores()))] * 2)
+    return local.Local([Slot((), tuple(cores()))] * 2)
 
 
 def test_a_job_that_dies_is_tried_again_and_a_fault_is_not(tmp_path: Path, scripted: local.Local) -> None:
