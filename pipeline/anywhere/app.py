@@ -6,6 +6,7 @@ and the states of what is not, goes into the result when all is done, when time 
 
 import argparse
 import math
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from pipeline.anywhere import results
 from pipeline.anywhere.contents import Contents, environment, most_files
-from pipeline.anywhere.crew import Crew
 from pipeline.base import quantities
 from pipeline.base.errors import StageError
 from pipeline.base.numbers import amount, positive, size
@@ -32,7 +32,7 @@ def main(pack: Path, folder: Path, started: float) -> None:
         lambda: call(given, Contents.open(pack, folder), started),
         alone=False,
         interrupted="what was done is kept; the same command goes on",
-        again=f"python {pack.name}",
+        again=f"python {shlex.quote(pack.name)}",
     )
 
 
@@ -90,6 +90,7 @@ def in_folder(contents: Contents, module: str, *words: str, timeout: float | Non
 
 def train(given: argparse.Namespace, contents: Contents, part: int, started: float) -> None:
     """Run the trainings, write the result, and say where it is."""
+    from pipeline.anywhere.crew import Crew  # late, as torch takes seconds that --help need not wait for
     from pipeline.anywhere.worker import machine
 
     crew, interrupted = Crew(contents, started + given.time, given.workers, given.threads), False
@@ -112,7 +113,7 @@ def train(given: argparse.Namespace, contents: Contents, part: int, started: flo
 def bring_home(written: Sequence[Path]) -> str:
     """What is to be done with the result."""
     told = ", ".join(f"{path} ({quantities.size(path.stat().st_size)})" for path in written)
-    return f"bring home: {told}\nand there: versus unpack {' '.join(path.name for path in written)}"
+    return f"bring home: {told}\nand there: versus unpack {shlex.join(path.name for path in written)}"
 
 
 def interrupt(*_: object) -> None:

@@ -46,7 +46,7 @@ def would_run(contents: Contents, task: Task) -> bool:
         try:
             attempt(task)
         except (StageError, RuntimeError, ValueError, ImportError, OSError) as error:
-            print(f"{task.label}: fails: {' '.join(str(error).split())[:300]}", flush=True)
+            print(f"{task.label}: fails: {' '.join(str(error).split())[:500]}", flush=True)
             return False
     print(f"{task.label}: runs ({time.perf_counter() - started:.1f} s to a first step)", flush=True)
     return True

@@ -1,6 +1,7 @@
 """`versus pack`: trainings in one file, for another machine."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from pipeline.base.numbers import size
@@ -23,4 +24,4 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.anywhere.pack import pack
 
     made = pack(given.studies or [Path()], given.only, given.out, given.part)
-    print(f"{made}\nthere: python {given.out.name}; then here: versus unpack results*.zip")
+    print(f"{made}\nthere: python {shlex.quote(given.out.name)}; then here: versus unpack results*.zip")
