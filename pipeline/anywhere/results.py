@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +24,12 @@ OVERHEAD = 4096  # bytes of a part that are no piece's: its directory
 LISTED = 400  # bytes of the list for a file
 PIECE = 1 << 26  # bytes of a file that are held in memory at most
 MOST_BYTES = 1 << 36  # of what the pieces of one result unpack to
-MOST_MANIFEST = 64 << 20
 STATE = "state"  # of a file that only a second call goes on from
+LEFT = (  # what a training leaves, by its name, from its study's folder
+    r"models/{name}/((config|run)\.json|val_logits\.npy|weights\.safetensors|epochs/\d+\.safetensors)",
+    r"data/logits/{name}(\.first)?\.npy|reports/histories/{name}\.csv|told/{name}\.jsonl",
+    r"\.versus/resume/[0-9a-f]{{32}}/(state\.pt|about\.json|epochs/\d+\.safetensors)",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,14 @@ class File:
     path: str  # from the study's folder
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, TypeError or AttributeError for what no training leaves."""
+        left = "|".join(LEFT).format(name=re.escape(self.training.rpartition("/")[2]))
+        if not (
+            re.fullmatch(left, self.path, re.ASCII) and re.fullmatch("[0-9a-f]{64}", self.sha256) and self.size >= 0
+        ):
+            raise ValueError("no file of a training")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +66,16 @@ class Manifest:
 
     @classmethod
     def of(cls, text: bytes) -> "Manifest":
-        """Raises ValueError, KeyError or TypeError for what is none."""
+        """Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
         content = json.loads(text)
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
         files = [File(**file) for file in content.pop("files")]
-        return cls(files=files, **content)
+        made = cls(files=files, **content)
+        told = [each[key] for each in made.trainings for key in ("name", "state", "reason")]
+        if not isinstance(made.machine, dict) or not all(isinstance(each, str) for each in (made.pack, *told)):
+            raise ValueError("no list of trainings")
+        return made
 
 
 def seal(text: bytes, key: bytes) -> str:
@@ -178,20 +195,16 @@ def _read_part(path: Path, key_of: Mapping[str, bytes] | None) -> tuple[bytes, d
     """The manifest of a part and the sizes of its pieces."""
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            odd = [entry for entry in entries.values() if entry.compress_type != zipfile.ZIP_STORED or entry.is_dir()]
-            if odd or entries[MANIFEST].file_size > MOST_MANIFEST or entries[SEAL].file_size > 64:
-                raise ValueError
+            sizes = _sizes(archive, path.stat().st_size)
             text, sealed = archive.read(MANIFEST), archive.read(SEAL).decode()
-            sizes = {name: entry.file_size for name, entry in entries.items() if name not in (MANIFEST, SEAL)}
             manifest = Manifest.of(text)
-            if sum(file.size for file in manifest.files) > MOST_BYTES or any(_outside(file) for file in manifest.files):
+            if sum(file.size for file in manifest.files) > MOST_BYTES:
                 raise ValueError
             if bad := archive.testzip():
                 raise StageError(f"{path}: damaged at {bad[:80]}; fetch it anew")
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError):
         raise StageError(f"{path}: no result of a pack, or damaged or cut short; fetch it anew") from None
     if key_of is not None:
         key = key_of.get(manifest.pack)
@@ -199,10 +212,17 @@ def _read_part(path: Path, key_of: Mapping[str, bytes] | None) -> tuple[bytes, d
             raise StageError(f"{path}: of a pack that was not made in this checkout; unpack where it was packed")
         if not hmac.compare_digest(seal(text, key), sealed):
             raise StageError(f"{path}: its list is not what the pack wrote: changed or forged on its way; refused")
-    return text, sizes
+    return text, {name: size for name, size in sizes.items() if name not in (MANIFEST, SEAL)}
 
 
-def _outside(file: File) -> bool:
-    """Whether a file would lie outside its study."""
-    place = Path(file.path)
-    return place.is_absolute() or ".." in place.parts or file.size < 0 or not place.parts
+def _sizes(archive: zipfile.ZipFile, whole: int) -> dict[str, int]:
+    """The sizes of a part's entries; raises ValueError for what would unpack to more than the part's bytes.
+
+    Entries are stored as they are, so that all together are no larger than the part.
+    """
+    entries = archive.infolist()
+    sizes = {entry.filename: entry.file_size for entry in entries}
+    odd = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > PIECE]
+    if odd or len(sizes) < len(entries) or sum(sizes.values()) > whole:
+        raise ValueError("no part of a result")
+    return sizes

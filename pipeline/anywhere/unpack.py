@@ -8,6 +8,7 @@ the network gave there.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,10 +28,12 @@ from pipeline.base.places import FIT, TEST, checkout, replicate_folder, state_fo
 from pipeline.images import packed
 from pipeline.launch import plan
 from pipeline.launch.plan import Group
-from pipeline.records.diary import Diary
+from pipeline.records.diary import Diary, from_plain
 from pipeline.scoring import metrics
 from pipeline.stages.evaluate import WEIGHTS, evaluate
 from pipeline.tracking import runs
+
+LATEST = 1e11  # seconds since 1970: a time that is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,15 @@ class Share:
     @property
     def stored(self) -> list[Stored]:
         return [Stored(**each) for each in self.content["files"] if each["study"] == self.study]
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What a training said after an epoch, and when."""
+
+    time: float  # seconds since 1970
+    step: int  # the epoch, from 1; 0 when it began
+    values: dict[str, float | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +100,17 @@ class Brought:
     @property
     def logits(self) -> Path:
         return self.above / f"data/logits/{self.task.name}.npy"
+
+    @functools.cached_property
+    def notes(self) -> list[Note]:
+        """What it said when it began and after each epoch; empty where the file is no such list."""
+        try:
+            lines = (self.above / f"told/{self.task.name}.jsonl").read_text(encoding="utf-8").splitlines()
+            notes = [from_plain(Note, json.loads(line)) for line in lines]
+        except (OSError, ValueError, RecursionError):
+            return []
+        whole = [note.step for note in notes] == list(range(self.task.epochs + 1))
+        return notes if whole and all(0 < note.time < LATEST for note in notes) else []
 
     @property
     def model(self) -> Path:
@@ -164,7 +187,10 @@ def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought]]:
             else:
                 brought.lay_out()
                 refusals.refuse_what_does_not_hold_together(brought.task, brought.above)
-                notes(brought)
+                if not brought.notes:
+                    raise StageError(
+                        f"unpack: {brought.task.label}: what it said of its epochs is no such list; refused"
+                    )
                 taken.append(brought)
         return [brought for brought in taken if brought.task.name in untrained], taken
 
@@ -179,7 +205,7 @@ def new(found: Sequence[Brought], *stages: str) -> set[str]:
     """The trainings of which `dvc repro` would run one of the stages."""
     names = [brought.task.name for brought in found]
     groups = [Group(name, [f"{stage}@{name}" for stage in stages], []) for name in names]
-    with plan.opened(Path()) as repo:
+    with plan.opened(Path(), "unpack") as repo:
         return {group.key for group in plan.to_run(repo, groups)}
 
 
@@ -229,28 +255,19 @@ def place(brought: Brought) -> None:
         shutil.copytree(brought.model, partial)
 
 
-def notes(brought: Brought) -> list[dict[str, Any]]:
-    """What a training said of its epochs, with the times, and first when it began."""
-    try:
-        lines = (brought.above / f"told/{brought.task.name}.jsonl").read_text(encoding="utf-8").splitlines()
-        return [{key: json.loads(line)[key] for key in ("time", "step", "values")} for line in lines]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StageError(f"unpack: {brought.task.label}: what it said of its epochs is no such list; refused") from None
-
-
 def tell(brought: Brought) -> Diary:
     """Log a training to MLflow as it was, and return its diary with the run's id."""
-    task, diary, said = brought.task, Diary.read(brought.model), notes(brought)
+    task, diary, said = brought.task, Diary.read(brought.model), brought.notes
     config = json.loads((brought.model / "config.json").read_text(encoding="utf-8"))
     fit = replicate_folder(FIT, config["replicate"])
     example, resize = packed.read(fit, "train_").pixels[:1].numpy(), packed.read_info(fit)["resize"]
     values = {**config, "machine": dataclasses.asdict(diary.machine)}
-    with runs.elsewhere(task.name, diary.key, values, said[0]["time"], said[-1]["time"]) as tracked:
+    with runs.elsewhere(task.name, diary.key, values, said[0].time, said[-1].time) as tracked:
         diary = dataclasses.replace(diary, mlflow_run=tracked.id)
         diary.write(brought.model)
         tracked.dataset(config["data"]["title"], config["data"]["digest"], task.assignment["source"], "training")
         for note in said[1:]:
-            tracked.metrics(note["values"], note["step"], at=note["time"])
+            tracked.metrics(note.values, note.step, at=note.time)
         tracked.artifact(Path(f"reports/histories/{task.name}.csv"))
         tracked.model(brought.model, example, resize)
         tracked.metrics(diary.measured())
@@ -263,5 +280,5 @@ def tensor(path: Path) -> torch.Tensor:
 
 def record(stages: Sequence[str]) -> None:
     """Have DVC take the outputs of stages as they lie here."""
-    with plan.opened(Path()) as repo:
+    with plan.opened(Path(), "unpack") as repo:
         plan.record(repo, stages)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anywhere import pack
+from pipeline.anywhere import pack, refusals
 from pipeline.anywhere.contents import Contents, Stored, Task
 from pipeline.base.errors import StageError
 from pipeline.base.places import CARRIED, carried_name, find
@@ -62,6 +62,8 @@ def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, m
         found = [(file.path, place) for file, place in pack.carried([task])]
         carried = f"{CARRIED}/{carried_name(str(path))}"
         assert found == ([] if isinstance(given, bool) else [(carried, path)])
+    ((file, _),) = pack.carried([Task("s", "a-0", {"config": {"network": {"pretrained": str(path)}}}, 1, None)])
+    refusals.refuse_other_images([file])  # at home it is no file of the study
     there = trees.put(tmp_path / "there" / carried, b"weights")
     monkeypatch.setenv("VERSUS_CARRIED", str(there.parent))
     path.unlink()
