@@ -1,8 +1,11 @@
 """What choosing the epoch on the test images would pretend is measured on request, and nothing selects by it."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +15,7 @@ from pipeline.params.read import load_params
 from pipeline.records import diary
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.train import train
+from pipeline.tracking import runs
 from pipeline.training import resume
 from tests import small_study, trees
 from tests.training.test_fit import fit
@@ -63,6 +67,21 @@ def test_it_changes_no_score_and_no_weights(study: Path, tmp_path: Path) -> None
     assert (plain / weights).read_bytes() == (study / weights).read_bytes()
     assert evaluation(plain, "best")["inflation"] is None
     assert not (plain / "models/best-0/epochs").exists()
+
+
+def test_what_was_trained_on_a_device_that_is_not_here_is_scored_by_the_logits_that_came(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(study, tmp_path / "here", symlinks=True)
+    path, before = here / "models/best-0/config.json", evaluation(study, "best")
+    path.write_text(path.read_text().replace('"cpu"', '"cuda"' if torch.backends.mps.is_available() else '"mps"'))
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(runs, "evaluation_run", lambda *_: contextlib.nullcontext(small_study.Untracked()))
+    with pytest.raises(StageError, match="is not to be had on this machine"):
+        evaluate("best-0")
+    evaluate("best-0", (torch.from_numpy(np.load("data/logits/best-0.npy")), None))
+    after = evaluation(here, "best")
+    assert [after[key] for key in ("scores", "inflation")] == [before[key] for key in ("scores", "inflation")]
 
 
 def test_epochs_that_were_not_kept_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
