@@ -525,7 +525,7 @@ def test_a_second_unpack_changes_nothing(
     assert {run.info.run_id for run in repo.runs(store)} == runs
 
 
-@pytest.mark.filterwarnings("ignore:_NoneStep")
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC's
 def test_there_is_nothing_left_to_pack(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(unpacked)
     with pytest.raises(StageError, match="nothing to train: DVC has every result"):
