@@ -21,7 +21,7 @@ from pipeline.base.files import sha256
 from pipeline.base.places import CARRIED, FIT, TEST, replicate_folder
 from pipeline.images import packed
 from pipeline.inference import forward, loading
-from pipeline.params.read import load_params
+from pipeline.params.trials import tuned_params
 from pipeline.records.diary import Diary, Epoch
 from pipeline.scoring import metrics
 from pipeline.training import session
@@ -43,7 +43,7 @@ def refuse_other_code(content: Mapping[str, Any]) -> None:
 
 def refuse_other_settings(tasks: Sequence[Task]) -> None:
     """Of the study in the current folder."""
-    settings = load_params()
+    settings = tuned_params()
     for task in tasks:
         model, _, replicate = task.name.rpartition("-")
         if model not in settings.models or int(replicate) not in settings.replicates:
