@@ -69,6 +69,7 @@ class Suspects:
 
     looked_at: int  # images, all of which the trainings that were asked had not seen
     trainings: int
+    agreed: float  # share of the images whose label is the likeliest class
     suspected: int
     shown: list[Suspect]
     sheet: list[int]  # columns and rows of tiles

@@ -88,7 +88,8 @@ def suspects(known: HeldOut, data: Dataset, sheet: Sheet) -> Suspects:
                 tile=sheet.add(pictured(*known.places[row])) if data.shareable else None,
             )
         )
-    return Suspects(len(known), known.trainings, len(rows), shown, [sheet.columns, sheet.rows])
+    agreed = float((known.probabilities.argmax(1) == known.labels).mean())
+    return Suspects(len(known), known.trainings, round(agreed, 4), len(rows), shown, [sheet.columns, sheet.rows])
 
 
 def pictured(folder: Path, row: int) -> Bytes:

@@ -91,14 +91,15 @@ def test_the_page_says_what_is_not_at_hand_and_nothing_of_reviews_where_nobody_w
 
 def test_suspects_are_shown_with_their_label_and_what_is_likelier(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suspect = Suspect("train/a<b>.png", "3", 0.01, "8", 0.98765, [0, 0])
-    seen = Suspects(looked_at=1500, trainings=6, suspected=40, shown=[suspect], sheet=[16, 1])
+    seen = Suspects(looked_at=1500, trainings=6, agreed=0.9512, suspected=40, shown=[suspect], sheet=[16, 1])
     _, text = section(study, LabelCheck(Reviews("", "", []), seen), monkeypatch)
     said = " ".join(text.split())
     assert "Of the labels of 1,500 validation images, 40 are likely wrong" in said
-    assert "the 6 trainings that did not learn from them. No label was changed" in said
+    assert "the 6 trainings that did not learn from them. Together they agree with 95.1% of the labels." in said
+    assert "No label was changed" in said
     assert "<b>3</b>? 8 98.7%" in said
     assert "train/<wbr>a&lt;b&gt;.png" in said
-    nothing = Suspects(looked_at=1500, trainings=1, suspected=0, shown=[], sheet=[16, 1])
+    nothing = Suspects(looked_at=1500, trainings=1, agreed=1.0, suspected=0, shown=[], sheet=[16, 1])
     _, text = section(study, LabelCheck(Reviews("", "", []), nothing), monkeypatch)
     said = " ".join(text.split())
     assert "Of the labels of 1,500 validation images, none is likely wrong" in said

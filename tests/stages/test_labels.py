@@ -106,6 +106,7 @@ def test_the_label_that_no_model_believes_is_suspected_shown_and_left_as_it_is()
     found, check = LabelCheck.read(labels.FACTS).suspects, LabelCheck.read(labels.FACTS)
     assert found is not None
     assert (found.looked_at, found.trainings, found.suspected) == (288, 3, 1)
+    assert found.agreed == pytest.approx(287 / 288, abs=1e-4)
     (suspect,) = found.shown
     label = int(np.load("data/fit/0/val_labels.npy")[5])
     assert suspect.image == image_names(replicate_folder(FIT, 0), "val")[5]
