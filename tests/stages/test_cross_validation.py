@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from pipeline.records.predictions import Predictions, predictions_path
+from pipeline.trained.evaluated import held_out
 from tests import small_study, trees
 
 TINY = {"tiny": {"family": "tiny", "layers": ["conv 8, pool, conv 8"], "train": {"lr": 0.02}}}
@@ -54,6 +56,21 @@ def test_scores_are_means_over_folds_and_every_image_is_counted_once(study: Path
     assert found["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert found["accuracy"]["n"] == 3
     assert found["images"] == sum(map(len, parts)) == 140
+
+
+def test_every_label_is_looked_at_by_the_models_of_the_fold_that_did_not_learn_it(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study)
+    found = held_out(["tiny", "other"], [0, 1, 2], folds=True)
+    assert found is not None
+    assert (len(found), len(set(found.names)), found.trainings) == (140, 140, 6)
+    first, second = (Predictions.read(predictions_path(f"{model}-1", study)) for model in ("tiny", "other"))
+    rows = [found.names.index(name) for name in first.images or ()]
+    assert_allclose(found.probabilities[rows], (first.probabilities + second.probabilities) / 2, atol=0.001)
+    assert found.labels[rows].tolist() == first.actual.tolist()
+    folder, row = found.places[rows[3]]
+    assert np.load(folder / "labels.npy")[row] == first.actual[3]
 
 
 def test_the_page_speaks_of_folds(study: Path) -> None:
