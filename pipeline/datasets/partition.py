@@ -11,13 +11,23 @@ from pipeline.datasets.raw import Raw
 DRAWN = {"test": "split.test_fraction", "val": "split.val_fraction"}  # split -> the key that says how much is drawn
 
 
-def assign(raw: Raw, val_fraction: float, test_fraction: float, seed: int) -> dict[str, np.ndarray]:
-    """Rows of data/raw per split, ascending. Raises StageError if a class is too small to be split."""
+def assign(
+    raw: Raw, val_fraction: float, test_fraction: float, seed: int, val_seed: int | None = None
+) -> dict[str, np.ndarray]:
+    """Rows of data/raw per split, ascending. Raises StageError if a class is too small to be split.
+
+    Official splits stay. With `val_seed` validation images are drawn by it: official ones anew, as many as there were,
+    from them and the training images together.
+    """
     rows = {split: np.flatnonzero(raw.splits == split) for split in ("train", "val", "test")}
     rows["train"] = np.flatnonzero((raw.splits == "train") | (raw.splits == ""))
-    for split, fraction in (("test", test_fraction), ("val", val_fraction)):
+    if val_seed is not None and len(official := rows["val"]):
+        rows["train"], rows["val"] = np.union1d(rows["train"], official), official[:0]
+        val_fraction = (len(official) - 0.5) / len(rows["train"])  # rounded up it gives as many
+    of_val = seed if val_seed is None else val_seed
+    for split, fraction, by in (("test", test_fraction, seed), ("val", val_fraction, of_val)):
         if not len(rows[split]):
-            rows["train"], rows[split] = draw(rows["train"], raw.labels, raw.classes, split, fraction, seed)
+            rows["train"], rows[split] = draw(rows["train"], raw.labels, raw.classes, split, fraction, by)
     return rows
 
 

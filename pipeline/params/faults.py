@@ -50,7 +50,7 @@ def parse(content: object) -> Params:
     faults = list(_repeated_seeds(params))
     for name in params.models:
         faults += model_faults(params, name)
-    for check in (_too_many_trainings, _launch_faults, _fold_faults, _source_faults, _published_faults):
+    for check in (_too_many_trainings, _launch_faults, _fold_faults, _vary_faults, _source_faults, _published_faults):
         faults += check(params)
     faults += tuning_faults(params)
     if faults:
@@ -86,6 +86,16 @@ def _fold_faults(params: Params) -> Faults:
         yield "split.folds: 1 leaves nothing to train on; choose 0 or at least 2"
     elif folds and max(params.replicates) >= folds:
         yield f"replicates: {max(params.replicates)} is no fold; split.folds gives 0 to {folds - 1}"
+
+
+def _vary_faults(params: Params) -> Faults:
+    vary, draws, folds = params.split.vary, params.split.draws, params.split.folds
+    if vary != "none" and folds:
+        yield f"split.vary: {vary} draws images anew, and so do split.folds; choose none, or split.folds: 0"
+    if vary == "none" and draws:
+        yield f"split.draws: {draws} splits, but split.vary is none; choose validation or split there, or 0 here"
+    elif draws == 1:
+        yield "split.draws: 1 varies nothing; choose 0 or at least 2"
 
 
 def _source_faults(params: Params) -> Faults:

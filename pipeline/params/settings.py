@@ -41,6 +41,7 @@ Epochs = Annotated[int, Field(gt=0, le=100_000)]
 Pixels = Annotated[int, Field(ge=0, le=1024)]  # of a side
 Size = Annotated[int, Field(gt=0, le=10_000)]  # of a part of a network
 Folds = Annotated[int, Field(ge=0, le=1000)]
+Draws = Annotated[int, Field(ge=0, le=10_000)]
 Switch = Annotated[bool, Field(examples=[False])]
 Processes = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -66,6 +67,8 @@ class Split(Frozen):
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     duplicates: Literal["keep", "drop", "error"] = "keep"
+    vary: Literal["none", "validation", "split"] = "none"  # drawn anew: training and validation images; the test's too
+    draws: Draws = 0  # of vary: so many different splits, of which replicate r has r % draws; 0: one for each replicate
     folds: Folds = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
     folds_by: Literal["image", "subject"] = "image"  # subject: nobody is in training and test
 

@@ -3,6 +3,7 @@
 What has a default is missing in results of earlier versions.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,9 +43,21 @@ class Digests:
     test: str
 
 
+@dataclass(frozen=True)
+class ReplicateImages:
+    """The images of a replicate; those of one `split` have the same."""
+
+    replicate: int
+    split: int
+    train: int
+    val: int
+    test: int
+    digests: Digests
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The images that were trained and tested on; of folds, those of the first."""
+    """The images that were trained and tested on; of folds and of several splits, those of the first."""
 
     dataset: str
     title: str
@@ -62,6 +75,8 @@ class Dataset:
     shareable: bool = False  # whether images may be passed on
     flip: bool = True  # whether a mirrored image keeps its class
     cross_validation: Folds | None = None
+    vary: Literal["none", "validation", "split"] = "none"  # what replicates have of their own, beside folds
+    replicates: list[ReplicateImages] = dataclasses.field(default_factory=list)  # empty where all have the same images
 
     @classmethod
     def read(cls, path: Path = REPORT) -> "Dataset":
@@ -71,6 +86,11 @@ class Dataset:
     def names(self) -> list[str]:
         """The classes."""
         return [each.name for each in self.classes]
+
+    @property
+    def splits(self) -> int:
+        """How many different ones replicates have; folds are not counted."""
+        return len({each.split for each in self.replicates}) if self.vary != "none" else 1
 
     def images(self, split: Split) -> list[int]:
         """Of each class."""

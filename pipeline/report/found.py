@@ -24,6 +24,7 @@ from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
 from pipeline.report.words import setting
 from pipeline.scoring import metrics, pairs
+from pipeline.scoring.draws import Draws, side_by_side
 from pipeline.scoring.intervals import Interval, intervals
 from pipeline.scoring.pairs import Pair
 
@@ -36,13 +37,14 @@ class Model:
     evaluations: tuple[Evaluation, ...]
     histories: tuple[pd.DataFrame, ...]
     confusions: npt.NDArray[np.int64]  # (R, K, K)
-    actual: npt.NDArray[np.int64]  # (N,)
+    actual: npt.NDArray[np.int64]  # (N,), or (R, N)
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
     images: tuple[str, ...] = ()  # (N,), names of files; none in predictions of earlier versions
     rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
     together: npt.NDArray[np.int64] | None = None  # (N,), what all replicates predict together: see scoring/ensemble.py
     folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
+    images: npt.NDArray[np.str_] | None = None  # (R, N), where each replicate has its own: then `actual` is (R, N) too
 
     @property
     def first(self) -> Evaluation:
@@ -57,6 +59,11 @@ class Model:
     def runs(self) -> int:
         """How many times each test image was predicted."""
         return len(self.predicted)
+
+    @property
+    def tested(self) -> int:
+        """How many test images there are, of a replicate where each has its own."""
+        return self.actual.shape[-1]
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -74,9 +81,9 @@ class Model:
         hits = [evaluation.scores.get("top5_accuracy") for evaluation in self.evaluations]
         if None in hits:
             return found
-        right = np.rint(np.array(hits) * len(self.actual)).astype(np.int64)  # (R,)
+        right = np.rint(np.array(hits) * self.tested).astype(np.int64)  # (R,)
         counts = np.zeros((len(right), 2, 2), dtype=np.int64)
-        counts[:, 0, 0], counts[:, 0, 1] = right, len(self.actual) - right
+        counts[:, 0, 0], counts[:, 0, 1] = right, self.tested - right
         top = intervals(counts, measure=lambda matrices: {"top5": metrics.score_arrays(matrices)["accuracy"]})
         return {"accuracy": found.pop("accuracy"), "top5_accuracy": top["top5"], **found}
 
@@ -137,7 +144,7 @@ class Model:
     @property
     def cpu_seconds(self) -> list[float]:
         """Of a forward pass over all test images, one for each timing; empty where it was not measured."""
-        return [each / 1000 * len(self.actual) for each in self.cpu_milliseconds]
+        return [each / 1000 * self.tested for each in self.cpu_milliseconds]
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ class Found:
     @property
     def images(self) -> int:
         """How many test images there are."""
-        return len(self.first.actual)
+        return self.first.tested
 
     @property
     def replicates(self) -> int:
@@ -209,8 +216,36 @@ class Found:
     @functools.cached_property
     def pairs(self) -> list[Pair]:
         """Every pair of models, compared; none where there is one model."""
-        guesses = {model.name: model.predicted for model in self.models}
-        return pairs.compare(self.first.actual, guesses, len(self.data.names))
+        actual, guesses = self.answers
+        return pairs.compare(actual, guesses, len(self.data.names), draws=self.draws)
+
+    @property
+    def answers(self) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
+        """Labels (N,) of all test images and what each model predicts (R, N), UNTESTED where it was not asked."""
+        first, predicted = self.first, np.array([model.predicted for model in self.models])  # (M, R, N)
+        if first.images is None:
+            return first.actual, dict(zip(self.names, predicted, strict=True))
+        labels, joined = side_by_side(first.images, first.actual, predicted)
+        return labels, dict(zip(self.names, joined, strict=True))
+
+    @property
+    def draws(self) -> Draws | None:
+        """The splits of the replicates; None where there is one, or folds."""
+        own = {each.replicate: each for each in self.data.replicates}
+        if self.data.vary == "none" or not own:
+            return None
+        images = [own[evaluation.replicate] for evaluation in self.first.evaluations]
+        split = np.unique([each.split for each in images], return_inverse=True)[1]
+        if not split.any():
+            return None
+        test = self.data.vary == "split"
+        return Draws(split, max((each.test if test else each.val) / each.train for each in images), test)
+
+    @property
+    def covered(self) -> str:
+        """What verdicts hold over: seeds, splits and test images."""
+        varied = ["seeds"] * (self.first.runs > 1) + ["splits"] * (self.draws is not None) + ["test images"]
+        return enumerated(varied)
 
     # what captions say
 
@@ -223,7 +258,8 @@ class Found:
     def tested(self) -> str:
         """Digits, 360 test images"""
         folds = ", each in its fold's model" if self.first.folds else ""
-        return f"{self.title}, {self.images:,} test images{folds}"
+        own = f" of each of {self.draws.splits} splits" if self.draws and self.draws.test else ""
+        return f"{self.title}, {self.images:,} test images{folds}{own}"
 
     @property
     def basis(self) -> str:

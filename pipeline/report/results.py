@@ -52,7 +52,7 @@ def read(settings: Params) -> Found:
     models = tuple(read_model(name, settings.replicates, data, rounds[name]) for name in settings.models)
     for model in models:
         refuse_other_images(models[0], model)
-        refuse_other_settings(tuned, model.evaluations, "" if data.cross_validation else data.digests.fit)
+        refuse_other_settings(tuned, model.evaluations, digests(data, settings.replicates))
     explanations, sheet = read_explanations(list(settings.models))
     labels, labels_sheet = read_labels()
     return Found(
@@ -107,22 +107,25 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
     """One model's trainings; raises StageError if one is missing or does not fit the others."""
     trainings = [read_training(f"{name}-{replicate}", data.names) for replicate in replicates]
     answers = [each.answers for each in trainings]
-    folds = data.cross_validation is not None
+    folds, own = data.cross_validation is not None, data.vary == "split"
     join = np.concatenate if folds else np.stack  # each image is in one of the folds, or in every replicate
-    if not folds and any(not np.array_equal(each.actual, answers[0].actual) for each in answers):
+    if own:
+        refuse_nameless(name, answers)
+    elif not folds and any(not np.array_equal(each.actual, answers[0].actual) for each in answers):
         raise other_images(name)
     return Model(
         name,
         tuple(each.evaluation for each in trainings),
         tuple(each.history for each in trainings),
         confusions=np.array([each.evaluation.confusion for each in trainings], dtype=np.int64),
-        actual=np.concatenate([each.actual for each in answers]) if folds else answers[0].actual,
+        actual=join([each.actual for each in answers]) if folds or own else answers[0].actual,
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),
         images=named(answers if folds else answers[:1]),
         rounds=rounds,
-        together=None if folds else ensemble.predicted([each.of_every_class for each in answers]),
+        together=None if folds or own else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
+        images=np.array([each.images for each in answers]) if own else None,
     )
 
 
@@ -135,18 +138,42 @@ def named(answers: Sequence[Predictions]) -> tuple[str, ...]:
 
 
 def refuse_other_images(first: Model, model: Model) -> None:
-    if not np.array_equal(model.actual, first.actual):
+    ours, theirs = (each.images if each.images is not None else np.array([]) for each in (first, model))
+    if not np.array_equal(model.actual, first.actual) or not np.array_equal(ours, theirs):
         raise other_images(f"{first.name} and {model.name}")
+
+
+def refuse_nameless(name: str, answers: Sequence[Predictions]) -> None:
+    """Refuse test images of each replicate's own that have no names to know them by, or are not as many in each."""
+    if any(each.images is None for each in answers):
+        raise StageError(f"reports/predictions: those of {name} do not name their images; run `dvc repro -f evaluate`")
+    if len({len(each.actual) for each in answers}) > 1:
+        raise other_images(name)
 
 
 def other_images(names: str) -> StageError:
     return StageError(f"reports/predictions: those of {names} are not all of the same test images; run `dvc repro`")
 
 
-def refuse_other_settings(settings: Params, evaluations: Sequence[Evaluation], digest: str = "") -> None:
+def digests(data: Dataset, replicates: Sequence[int]) -> dict[int, str]:
+    """Of the training and validation images of each replicate; none of folds of earlier versions.
+
+    Raises StageError where params.yaml has replicates or a split that the data lack.
+    """
+    own = {each.replicate: each.digests.fit for each in data.replicates}
+    if not own:
+        return {} if data.cross_validation else dict.fromkeys(replicates, data.digests.fit)
+    if lacking := sorted(set(replicates) - own.keys()):
+        raise StageError(f"{REPORTS / 'data.json'}: no images of replicate {lacking[0]}; run `dvc repro`")
+    return own
+
+
+def refuse_other_settings(
+    settings: Params, evaluations: Sequence[Evaluation], digests: Mapping[int, str] | None = None
+) -> None:
     """Raise StageError if one model was trained by other settings than params.yaml has now, or on other images.
 
-    `digest` is that of the training and validation images, where one holds for all replicates.
+    `digests` are those of the training and validation images, by replicate.
     """
     name = evaluations[0].model
     now = decided_by(
@@ -157,9 +184,9 @@ def refuse_other_settings(settings: Params, evaluations: Sequence[Evaluation], d
             "dataset": {"image_size": settings.dataset.image_size},
         }
     )
-    if digest:
-        now["dataset.digest"] = digest
     for evaluation in evaluations:
+        if digests:
+            now["dataset.digest"] = digests[evaluation.replicate]
         then = BEFORE | decided_by(evaluation.config)
         for key in (key for key in now if key in then and then[key] != now[key]):
             has = f"with {key} {setting(then[key])}, and params.yaml has {setting(now[key])}"

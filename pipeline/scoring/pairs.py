@@ -17,6 +17,11 @@ variances and approximating the degrees of freedom (Satterthwaite) is not used: 
 equal pairs different, and far more at the levels that a correction for many pairs asks for. The interval is never
 narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only.
 
+Where replicates have splits of their own (`Draws`), s^2 is that of the splits' means, corrected for what training sets
+share. Where their test images differ too, that covers test images, and the second part is left out; a bootstrap over
+the images that any replicate was tested on still bounds the interval from below. At most 5 of 100 pairs of equal
+learners on new images are called different (simulations in `tests/scoring/test_draws.py`).
+
 Assumed: seeds are drawn independently of each other (the two models of a pair may share a seed's luck), a seed's
 difference is roughly normal, test images are a random draw, c is known well. Power is low with few replicates, as R - 1
 degrees of freedom are few: `threshold` says how low. p is the level at which the interval touches 0; Holm (1979) over
@@ -32,6 +37,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.scoring.draws import UNTESTED, Draws
 from pipeline.scoring.intervals import LEVEL, RESAMPLES
 from pipeline.scoring.metrics import Floats
 
@@ -48,7 +54,8 @@ class Difference:
 
     `settled_by` is the order of magnitude of the replicates after which a difference as large as this one would be
     called (with 80% power, Bonferroni-corrected for as many pairs): a number, ">1000", or "test images" where those
-    limit it and no number of replicates would do; empty where it is called already or seeds were not varied.
+    limit it and no number of replicates would do; empty where it is called already, seeds were not varied or replicates
+    have splits of their own.
     """
 
     value: float
@@ -83,10 +90,12 @@ def compare(
     classes: int,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    draws: Draws | None = None,
 ) -> list[Pair]:
     """Every pair of models, in their order, from labels (N,) and each model's predictions (R, N), 0 to K - 1.
 
-    Replicate r of every model is of the same seed. Raises ValueError where shapes differ.
+    Replicate r of every model is of the same seed, and of the same images: those that it was not tested on are
+    UNTESTED. `draws`: of two splits or more, where replicates have such. Raises ValueError where shapes differ.
     """
     names = list(predicted)
     guesses = np.array([predicted[name] for name in names])  # (M, R, N)
@@ -98,7 +107,7 @@ def compare(
     drawn = resample(actual, guesses, classes, seed, resamples)
     influences = influence(actual, guesses, classes)
     differences = [
-        _differences(*drawn[name], influences[name], first, second) for name in SCORES
+        _differences(*drawn[name], influences[name], first, second, draws) for name in SCORES
     ]  # per score, one for each pair
     tests = mcnemar(guesses == actual, first, second)  # (P,)
     adjusted = holm(tests)
@@ -126,16 +135,19 @@ class _Spread:
 
 
 def _differences(
-    scores: Floats, samples: Floats, influences: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+    scores: Floats,
+    samples: Floats,
+    influences: Floats,
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    draws: Draws | None,
 ) -> list[Difference]:
     """Scores (M, R), resampled (M, R, B), influences of images on a model's mean score (M, N) -> one of each pair."""
     each = scores[first] - scores[second]  # (P, R)
     value = each.mean(1)
     spread = _spread(each, samples, influences, first, second)
     over_images: Parts = ((spread.alone, spread.freedom),)
-    parts = over_images
-    if (replicates := scores.shape[1]) > 1:
-        parts = ((spread.seeds / replicates, np.full(len(value), replicates - 1.0)), (spread.shared, spread.freedom))
+    parts = _parts(each, spread, draws)
     p = np.maximum(p_values(value, parts), p_values(value, over_images))
     half = np.maximum(half_widths(1 - LEVEL, parts), half_widths(1 - LEVEL, over_images))
     low, high = np.clip([value - half, value + half], -1, 1)
@@ -143,6 +155,7 @@ def _differences(
     ends = np.array([np.quantile(drawn[a] - drawn[b], tails) for a, b in zip(first, second, strict=True)])  # (P, 2)
     adjusted = holm(p)
     verdicts = [_verdict(*each) for each in zip(value, adjusted, strict=True)]
+    seeds_alone = scores.shape[1] > 1 and draws is None
     return [
         Difference(
             value=float(value[k]),
@@ -153,10 +166,22 @@ def _differences(
             p=float(p[k]),
             holm=float(adjusted[k]),
             verdict=verdicts[k],
-            settled_by=_settled(spread, value, k) if verdicts[k] == "not distinguishable" and replicates > 1 else "",
+            settled_by=_settled(spread, value, k) if verdicts[k] == "not distinguishable" and seeds_alone else "",
         )
         for k in range(len(value))
     ]
+
+
+def _parts(each: Floats, spread: _Spread, draws: Draws | None) -> Parts:
+    """What the mean of differences (P, R) varies by."""
+    pairs, replicates = each.shape
+    if replicates == 1:
+        return ((spread.alone, spread.freedom),)
+    images = (spread.shared, spread.freedom)
+    if draws is None:
+        return ((spread.seeds / replicates, np.full(pairs, replicates - 1.0)), images)
+    splits = (draws.variance(each), np.full(pairs, draws.splits - 1.0))
+    return (splits,) if draws.test else (splits, images)
 
 
 def _verdict(value: float, holm: float) -> Verdict:
@@ -182,7 +207,7 @@ def _spread(
     alone = _contrast(covariance.mean((1, 3)), first, second) + about
     one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about
     freedom = np.array(
-        [_effective(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
+        [effective_images(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
     ).clip(1)
     if replicates == 1:
         return _Spread(alone, one, np.zeros_like(value), alone, freedom)
@@ -196,7 +221,7 @@ def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDAr
     return (own[first] + own[second] - 2 * covariance[first, second]).clip(0)
 
 
-def _effective(influences: Floats) -> float:
+def effective_images(influences: Floats) -> float:
     """Kish's effective number: n for n images of equal weight and others of none, 0 where none has any."""
     squares = influences**2
     return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else 0.0
@@ -231,16 +256,18 @@ def resample(
         return csr_array((np.ones(where.sum(), dtype=np.float32), cells), shape=(height, images))
 
     height = models * replicates * classes
-    every = np.ones(rows.shape, dtype=bool)
+    tested = guesses[0] != UNTESTED  # (R, N)
+    tested = tested[:1] if tested.all() else tested  # one row that speaks for all
     hits = indicator((guesses == actual).reshape(rows.shape), rows, height)
-    predicted = indicator(every, rows, height)
-    support = indicator(every[:1], actual[None], classes)
+    predicted = indicator((guesses != UNTESTED).reshape(rows.shape), rows, height)
+    support = indicator(tested, np.arange(len(tested))[:, None] * classes + actual, len(tested) * classes)
 
     def count(times: npt.NDArray[np.float32]) -> dict[str, Floats]:  # (N, b) -> (M, R, b)
         shape = (models, replicates, classes, -1)
         cells = ((each @ times).reshape(shape) for each in (hits, predicted))  # whole numbers below 2^24: exact
         right, named = (np.moveaxis(each, 2, -1).astype(np.float64) for each in cells)  # (M, R, b, K)
-        return f1_and_accuracy(right, (support @ times).T.astype(np.float64), named)
+        tests = (support @ times).reshape(len(tested), classes, -1).swapaxes(1, 2)  # (R or 1, b, K)
+        return f1_and_accuracy(right, tests.astype(np.float64), named)
 
     rng = np.random.default_rng(seed)
     found: dict[str, list[Floats]] = {name: [] for name in SCORES}
@@ -258,15 +285,16 @@ def resample(
 def influence(actual: npt.NDArray[np.integer], guesses: npt.NDArray[np.integer], classes: int) -> dict[str, Floats]:
     """How much an image weighs in each model's mean score, (M, N): of macro-F1 its derivative by the image's weight."""
     right = guesses == actual  # (M, R, N)
-    support = np.bincount(actual, minlength=classes)
-    macro = np.empty(right.shape)
+    macro = np.zeros(right.shape)
     for place in np.ndindex(*guesses.shape[:2]):
-        guess, hit = guesses[place], right[place]
-        both = support + np.bincount(guess, minlength=classes)  # (K,)
+        tested = guesses[place] != UNTESTED
+        guess, label, hit = guesses[place][tested], actual[tested], right[place][tested]
+        both = np.bincount(label, minlength=classes) + np.bincount(guess, minlength=classes)  # (K,)
         each = 1 / np.maximum(both, 1)
-        f1 = 2 * np.bincount(actual[hit], minlength=classes) * each
-        macro[place] = (2 * hit * each[actual] - (f1 * each)[actual] - (f1 * each)[guess]) / (both > 0).sum()
-    return {"macro_f1": macro.mean(1), "accuracy": right.mean(1) / len(actual)}
+        f1 = 2 * np.bincount(label[hit], minlength=classes) * each
+        macro[place][tested] = (2 * hit * each[label] - (f1 * each)[label] - (f1 * each)[guess]) / (both > 0).sum()
+    images = (guesses[0] != UNTESTED).sum(-1, keepdims=True)  # (R, 1)
+    return {"macro_f1": macro.mean(1), "accuracy": (right / images).mean(1)}
 
 
 # tests

@@ -4,7 +4,8 @@ Reads data/raw. Leaves `data/fit/` (training and validation), apart from it `dat
 Either holds a folder for each replicate, so that one more replicate changes nothing for the others; replicates of the
 same images share their files. Nothing in data/fit depends on what a test image looks like. Official splits are kept;
 where there is none, test images are drawn first, then validation images, each stratified and from the split's own seed.
-With `split.folds`, replicate r has the images of fold r.
+With `split.folds`, replicate r has the images of fold r; with `split.vary` it has a split of its own, or shares one of
+`split.draws`: validation images, or test images too, are drawn anew from another seed, and training images thinned so.
 
 Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.base.errors import shown
+from pipeline.base.errors import StageError, shown
 from pipeline.base.files import linked, write_json, written_whole
 from pipeline.base.places import FIT, RAW, REPORT, TEST, replicate_folder
 from pipeline.base.process import run
@@ -38,16 +39,20 @@ class Division:
     kept: dict[str, np.ndarray]  # without duplicates, training images thinned
     dropped: int  # duplicates
     unthinned: int  # training images before
+    seed: int  # of what was drawn
 
 
 def main() -> None:
     config = load_params()
     raw = Raw.open(RAW)
     numbers = division_of(config)
-    divisions = {number: divide(raw, config, rows) for number, rows in assigned(raw, config, numbers).items()}
+    divisions = {
+        number: divide(raw, config, rows, seed_of(config.split, number))
+        for number, rows in assigned(raw, config, numbers).items()
+    }
     with written_whole(FIT) as fit, written_whole(TEST) as test, written_whole(REPORT) as report:
         summaries = leave_all(raw, config, numbers, divisions, (fit, test))
-        content = together(config, list(divisions.values()), summaries)
+        content = together(config, numbers, divisions, summaries)
         write_json(report, content)
     counts = counted(raw, next(iter(divisions.values())))
     log(raw, config.dataset.source, counts, content["minority"], content["digests"])
@@ -56,23 +61,46 @@ def main() -> None:
 
 def division_of(config: Params) -> dict[int, int]:
     """The number of each replicate's division of the images; equal numbers mean the same images."""
-    return {replicate: replicate if config.split.folds else 0 for replicate in config.replicates}
+    rule = config.split
+    if rule.folds or (rule.vary != "none" and not rule.draws):
+        return {replicate: replicate for replicate in config.replicates}
+    return {replicate: replicate % (rule.draws or 1) for replicate in config.replicates}
+
+
+def seed_of(rule: Split, number: int) -> int:
+    """The seed of a division: the split's own where one is drawn, else one from it and the division's number."""
+    if rule.vary == "none":
+        return rule.seed
+    return int(np.random.SeedSequence([rule.seed, number]).generate_state(1)[0])
 
 
 def assigned(raw: Raw, config: Params, numbers: Mapping[int, int]) -> dict[int, dict[str, np.ndarray]]:
-    """The rows of each division's splits, by its number."""
+    """The rows of each division's splits, by its number.
+
+    Raises StageError where test images are to vary that are officially such.
+    """
     rule = config.split
     if rule.folds:
         folds = cross_validated(raw, rule.folds, rule.folds_by, rule.val_fraction, rule.seed)
         return {number: folds[number] for number in numbers.values()}
-    return {0: assign(raw, rule.val_fraction, rule.test_fraction, rule.seed)}
+    if rule.vary == "split" and (raw.splits == "test").any():
+        raise StageError(
+            "params.yaml: split.vary: split draws test images anew, but this data set has an official test split, which"
+            " stays; choose validation"
+        )
+    found = {}
+    for number in dict.fromkeys(numbers.values()):
+        anew = seed_of(rule, number)
+        of_test, of_val = anew if rule.vary == "split" else rule.seed, anew if rule.vary != "none" else None
+        found[number] = assign(raw, rule.val_fraction, rule.test_fraction, of_test, of_val)
+    return found
 
 
-def divide(raw: Raw, config: Params, rows: dict[str, np.ndarray]) -> Division:
+def divide(raw: Raw, config: Params, rows: dict[str, np.ndarray], seed: int) -> Division:
     unique, dropped = settle_duplicates(raw, rows, config.split.duplicates)
-    thinned = thin(unique["train"], raw.labels, config.dataset.imbalance, config.split.seed)
-    places = subset(raw.labels[thinned], config.dataset.train_fraction, config.split.seed)
-    return Division(rows, {**unique, "train": thinned[places]}, dropped, len(unique["train"]))
+    thinned = thin(unique["train"], raw.labels, config.dataset.imbalance, seed)
+    places = subset(raw.labels[thinned], config.dataset.train_fraction, seed)
+    return Division(rows, {**unique, "train": thinned[places]}, dropped, len(unique["train"]), seed)
 
 
 def counted(raw: Raw, found: Division) -> dict[str, np.ndarray]:
@@ -80,14 +108,26 @@ def counted(raw: Raw, found: Division) -> dict[str, np.ndarray]:
     return {split: np.bincount(raw.labels[rows], minlength=len(raw.classes)) for split, rows in found.kept.items()}
 
 
-def together(config: Params, divisions: Sequence[Division], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def together(
+    config: Params,
+    numbers: Mapping[int, int],
+    divisions: Mapping[int, Division],
+    summaries: Mapping[int, dict[str, Any]],
+) -> dict[str, Any]:
     """reports/data.json: the first replicate's summary, which the report counts, with what is of all of them."""
-    content = {**summaries[0], "train_fraction": config.dataset.train_fraction}
+    content = {**next(iter(summaries.values())), "train_fraction": config.dataset.train_fraction}
     if config.split.folds:
         content["cross_validation"] = {"folds": config.split.folds, "by": config.split.folds_by}
-        joined = {name: "".join(each["digests"][name] for each in summaries) for name in ("fit", "test")}
+    if config.split.folds or config.split.vary != "none":
+        joined = {name: "".join(each["digests"][name] for each in summaries.values()) for name in ("fit", "test")}
         content["digests"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}
-    dropped = sum(each.dropped for each in divisions)
+        content["vary"] = config.split.vary
+        content["replicates"] = [
+            {"replicate": replicate, "split": number, "digests": summaries[number]["digests"]}
+            | {split: len(rows) for split, rows in divisions[number].kept.items()}
+            for replicate, number in numbers.items()
+        ]
+    dropped = sum(each.dropped for each in divisions.values())
     return {**content, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}}
 
 
@@ -97,15 +137,20 @@ def in_words(rule: Split, divisions: Sequence[Division], minority: Sequence[str]
     thinned = f" (thinned from {first.unthinned:,})" if len(first.kept["train"]) < first.unthinned else ""
     gone = f", {dropped:,} dropped that test or validation images equal" if dropped else ""
     which = f" in the first of {rule.folds} folds by {rule.folds_by}" if rule.folds else ""
+    if rule.vary != "none":
+        which = f" in the first of {len(divisions)} splits"
     names = ", ".join(map(shown, minority)) or "none"
     return f"split: {sizes} images{which}{thinned}{gone}; minority classes: {names}"
 
 
 def leave_all(
     raw: Raw, config: Params, numbers: Mapping[int, int], divisions: Mapping[int, Division], places: tuple[Path, Path]
-) -> list[dict[str, Any]]:
-    """Write every replicate's images into its folders in the two `places`, of equal ones links; returns summaries."""
-    summaries, first = [], dict[int, int]()  # the first replicate of each division
+) -> dict[int, dict[str, Any]]:
+    """Write every replicate's images into its folders in the two `places`, of equal ones links.
+
+    Returns what the report says of each division.
+    """
+    summaries, first = dict[int, dict[str, Any]](), dict[int, int]()  # the first replicate of each division
     for replicate, number in numbers.items():
         fit, test = (replicate_folder(place, replicate) for place in places)
         if number in first:
@@ -113,7 +158,7 @@ def leave_all(
                 linked(replicate_folder(place, first[number]), folder)
             continue
         first[number] = replicate
-        summaries.append(leave(raw, config, divisions[number], fit, test))
+        summaries[number] = leave(raw, config, divisions[number], fit, test)
     return summaries
 
 
@@ -125,7 +170,7 @@ def leave(raw: Raw, config: Params, found: Division, fit: Path, test: Path) -> d
     per_class = {split: {c: int(n) for c, n in zip(raw.classes, counts[split], strict=True)} for split in counts}
     pixels = statistics(np.load(fit / "train_images.npy", mmap_mode="r"))
     form = {"resize": config.dataset.resize}  # how other images are brought into the form of these
-    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, config.split.seed) | form)
+    write_json(fit / "info.json", fit_info(raw, minority, per_class, digests["fit"], pixels, found.seed) | form)
     about = {"classes": list(raw.classes), "digest": digests["test"], "shareable": raw.info["shareable"]}
     write_json(test / "info.json", about | form)
     return summary(raw, config.dataset.imbalance, minority, found.assigned, per_class, digests)

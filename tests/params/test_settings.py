@@ -87,7 +87,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "split.seeds",
         0,
         "split.seeds: unknown key; did you mean 'seed'? choose from seed, val_fraction, test_fraction, duplicates,"
-        " folds, folds_by",
+        " vary, draws, folds, folds_by",
     ),
     (
         "augment.strenght",
@@ -262,6 +262,18 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("dataset.imbalance", 0.5, "dataset.imbalance: got 0.5; wanted greater than or equal to 1"),
     ("dataset.imbalance", float("nan"), "dataset.imbalance: got nan; wanted a finite number"),
     ("dataset.imbalance", float("inf"), "dataset.imbalance: got inf; wanted a finite number"),
+    ("split.vary", "test", "split.vary: got 'test'; choose from none, validation, split"),
+    (
+        "split",
+        {"vary": "split", "folds": 5},
+        "split.vary: split draws images anew, and so do split.folds; choose none, or split.folds: 0",
+    ),
+    (
+        "split.draws",
+        4,
+        "split.draws: 4 splits, but split.vary is none; choose validation or split there, or 0 here",
+    ),
+    ("split", {"vary": "split", "draws": 1}, "split.draws: 1 varies nothing; choose 0 or at least 2"),
     ("split.seed", -1, "split.seed: got -1; wanted greater than or equal to 0"),
     ("split.val_fraction", 0, "split.val_fraction: got 0; wanted greater than 0"),
     ("split.test_fraction", 1, "split.test_fraction: got 1; wanted less than 1"),

@@ -104,6 +104,48 @@ def test_one_more_replicate_leaves_the_others_images_as_they_were_and_takes_no_r
     assert (fewer / "reports/data.json").read_bytes() == (more / "reports/data.json").read_bytes()
 
 
+@pytest.mark.parametrize(("vary", "draws"), [("validation", 0), ("split", 0), ("split", 2)])
+def test_replicates_draw_images_anew_and_share_as_many_splits_as_asked(prepared: Any, vary: str, draws: int) -> None:
+    numbers = [0, 1, 2, 5]
+    settings = {"replicates": numbers, "split.vary": vary, "split.draws": draws, "dataset.train_fraction": 0.5}
+    folder = prepared("digits", **{key.replace(".", "__"): value for key, value in settings.items()})
+    fit = [contents(folder / f"data/fit/{each}")["train_images.npy"] for each in numbers]
+    test = [contents(folder / f"data/test/{each}")["images.npy"] for each in numbers]
+    alike = [number % draws for number in numbers] if draws else numbers
+    assert [fit.index(each) for each in fit] == [alike.index(each) for each in alike]
+    assert [test.index(each) for each in test] == (
+        [0] * 4 if vary == "validation" else [fit.index(each) for each in fit]
+    )
+    data = json.loads((folder / "reports/data.json").read_text())
+    assert data["vary"] == vary
+    for row, number in zip(data["replicates"], numbers, strict=True):
+        info = json.loads((folder / f"data/fit/{number}/info.json").read_text())
+        assert row["replicate"] == number
+        assert row["digests"]["fit"] == info["digest"]
+        assert (row["train"], row["val"], row["test"]) == (pytest.approx(1149 / 2, abs=5), 288, 360)
+        names = [each["name"] for each in manifest(folder / f"data/fit/{number}")]
+        assert not {*names} & {each["name"] for each in manifest(folder / f"data/test/{number}")}
+    again = prepared(
+        "digits", **{key.replace(".", "__"): value for key, value in (settings | {"replicates": [5]}).items()}
+    )
+    assert contents(again / "data/fit/5") == contents(folder / "data/fit/5")
+
+
+def test_official_validation_images_are_drawn_anew_with_the_training_images_as_many_as_before(
+    tmp_path: Path, prepared: Any
+) -> None:
+    faces = fer2013_folders(tmp_path / "faces", train=4, val=2, test=3)
+    folder = prepared("fer2013", faces, split__vary="validation", replicates=[0, 1])
+    for replicate in (0, 1):
+        rows = manifest(folder / f"data/fit/{replicate}")
+        assert sum(row["split"] == "val" for row in rows) == 14
+        assert {row["name"].split("_")[0] + row["split"] for row in rows} > {"Trainingval", "PublicTesttrain"}
+    with pytest.raises(
+        StageError, match=r"split.vary: split draws test images anew, .* official test split.*validation"
+    ):
+        prepared("fer2013", faces, split__vary="split")
+
+
 def test_without_hard_links_replicates_have_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "a/images.npy", b"pixels")
     monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links")))

@@ -126,7 +126,7 @@ def headline(model: Model) -> dict[str, Any]:
         "flops": cost.flops,
         "weight_bytes": cost.weight_bytes,
         "train_seconds": model.mean_train_seconds,
-        "images": len(model.actual),
+        "images": model.tested,
     }
 
 

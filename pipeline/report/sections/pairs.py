@@ -9,6 +9,7 @@ from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
 from pipeline.report.words import DASH, p_equals, p_value, signed, signed_interval
+from pipeline.scoring.draws import Draws
 from pipeline.scoring.pairs import Difference, Pair, Verdict, best, threshold
 
 FEW = 15  # pairs, of six models: more are shown as a matrix, and in full in the CSV only
@@ -25,14 +26,16 @@ def section(found: Found) -> Section | None:
     return Section(
         "Differences",
         {"held": held, "matrix": matrix(found.pairs, found.ranking) if len(found.pairs) > FEW else []},
-        tables=(pairs_table(found.pairs, found.ranking, replicates, caption(found)),),
+        tables=(pairs_table(found.pairs, found.ranking, replicates, caption(found), found.covered),),
         lines=(held,),
         summary={"pairs": compact(found.pairs)},
         metrics={"pairs/different": different, "pairs/not_distinguishable": len(found.pairs) - different},
     )
 
 
-def pairs_table(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, caption: str) -> Table:
+def pairs_table(
+    pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, caption: str, covered: str = "seeds and test images"
+) -> Table:
     """Every pair in the CSV; for reading every pair, or of more than 15 those of the best model, the best first."""
     shown = pairs if len(pairs) <= FEW else in_order(pairs, ranked)
     if len(shown) < len(pairs):
@@ -47,10 +50,12 @@ def pairs_table(pairs: Sequence[Pair], ranked: Sequence[str], replicates: int, c
         "McNemar p",
         "Replicates needed",
     )
-    return Table("pairs", caption, frame(pairs, replicates), header, tuple(cells(pair, replicates) for pair in shown))
+    return Table(
+        "pairs", caption, frame(pairs, replicates, covered), header, tuple(cells(pair, replicates) for pair in shown)
+    )
 
 
-def frame(pairs: Sequence[Pair], replicates: int) -> pd.DataFrame:
+def frame(pairs: Sequence[Pair], replicates: int, covered: str) -> pd.DataFrame:
     rows = [
         {"model": pair.model, "other": pair.other, "verdict": pair.verdict}
         | {
@@ -69,7 +74,7 @@ def frame(pairs: Sequence[Pair], replicates: int) -> pd.DataFrame:
             )
         }
         | {"mcnemar_p": pair.mcnemar, "mcnemar_p_holm": pair.mcnemar_holm}
-        | {"n": replicates, "interval_over": "seeds and test images" if replicates > 1 else "test images"}
+        | {"n": replicates, "interval_over": covered if replicates > 1 else "test images"}
         for pair in pairs
     ]
     return pd.DataFrame(rows)
@@ -91,10 +96,10 @@ def cells(pair: Pair, replicates: int) -> tuple[str, ...]:
 
 def caption(found: Found) -> str:
     over = f"mean scores over {found.first.n}" if found.replicates > 1 else found.first.n
-    return f"{found.tested}: {over}. {rule(found.pairs, found.first.runs)}"
+    return f"{found.tested}: {over}. {rule(found.pairs, found.first.runs, found.draws)}"
 
 
-def rule(pairs: Sequence[Pair], replicates: int) -> str:
+def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None) -> str:
     """What the numbers of the table are and how a verdict comes about, for a caption."""
     many = f"Holm-adjusted over {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
     verdict = f"p: {many}; the verdict is that on macro-F1, at 5%."
@@ -103,6 +108,13 @@ def rule(pairs: Sequence[Pair], replicates: int) -> str:
         return (
             "Verdicts on these weights, seeds not varied: another seed may turn them. 95% intervals, of each pair"
             f" alone, over test images (paired bootstrap). {verdict} {exact}."
+        )
+    if draws:
+        return (
+            f"95% intervals, of each pair alone, over seeds and {draws.splits} splits (Student t of the splits' mean"
+            " differences, corrected for what their training images share: Nadeau and Bengio 2003) and test images"
+            f" ({'among them' if draws.test else 'paired bootstrap'}). {verdict} {exact}; it knows nothing of other"
+            " seeds and splits. How many replicates would settle a pair is not said where splits vary."
         )
     power = (
         f" With n = {replicates} a difference has to exceed {threshold(replicates, len(pairs)):.2g} standard deviations"
@@ -199,6 +211,8 @@ def settled(difference: Difference, replicates: int) -> str:
         return DASH
     if replicates == 1:
         return "seeds not varied"
+    if not difference.settled_by:
+        return DASH
     if difference.settled_by == "test images":
         return "none: the test images limit it"
     if difference.settled_by.startswith(">"):
