@@ -67,7 +67,10 @@ class Split(Frozen):
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     duplicates: Literal["keep", "drop", "error"] = "keep"
-    vary: Literal["none", "validation", "split"] = "none"  # drawn anew: training and validation images; the test's too
+    vary: Annotated[
+        Literal["none", "validation", "split"],
+        Field(description="what replicates draw anew: training and validation images, or with split test images too"),
+    ] = "none"
     draws: Draws = 0  # of vary: so many different splits, of which replicate r has r % draws; 0: one for each replicate
     folds: Folds = 0  # of cross-validation: replicate r is tested on fold r; 0: one split
     folds_by: Literal["image", "subject"] = "image"  # subject: nobody is in training and test

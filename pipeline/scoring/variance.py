@@ -69,8 +69,11 @@ def _divided(
     replicates, splits = len(values), int(split.max()) + 1
     others = ~np.eye(replicates, dtype=bool)
     alike, apart = same & others, split[:, None] != split
-    shared = max(covariance[alike].mean() if alike.any() else covariance.diagonal().mean(), 0.0)
-    images = part((1.0, shared, freedom))
+    single = float(covariance.diagonal().mean())
+    images = part((1.0, single, freedom))
+    if alike.any():  # the covariance of two, from the variance of the mean over those that are alike and that of one
+        several, ones = same.sum() / alike.sum(), replicates / alike.sum()
+        images = part((several, float(covariance[same].mean()), freedom), (-ones, single, freedom))
     if replicates == 1:
         return Variance(None, None, None, images)
     sizes = np.bincount(split)
@@ -80,7 +83,11 @@ def _divided(
         return Variance(part(within), None, None, images)
     size = (replicates - (sizes**2).sum() / replicates) / (splits - 1)  # n0
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (splits - 1)
-    differing = (-1.0, max(shared - covariance[apart].mean(), 0.0), freedom)  # what splits differ by for their images
+    differing = (
+        -1.0,
+        max(images.value - covariance[apart].mean(), 0.0),
+        freedom,
+    )  # what splits differ by for their images
     if replicates == splits:
         return Variance(None, None, part((1.0, between, splits - 1), differing), images)
     of_split = part((1 / size, between, splits - 1), (-1 / size, *within[1:]), differing)

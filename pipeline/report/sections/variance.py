@@ -111,9 +111,9 @@ def cells(row: Row, sources: list[str]) -> tuple[str, ...]:
 
 
 def cell(part: Part, total: float) -> str:
-    """36% 0.0123 [0.0101, 0.0456]: the share of the variance, and the standard deviation with its interval."""
+    """0.0123 (36%) [0.0101, 0.0456]: the standard deviation, the share of the variance, and the first's interval."""
     share = f"{part.value / total:.0%}" if total else DASH
-    return f"{share} {part.value**0.5:.4f} [{part.low**0.5:.4f}, {part.high**0.5:.4f}]"
+    return f"{part.value**0.5:.4f} ({share}) [{part.low**0.5:.4f}, {part.high**0.5:.4f}]"
 
 
 def sentence(rows: list[Row]) -> str:
@@ -145,7 +145,7 @@ def fixed(found: Found) -> str:
 def caption(found: Found) -> str:
     return (
         f"{found.tested}: what the macro-F1 of one training varies by, and the difference between two models of one"
-        f" seed and split, over {found.first.n}. Of each part its share of the variance, then its standard deviation"
-        " with a 95% interval. Seeds: of initialisation, order and augmentation, on the same images. Test images:"
+        f" seed and split, over {found.first.n}. Of each part its standard deviation with a 95% interval, and its share"
+        " of the variance. Seeds: of initialisation, order and augmentation, on the same images. Test images:"
         f" {RESAMPLES} resamples of them. A part that is estimated below 0 is 0."
     )
