@@ -48,6 +48,7 @@ def read(settings: Params) -> Found:
     for name in tuning.chosen:
         tuned = tuned.having(name, tuning.best(name).settings)
     data = Dataset.read(REPORTS / "data.json")
+    refuse_other_splits(settings, data)
     rounds = read_latency(list(settings.models))
     models = tuple(read_model(name, settings.replicates, data, rounds[name]) for name in settings.models)
     for model in models:
@@ -155,10 +156,18 @@ def other_images(names: str) -> StageError:
     return StageError(f"reports/predictions: those of {names} are not all of the same test images; run `dvc repro`")
 
 
+def refuse_other_splits(settings: Params, data: Dataset) -> None:
+    if data.vary != settings.split.vary:
+        raise StageError(
+            f"{REPORTS / 'data.json'}: made with split.vary {data.vary}, and params.yaml has {settings.split.vary}; run"
+            " `dvc repro` in the study's folder"
+        )
+
+
 def digests(data: Dataset, replicates: Sequence[int]) -> dict[int, str]:
     """Of the training and validation images of each replicate; none of folds of earlier versions.
 
-    Raises StageError where params.yaml has replicates or a split that the data lack.
+    Raises StageError where params.yaml has replicates that the data lack.
     """
     own = {each.replicate: each.digests.fit for each in data.replicates}
     if not own:

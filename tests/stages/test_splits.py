@@ -99,6 +99,14 @@ def test_replicates_that_were_never_split_are_named(
         report(tmp_path / "study", monkeypatch)
 
 
+def test_data_of_other_settings_are_refused(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(study, tmp_path / "study", ignore=shutil.ignore_patterns("data", "models"))
+    params = tmp_path / "study/params.yaml"
+    params.write_text(params.read_text().replace("vary: split", "vary: validation"))
+    with pytest.raises(StageError, match=r"data.json: made with split.vary split, and params.yaml has validation; run"):
+        report(tmp_path / "study", monkeypatch)
+
+
 def test_leaked_images_are_left_out_of_the_replicate_that_has_them(study: Path) -> None:
     from pipeline.params.read import load_params
     from pipeline.report import results
