@@ -46,6 +46,11 @@ def _study_faults(params: Params) -> Faults:
             "tune.trials: with split.folds, the images that one fold tests on train another, so that trials would see"
             " them; tune without folds, write what was chosen into models, and then set split.folds"
         )
+    if params.split.vary == "split":
+        yield (
+            "tune.trials: with split.vary: split, the images that one replicate tests on train another, so that trials"
+            " would see them; choose validation, or tune first and write what was chosen into models"
+        )
     if not params.tune.models:
         example = ", ".join(f"{name}: {{}}" for name in params.models)
         yield f"tune.models: empty, though there are trials; name the models that are tuned: {{{example}}}"

@@ -122,6 +122,11 @@ def test_what_was_chosen_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.
         ({"models": {"resnet": {}}}, {}, r"tune\.models\.resnet: no such model; choose from cnn, vit, hybrid"),
         ({"families": {"resnet": {}}}, {}, r"tune\.families\.resnet: no such family; choose from timm, hybrid"),
         ({}, {"split.folds": 3}, r"tune\.trials: with split\.folds, the images that one fold tests on train another"),
+        (
+            {},
+            {"split.vary": "split"},
+            r"tune\.trials: with split\.vary: split, the images that one replicate tests on train",
+        ),
         ({"models": {}}, {}, r"tune\.models: empty, though there are trials; name the models .* \{cnn: \{\}, vit"),
     ],
     ids=str,
