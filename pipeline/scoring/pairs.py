@@ -245,22 +245,14 @@ def resample(
 
     All resamples' counts are one product: images of a cell, (M * R * K, N) and sparse, times how often each is drawn.
     """
-    from scipy.sparse import csr_array  # late: report alone needs it
-
     models, replicates, images = guesses.shape
     rows = np.arange(models * replicates)[:, None] * classes + guesses.reshape(-1, images)  # (M * R, N)
-    columns = np.broadcast_to(np.arange(images), rows.shape)
-
-    def indicator(where: npt.NDArray[np.bool_], rows: npt.NDArray[np.integer], height: int) -> Any:
-        cells = (rows[where], columns[: len(rows)][where])
-        return csr_array((np.ones(where.sum(), dtype=np.float32), cells), shape=(height, images))
-
     height = models * replicates * classes
     tested = guesses[0] != UNTESTED  # (R, N)
     tested = tested[:1] if tested.all() else tested  # one row that speaks for all
-    hits = indicator((guesses == actual).reshape(rows.shape), rows, height)
-    predicted = indicator((guesses != UNTESTED).reshape(rows.shape), rows, height)
-    support = indicator(tested, np.arange(len(tested))[:, None] * classes + actual, len(tested) * classes)
+    hits = _indicator((guesses == actual).reshape(rows.shape), rows, height)
+    predicted = _indicator((guesses != UNTESTED).reshape(rows.shape), rows, height)
+    support = _indicator(tested, np.arange(len(tested))[:, None] * classes + actual, len(tested) * classes)
 
     def count(times: npt.NDArray[np.float32]) -> dict[str, Floats]:  # (N, b) -> (M, R, b)
         shape = (models, replicates, classes, -1)
@@ -280,6 +272,14 @@ def resample(
             found[name].append(values)
     once = count(np.ones((images, 1), dtype=np.float32))
     return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
+
+
+def _indicator(where: npt.NDArray[np.bool_], rows: npt.NDArray[np.integer], height: int) -> Any:
+    """A sparse matrix (height, N) of ones where `where` (L, N) is true, in the rows that `rows` (L, N) says."""
+    from scipy.sparse import csr_array  # late: report alone needs it
+
+    cells = (rows[where], np.nonzero(where)[1])
+    return csr_array((np.ones(where.sum(), dtype=np.float32), cells), shape=(height, where.shape[1]))
 
 
 def influence(actual: npt.NDArray[np.integer], guesses: npt.NDArray[np.integer], classes: int) -> dict[str, Floats]:
