@@ -40,11 +40,13 @@ class Model:
     actual: npt.NDArray[np.int64]  # (N,), or (R, N)
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
-    images: tuple[str, ...] = ()  # (N,), names of files; none in predictions of earlier versions
+    images: tuple[str, ...] = ()  # (N,), names of files; none in predictions of earlier versions, and with `own_images`
     rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
     together: npt.NDArray[np.int64] | None = None  # (N,), what all replicates predict together: see scoring/ensemble.py
     folds: bool = False  # whether each replicate is a fold: `actual` then holds all folds' images, each predicted once
-    images: npt.NDArray[np.str_] | None = None  # (R, N), where each replicate has its own: then `actual` is (R, N) too
+    own_images: npt.NDArray[np.str_] | None = (
+        None  # (R, N), their names where each replicate has its own; `actual` is (R, N) then
+    )
 
     @property
     def first(self) -> Evaluation:
@@ -223,9 +225,9 @@ class Found:
     def answers(self) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
         """Labels (N,) of all test images and what each model predicts (R, N), UNTESTED where it was not asked."""
         first, predicted = self.first, np.array([model.predicted for model in self.models])  # (M, R, N)
-        if first.images is None:
+        if first.own_images is None:
             return first.actual, dict(zip(self.names, predicted, strict=True))
-        labels, joined = side_by_side(first.images, first.actual, predicted)
+        labels, joined = side_by_side(first.own_images, first.actual, predicted)
         return labels, dict(zip(self.names, joined, strict=True))
 
     @property

@@ -122,11 +122,11 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         actual=join([each.actual for each in answers]) if folds or own else answers[0].actual,
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),
-        images=named(answers if folds else answers[:1]),
+        images=() if own else named(answers if folds else answers[:1]),
         rounds=rounds,
         together=None if folds or own else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
-        images=np.array([each.images for each in answers]) if own else None,
+        own_images=np.array([each.images for each in answers]) if own else None,
     )
 
 
@@ -139,7 +139,7 @@ def named(answers: Sequence[Predictions]) -> tuple[str, ...]:
 
 
 def refuse_other_images(first: Model, model: Model) -> None:
-    ours, theirs = (each.images if each.images is not None else np.array([]) for each in (first, model))
+    ours, theirs = (each.own_images if each.own_images is not None else np.array([]) for each in (first, model))
     if not np.array_equal(model.actual, first.actual) or not np.array_equal(ours, theirs):
         raise other_images(f"{first.name} and {model.name}")
 

@@ -95,5 +95,5 @@ def across(checkup: Checkup, kind: Literal["equal", "near"]) -> str:
 def without(model: Model, leaked: Sequence[int]) -> float:
     """The accuracy on the test images that are not among some: those of the first replicate, if each has its own."""
     rest = np.setdiff1d(np.arange(model.tested), leaked)
-    right = model.right if model.images is None else model.right[:1]
+    right = model.right if model.own_images is None else model.right[:1]
     return float(right[:, rest].mean())
