@@ -85,7 +85,7 @@ def equal_learners(rng: np.random.Generator, replicates: int, splits: int, test:
 def test_equal_learners_are_called_different_in_at_most_5_of_100_studies(
     replicates: int, splits: int, test: bool
 ) -> None:
-    """Over splits of new images, 150 studies each; RATES"""
+    """Over splits of new images, 150 studies each; of 2,000 each 2.5, 1.4 and 1.5 in 100."""
     rng = np.random.default_rng(0)
     called = 0
     for _ in range(150):
