@@ -154,10 +154,10 @@ def within(path: str, places: list[str], between: str) -> bool:
 
 HARMLESS = {  # settings without which a stage leaves the same
     "split": {"dataset.source"},  # MLflow is told where images came from
-    "train@tiny-0": {"dataset.source"},
+    "train@tiny-0": {"dataset.source", "tune"},  # what was chosen is a file
     "doctor": {"replicates"},  # of the first, whose images dvc.yaml names
     "preview": {"replicates"},
-    "latency": {"replicates", "train"},  # a margin, which changes the classifiers' time by too little
+    "latency": {"replicates", "train", "tune"},  # a margin, which changes the classifiers' time by too little
     "report": {"augment", "train"},  # whether evaluations are of these: when they change, evaluations do
 }
 SPOKEN_FOR = {  # files of which something else says what they hold

@@ -76,15 +76,19 @@ def test_a_model_with_a_wrong_rate_recovers_by_tuning(study: Path) -> None:
 
 
 def test_validation_chose_and_the_record_says_what_it_cost(study: Path) -> None:
+    """Trials are short; the better one is trained in full, and chosen."""
     found = read(study / "reports/tuning.json")
     assert [(each["model"], each["trial"]) for each in found["trials"]] == [("tiny", 0), ("tiny", 1)]
     best = max(found["trials"], key=lambda each: each["val_macro_f1"])
     assert found["chosen"] == {"tiny": best["trial"]}
     assert best["settings"] == read(study / "data/chosen/tiny.json")
-    for each in found["trials"]:
+    (final,) = found["finals"]
+    assert final["trial"] == best["trial"]
+    images = sum(read(study / "data/fit/0/info.json")["train"].values())
+    for each, epochs in [*((each, 8) for each in found["trials"]), (final, 12)]:
         assert each["val_macro_f1"] == max(each["curve"])
-        assert len(each["curve"]) == 12
-        assert each["images"] == 12 * sum(read(study / "data/fit/0/info.json")["train"].values())
+        assert len(each["curve"]) == epochs
+        assert each["images"] == epochs * images
         assert each["seed"] != 0
 
 
@@ -93,7 +97,8 @@ def test_a_trial_reads_no_test_image_and_neither_does_the_choice(study: Path) ->
         read = {stage.name: {dep.def_path for dep in stage.deps} for stage in opened.index.stages}
     model = {"data/weights/tiny", "data/trials/drawn/tiny-0.json"}
     assert read["trial@tiny-0"] - {"params.yaml"} == {"data/code/trial", "data/fit/0", *model}
-    assert read["choose"] - {"params.yaml"} == {"data/code/choose", "data/trials"}
+    assert read["choose"] - {"params.yaml"} == {"data/code/choose", "data/finalists", "data/trials"}
+    assert read["promote"] - {"params.yaml"} == {"data/code/promote", "data/trials"}
     assert not [
         stage for stage, paths in read.items() if "data/test/0" in paths and stage.startswith(("check", "split"))
     ]
@@ -111,20 +116,22 @@ def test_mlflow_has_a_parent_for_each_model_and_its_trials_below_it(study: Path)
     assert (parent.info.run_name, parent.info.status) == ("tiny tuning", "FINISHED")
     trials = repo.runs(store, "tags.`versus.stage` = 'trial'")
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
-    assert sorted(run.info.run_name for run in trials) == ["tiny trial 0", "tiny trial 1"]
+    names = sorted(run.info.run_name for run in trials)
+    assert names[1:] == ["tiny trial 0", "tiny trial 1"]
+    assert names[0].startswith("tiny finalist ")
     assert {run.info.status for run in trials} == {"FINISHED"}
     for run in trials:
         points = store.get_metric_history(run.info.run_id, "val_macro_f1")
-        assert sorted(point.step for point in points) == list(range(1, 13))
+        assert sorted(point.step for point in points) == list(range(1, 1 + int(run.data.params["train.epochs"])))
         assert run.data.params["train.lr"] != "1e-06"
-    best = max(run.data.metrics["selected_val_macro_f1"] for run in trials)
-    assert parent.data.metrics["selected_val_macro_f1"] == best
+    (final,) = (run for run in trials if "finalist" in run.info.run_name)
+    assert parent.data.metrics["selected_val_macro_f1"] == final.data.metrics["selected_val_macro_f1"]
 
 
 def test_the_report_says_what_was_searched_and_what_it_changed(study: Path) -> None:
     page = (study / "reports/report.html").read_text(encoding="utf-8")
     assert "Were all tuned alike?" in page
-    assert "2 trials of each model, 12 epochs each" in page
+    assert "2 trials of each model, 8 epochs each, of which one of the best was trained for 12" in page
     assert "Not tuned: as_is" in page
     assert "0.003 to 0.05, evenly by its logarithm" in page
     table = (study / "reports/tables/tuned_untuned.csv").read_text(encoding="utf-8").splitlines()

@@ -295,6 +295,8 @@ class Tune(Frozen):
 
     trials: Annotated[tuple[Seed, ...], Field(max_length=10_000, strict=False, examples=[[]])]  # points of a sequence
     models: Annotated[dict[str, Space], Field(examples=[{}])]  # that are tuned: what is searched of each alone, or {}
+    finalists: Annotated[tuple[Seed, ...], Field(max_length=10_000, strict=False, examples=[[]])]  # ranks: 0, 1, 2
+    short_epochs: Epochs = 5  # of a trial where there are finalists: so many of a model's best are trained in full
     seed: Seed = 0  # of the sequence
     sampler: Literal["quasirandom", "random"] = "quasirandom"  # Sobol's scrambled points, or independent ones
     seconds: Annotated[float, Field(gt=0)] | None = None  # of training that count, of each model's trials in turn

@@ -29,7 +29,7 @@ class Params(Frozen):
     augment: Augment
     train: Train
     models: Annotated[dict[str, Model], Field(min_length=1, max_length=1000)]
-    tune: Annotated[Tune, Field(examples=[{"trials": [], "models": {}}])]
+    tune: Annotated[Tune, Field(examples=[{"trials": [], "models": {}, "finalists": []}])]
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
     launch: Launch = Launch()
@@ -73,6 +73,12 @@ class Params(Frozen):
             content |= {part: {**content.get(part, {}), rest: value} if rest else value}
         model = validated(type(self.models[name]), content, f"models.{name}")
         return self.model_copy(update={"models": {**self.models, name: model}})
+
+    def shortened(self, name: str, epochs: int) -> "Params":
+        """The same study, model `name` trained for so many epochs, its warm-up shortened alike."""
+        train = self.model_train(name)
+        warmup = train.warmup_epochs * epochs // train.epochs
+        return self.having(name, {"train.epochs": epochs, "train.warmup_epochs": warmup})
 
     def only(self, name: str) -> "Params":
         """The same study with model `name` alone."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 DIGITS = 4  # of numbers that are drawn
-DRAWN, RESULTS, CHOSEN = Path("data/trials/drawn"), Path("data/trials"), Path("data/chosen")
+RESULTS, FINALS, CHOSEN = Path("data/trials"), Path("data/finalists"), Path("data/chosen")
+DRAWN, PROMOTED = RESULTS / "drawn", FINALS / "promoted"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Trial:
     number: int  # of the sequence
     seed: int
     settings: Mapping[str, Any]  # named as in `tune.space`
+    epochs: int | None = None  # of a short one
 
     @property
     def name(self) -> str:
@@ -59,7 +61,8 @@ def drawn(params: Params, name: str) -> list[Trial]:
     if not params.tuned(name):
         return []
     points = sequence(params.space(name), params.tune.sampler, params.tune.seed, 1 + max(params.tune.trials))
-    trials = [Trial(name, each, seed(params.tune.seed, each), points[each]) for each in params.tune.trials]
+    epochs = params.tune.short_epochs if params.tune.finalists else None
+    trials = [Trial(name, each, seed(params.tune.seed, each), points[each], epochs) for each in params.tune.trials]
     faults = [f"tune: trial {trial.number}: {fault}" for trial in trials for fault in refused(params, trial)]
     if faults:
         raise StageError("\n".join(f"params.yaml: {fault}; narrow the space" for fault in faults))
@@ -112,9 +115,17 @@ def seed(of_study: int, number: int) -> int:
 def refused(params: Params, trial: Trial) -> list[str]:
     """Why a model cannot be trained by a trial's settings, a line for each reason."""
     try:
-        return model_faults(params.having(trial.model, trial.settings), trial.model)
+        return model_faults(by_trial(params, trial), trial.model)
     except StageError as error:
         return [line.removeprefix("params.yaml: ") for line in str(error).splitlines()]
+
+
+def by_trial(params: Params, trial: Trial) -> Params:
+    """The study by the settings of a trial; its validation images choose, so that they are not trained on."""
+    changed = params.having(trial.model, trial.settings)
+    if changed.model_train(trial.model).include_validation:
+        changed = changed.having(trial.model, {"train.include_validation": False})
+    return changed.shortened(trial.model, trial.epochs) if trial.epochs else changed
 
 
 def tuned_params(*models: str) -> Params:
@@ -123,8 +134,8 @@ def tuned_params(*models: str) -> Params:
     Raises StageError where nothing is chosen yet.
     """
     params = load_params()
-    for name in params.models:
-        if params.tuned(name) and name in (models or params.models):
+    for name in models or tuple(params.models):
+        if params.tuned(name):
             params = params.having(name, chosen(name))
     return params
 

@@ -24,8 +24,9 @@ PARTS = {"train": list(Train.model_fields), "augment": list(Augment.model_fields
 def tuning_faults(params: Params) -> Faults:
     """Faults of the whole of `tune`, then of each dimension of its spaces."""
     tune = params.tune
-    if len(set(tune.trials)) != len(tune.trials):
-        yield f"tune.trials: {list(tune.trials)} names a trial twice; give each once"
+    for key, numbers in {"trials": tune.trials, "finalists": tune.finalists}.items():
+        if len(set(numbers)) != len(numbers):
+            yield f"tune.{key}: {list(numbers)} names one twice; give each once"
     for name in sorted(tune.models.keys() - params.models.keys()):
         yield f"tune.models.{shown(name)}: no such model; choose from {', '.join(params.models)}"
     for name in sorted(tune.families.keys() - FAMILIES.keys()):
@@ -54,7 +55,11 @@ def _study_faults(params: Params) -> Faults:
     if not params.tune.models:
         example = ", ".join(f"{name}: {{}}" for name in params.models)
         yield f"tune.models: empty, though there are trials; name the models that are tuned: {{{example}}}"
+    if (most := max(params.tune.finalists, default=-1)) >= len(params.tune.trials):
+        yield f"tune.finalists: {most} is no rank among {len(params.tune.trials)} trials; the best has rank 0"
     for name in params.models.keys() & params.tune.models.keys():
+        if params.tune.finalists and params.tune.short_epochs >= (epochs := params.model_train(name).epochs):
+            yield f"tune.short_epochs: {params.tune.short_epochs} is not shorter than {name}'s {epochs}; choose fewer"
         if not (space := params.space(name)):
             yield f"tune.space: empty for {name}; name settings, such as train.lr: {{log_uniform: [0.0001, 0.01]}}"
         yield from _end_faults(params, name, space)

@@ -50,15 +50,25 @@ class Tuning:
     trials: Sequence[TrialResult]
     counted: Mapping[str, Sequence[int]]  # of a model's trials, those within the budget, in their order
     chosen: Mapping[str, int]
+    finals: Sequence[TrialResult] = ()  # where trials were short: their best, trained in full
 
     def of(self, model: str) -> list[TrialResult]:
         """The trials of a model that count, in their order."""
         found = {each.trial: each for each in self.trials if each.model == model}
         return [found[number] for number in self.counted[model]]
 
+    def finals_of(self, model: str) -> list[TrialResult]:
+        """The trials of a model that were trained in full after a short one; none where there were no short ones."""
+        return [each for each in self.finals if each.model == model]
+
+    def all_of(self, model: str) -> list[TrialResult]:
+        """Every training that a model's search took."""
+        return [*self.of(model), *self.finals_of(model)]
+
     def best(self, model: str) -> TrialResult:
-        """The trial that was chosen."""
-        return next(each for each in self.of(model) if each.trial == self.chosen[model])
+        """The trial that was chosen, as it was trained in full."""
+        full = self.finals_of(model) or self.of(model)
+        return next(each for each in full if each.trial == self.chosen[model])
 
     @classmethod
     def read(cls, path: Path = TUNING) -> "Tuning":
@@ -74,24 +84,28 @@ class Tuning:
 NOT_TUNED = Tuning((), {}, {})
 
 
-def choose(trials: Sequence[TrialResult], seconds: float | None = None) -> Tuning:
-    """The best trial of each model by validation, the first of equals.
+def choose(trials: Sequence[TrialResult], seconds: float | None = None, finals: Sequence[TrialResult] = ()) -> Tuning:
+    """The best trial of each model by validation, the first of equals; of `finals`, where there are any.
 
     With a budget of `seconds` of training, those of a model's trials count that fit into it one after the other, the
     first in any case. Raises StageError where all that count diverged.
     """
-    counted: dict[str, list[int]] = {}
-    chosen: dict[str, int] = {}
+    counted, chosen = dict[str, list[int]](), dict[str, int]()
     for model in dict.fromkeys(each.model for each in trials):
         within = affordable([each for each in trials if each.model == model], seconds)
-        scores = {each.trial: each.val_macro_f1 for each in within if each.val_macro_f1 is not None}
-        if not scores:
-            raise StageError(
-                f"choose: all {len(within)} trials of {model} diverged ({within[0].reason}); narrow tune.space"
-            )
         counted[model] = [each.trial for each in within]
-        chosen[model] = max(scores, key=lambda number: scores[number])
-    return Tuning(tuple(trials), counted, chosen)
+        chosen[model] = ranked([each for each in finals if each.model == model] or within)[0].trial
+    return Tuning(tuple(trials), counted, chosen, tuple(finals))
+
+
+def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """One model's trials that did not diverge, the best by validation first; raises StageError where all did."""
+    found = [each for each in trials if each.val_macro_f1 is not None]
+    if not found:
+        raise StageError(
+            f"choose: all {len(trials)} trials of {trials[0].model} diverged ({trials[0].reason}); narrow tune.space"
+        )
+    return sorted(found, key=lambda each: -(each.val_macro_f1 or 0.0))
 
 
 def affordable(trials: Sequence[TrialResult], seconds: float | None) -> list[TrialResult]:

@@ -1,20 +1,23 @@
 """Choose each model's settings among its trials, by validation alone.
 
-Reads data/trials, what the trials left. Leaves data/chosen/<model>.json, the settings that train takes beside those of
-params.yaml, and all trials in reports/tuning.json. Without trials both say nothing.
+Reads what the trials left, and the finalists, where trials were short. Leaves data/chosen/<model>.json, the settings
+that train takes beside those of params.yaml, and all trials in reports/tuning.json. Without trials both say nothing.
 """
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.base.files import write_json, written_whole
 from pipeline.base.process import run
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
-from pipeline.params.trials import CHOSEN, RESULTS
+from pipeline.params.trials import CHOSEN, FINALS, RESULTS
 from pipeline.records.tuning import TUNING, TrialResult, Tuning, choose
 
 
 def main() -> None:
     settings = load_params()
-    found = choose(results(settings), settings.tune.seconds)
+    found = choose(results(settings, RESULTS, settings.tune.trials), settings.tune.seconds, finals(settings))
     with written_whole(CHOSEN) as chosen, written_whole(TUNING) as record:
         chosen.mkdir()
         for name in settings.models:
@@ -28,14 +31,15 @@ def main() -> None:
         print(f"choose: {name} trial {best.trial} of {len(found.of(name))}, {told}: validation {best.val_macro_f1:.4f}")
 
 
-def results(settings: Params) -> list[TrialResult]:
-    """What the trials of params.yaml left, in its order."""
-    return [
-        TrialResult.read(RESULTS / f"{name}-{number}.json")
-        for name in settings.models
-        if settings.tuned(name)
-        for number in settings.tune.trials
-    ]
+def results(settings: Params, folder: Path, numbers: Sequence[int]) -> list[TrialResult]:
+    """What the trials of params.yaml left in a folder, in its order."""
+    tuned = [name for name in settings.models if settings.tuned(name)]
+    return [TrialResult.read(folder / f"{name}-{number}.json") for name in tuned for number in numbers]
+
+
+def finals(settings: Params) -> list[TrialResult]:
+    """What the finalists left; none where trials were trained in full."""
+    return results(settings, FINALS, settings.tune.finalists)
 
 
 def log(settings: Params, found: Tuning) -> None:

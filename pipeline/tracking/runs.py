@@ -97,14 +97,16 @@ def tuning_of(settings: Params, model: str) -> str:
 
 def chosen(settings: Params, tuning: Tuning, model: str) -> None:
     """Tell the run of a model's tuning what was chosen, and what it cost."""
-    best, trials = tuning.best(model), tuning.of(model)
+    best, trials = tuning.best(model), tuning.all_of(model)
     with reachable():
         run = Run(connect()[0], tuning_of(settings, model))
         run.client.set_tag(run.id, "versus.chosen", str(best.trial))
         spent = {"train_seconds": sum(each.seconds for each in trials), "trials": float(len(trials))}
         step = len(trials)  # a longer search has a point of its own
         run.metrics({"selected_val_macro_f1": best.val_macro_f1, **spent}, step=step)
-        run.describe(f"Trial {best.trial} of {len(trials)} was chosen for {model}: {json.dumps(dict(best.settings))}.")
+        run.describe(
+            f"Trial {best.trial} of {len(tuning.of(model))} was chosen for {model}: {json.dumps(dict(best.settings))}."
+        )
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ class Attempt:
     assignment: session.Assignment
     number: int
     settings: Mapping[str, Any]  # named as in `tune.space`
+    final: bool = False  # in full, after a short trial of the same settings
 
     @property
     def name(self) -> str:
-        return f"{self.assignment.config['model']} trial {self.number}"
+        return f"{self.assignment.config['model']} {'finalist' if self.final else 'trial'} {self.number}"
 
 
 def attempt(what: Attempt, opened: session.Opened) -> TrialResult | None:

@@ -212,7 +212,7 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
         repo.call(tmp_path, command, "init", "--quiet")
     with plan.opened(tmp_path) as opened:
         (found,) = plan.plan(opened)
-    assert found.shared == ["check", "source", "fetch", "split", "choose"]
+    assert found.shared == ["check", "source", "fetch", "split", "promote", "choose"]
     for group in found.groups:
         model, replicate = group.key.rsplit("-", 1)
         code = ["data/code/evaluate", "data/code/train"]
@@ -231,7 +231,9 @@ def test_trials_run_side_by_side_before_any_training_does(tmp_path: Path) -> Non
     """A training waits for what all trials come to; its name may be a trial's too."""
     shutil.copy(repo.ROOT / "dvc.yaml", tmp_path)
     trees.study(
-        tmp_path, {"tune": {"trials": [0, 1], "models": {"cnn": {}, "vit": {}}}, "replicates": [0]}, without=["hybrid"]
+        tmp_path,
+        {"tune": {"trials": [0, 1], "models": {"cnn": {}, "vit": {}}, "finalists": []}, "replicates": [0]},
+        without=["hybrid"],
     )
     for command in ("git", "dvc"):
         repo.call(tmp_path, command, "init", "--quiet")
@@ -240,7 +242,7 @@ def test_trials_run_side_by_side_before_any_training_does(tmp_path: Path) -> Non
     assert sorted(group.key for group in first.groups) == ["trial cnn-0", "trial cnn-1", "trial vit-0", "trial vit-1"]
     assert sorted(group.key for group in last.groups) == ["cnn-0", "vit-0"]
     assert first.shared == ["check", "source", "fetch", "split"]
-    assert last.shared == ["choose"]
+    assert last.shared == ["promote", "choose"]
     assert [group.targets for group in last.groups if group.key == "cnn-0"] == [["train@cnn-0", "evaluate@cnn-0"]]
     assert not [path for group in first.groups for path in group.needs if path.startswith("data/test")]
     ordered = plan.longest_first(first.groups, {"cnn": 5.0, "vit": 9.0})

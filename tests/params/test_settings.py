@@ -36,7 +36,7 @@ models:
   hybrid: {family: hybrid, backbone: resnet18, dim: 96, heads: 3}
   tiny: {family: tiny, layers: [conv 8, dw 12, transition 8, pool, conv 8 skip], augment: {cutout: 10}}
 published: []
-tune: {trials: [], models: {}}
+tune: {trials: [], models: {}, finalists: []}
 evaluate: {onnx: false}
 """
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
@@ -138,7 +138,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("dataset.source", GONE, 'dataset.source: missing; it is needed, such as source: ""'),
     ("dataset.train_fraction", GONE, "dataset.train_fraction: missing; it is needed, such as train_fraction: 1.0"),
     ("published", GONE, "published: missing; it is needed, such as published: []"),
-    ("tune", GONE, 'tune: missing; it is needed, such as tune: {"trials": [], "models": {}}'),
+    ("tune", GONE, 'tune: missing; it is needed, such as tune: {"trials": [], "models": {}, "finalists": []}'),
     ("tune.trials", GONE, "tune.trials: missing; it is needed, such as trials: []"),
     ("evaluate", GONE, 'evaluate: missing; it is needed, such as evaluate: {"onnx": false}'),
     ("evaluate.onnx", GONE, "evaluate.onnx: missing; it is needed, such as onnx: false"),

@@ -12,12 +12,12 @@ from pipeline.base.errors import StageError
 from pipeline.params.read import load_params
 from pipeline.params.settings import Dimension
 from pipeline.params.study import Params
-from pipeline.params.trials import DIGITS, drawn, sequence, tuned_params
+from pipeline.params.trials import DIGITS, by_trial, drawn, sequence, tuned_params
 from tests import trees
 
 SPACE = {"train.lr": {"log_uniform": [1e-4, 1e-2]}, "augment.strength": {"uniform": [0, 1.5]}}
 ALL: dict[str, Any] = {"cnn": {}, "vit": {}, "hybrid": {}}
-TUNE = {"trials": [0, 1, 2, 3, 4, 5, 6, 7], "models": ALL, "space": SPACE}
+TUNE = {"trials": [0, 1, 2, 3, 4, 5, 6, 7], "models": ALL, "finalists": [], "space": SPACE}
 
 
 def study(folder: Path, tune: dict[str, Any], **settings: Any) -> Params:
@@ -85,7 +85,7 @@ def test_quasirandom_points_lie_more_evenly_than_independent_ones() -> None:
 
 
 def test_a_model_with_its_own_settings_leaves_the_others_as_they_are(tmp_path: Path) -> None:
-    params = study(tmp_path, {"trials": [], "models": {}})
+    params = study(tmp_path, {"trials": [], "models": {}, "finalists": []})
     changed = params.having("vit", {"train.lr": 0.5, "augment.flip": True, "drop_path": 0.1})
     assert (changed.model_train("vit").lr, changed.models["vit"].drop_path) == (0.5, 0.1)  # type: ignore[union-attr]
     assert changed.models["cnn"] == params.models["cnn"]
@@ -108,7 +108,7 @@ def test_what_was_chosen_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("tune", "settings", "fault"),
     [
-        ({"trials": [1, 1]}, {}, r"tune\.trials: \[1, 1\] names a trial twice"),
+        ({"trials": [1, 1]}, {}, r"tune\.trials: \[1, 1\] names one twice"),
         ({"trials": [0], "space": {}}, {}, r"tune\.space: empty for cnn; name settings, such as train\.lr: \{log_un"),
         ({"space": {"train.lrr": {"uniform": [0, 1]}}}, {}, r"train\.lrr: unknown setting; did you mean lr\?"),
         ({"space": {"training.lr": {"uniform": [0, 1]}}}, {}, r"training\.lr: unknown setting; wanted a key of"),
@@ -127,6 +127,8 @@ def test_what_was_chosen_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.
             {"split.vary": "split"},
             r"tune\.trials: with split\.vary: split, the images that one replicate tests on train",
         ),
+        ({"finalists": [8]}, {}, r"tune\.finalists: 8 is no rank among 8 trials; the best has rank 0"),
+        ({"finalists": [0], "short_epochs": 45}, {}, r"tune\.short_epochs: 45 is not shorter than cnn's 45"),
         ({"models": {}}, {}, r"tune\.models: empty, though there are trials; name the models .* \{cnn: \{\}, vit"),
     ],
     ids=str,
@@ -141,7 +143,14 @@ def test_what_cannot_be_tried_is_refused_before_anything_runs(
 def test_a_point_that_a_model_cannot_take_is_refused_by_its_number(tmp_path: Path) -> None:
     """Each end is in order, their meeting is not: 90 does not divide by 4."""
     space = {"dim": {"choice": [96, 90]}, "heads": {"choice": [3, 4]}}
-    params = study(tmp_path, {"trials": list(range(16)), "space": SPACE, "models": {"hybrid": space}})
+    params = study(tmp_path, {**TUNE, "trials": list(range(16)), "models": {"hybrid": space}})
     with pytest.raises(StageError, match=r"params\.yaml: tune: trial \d+: models\.hybrid\.heads: 4 does not divide"):
         drawn(params, "hybrid")
     assert math.prod((96 % 3, 96 % 4, 90 % 3)) == 0
+
+
+def test_short_trials_warm_up_for_the_same_share_of_their_epochs(tmp_path: Path) -> None:
+    params = study(tmp_path, {**TUNE, "finalists": [0, 1], "short_epochs": 9})
+    short = by_trial(params, drawn(params, "cnn")[0]).model_train("cnn")
+    assert (short.epochs, short.warmup_epochs) == (9, 1)
+    assert (params.model_train("cnn").epochs, params.model_train("cnn").warmup_epochs) == (45, 5)

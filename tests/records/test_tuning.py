@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.base.errors import StageError
 from pipeline.records.diary import Machine
-from pipeline.records.tuning import NOT_TUNED, TrialResult, Tuning, choose
+from pipeline.records.tuning import NOT_TUNED, TrialResult, Tuning, choose, ranked
 
 MACHINE = Machine("cpu", "a processor", 1, "fp32", "3.11", "2.11", "1.0")
 
@@ -51,3 +51,11 @@ def test_a_record_reads_as_it_was_written_and_an_older_study_has_none(tmp_path: 
     assert [dataclasses.asdict(each) for each in Tuning.read(tmp_path / "tuning.json").trials] == [
         dataclasses.asdict(each) for each in found.trials
     ]
+
+
+def test_where_trials_were_short_the_finalists_choose() -> None:
+    short = [trial(0, 0.5), trial(1, 0.9), trial(2, 0.8)]
+    found = choose(short, finals=[trial(1, 0.91), trial(2, 0.95)])
+    assert found.chosen == {"cnn": 2}
+    assert found.best("cnn").val_macro_f1 == 0.95
+    assert [each.trial for each in ranked(short)] == [1, 2, 0]

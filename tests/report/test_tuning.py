@@ -35,7 +35,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content["config"]["model"] = vit
         path.write_text(json.dumps(content))
     repo.change(folder, {"models.vit_as_is": load_params(folder / "params.yaml").models["vit"].model_dump(mode="json")})
-    repo.change(folder, {"tune": {"trials": list(range(TRIALS)), "models": {"cnn": {}, "vit": {}}, "space": space}})
+    repo.change(
+        folder,
+        {"tune": {"trials": list(range(TRIALS)), "models": {"cnn": {}, "vit": {}}, "finalists": [], "space": space}},
+    )
     params = load_params(folder / "params.yaml")
     found = []
     for name, level in (("cnn", 0.9), ("vit", 0.5)):

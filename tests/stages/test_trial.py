@@ -18,6 +18,7 @@ from tests import small_study
 TUNE = {
     "trials": [0, 1],
     "models": {"tiny": {}},
+    "finalists": [],
     "space": {"train.lr": {"choice": [1e30, 0.02]}},  # at the first no number stays finite
     "seed": 2,
 }

@@ -36,8 +36,8 @@ def section(found: Found) -> Section | None:
         "spaces": spaces(found),
         "untuned": [name for name in found.names if name not in trials],
         "budget": budget_sentence(found, trials),
-        "metric": "macro-F1",
         "sampler": found.settings.tune.sampler,
+        "short": bool(found.settings.tune.finalists),
         "diverged": sum(each.val_macro_f1 is None for results in trials.values() for each in results),
     }
     tables = (search_table(found, trials), *twin_tables(found))
@@ -71,19 +71,24 @@ def described(dimension: Dimension) -> str:
 
 def budget_sentence(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> str:
     """16 trials of each model, 45 epochs each"""
-    counts = sorted({len(each) for each in trials.values()})
-    epochs = sorted({found.settings.model_train(name).epochs for name in trials})
-    text = f"{enumerated(list(map(str, counts)))} trial{'s' * (counts != [1])} of each model"
-    if found.settings.tune.seconds is not None:
-        text += f", those that fit into {duration(found.settings.tune.seconds)} of training"
-    return f"{text}, {enumerated(list(map(str, epochs)))} epochs each"
+    counts = enumerated([str(count) for count in sorted({len(each) for each in trials.values()})])
+    tune = found.settings.tune
+    full = enumerated([str(each) for each in sorted({found.settings.model_train(name).epochs for name in trials})])
+    text = f"{counts} trial{'s' * (counts != '1')} of each model"
+    if tune.seconds is not None:
+        text += f", those that fit into {duration(tune.seconds)} of training"
+    if not tune.finalists:
+        return f"{text}, {full} epochs each"
+    best = f"{len(tune.finalists)} of the best were" if len(tune.finalists) > 1 else "one of the best was"
+    return f"{text}, {tune.short_epochs} epochs each, of which {best} trained for {full}"
 
 
 def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> Table:
     """A line for each model that was tuned: its budget, and what was chosen."""
     header = ("Model", "Trials", "Epochs", "Training", "FLOPs", "Best validation", "Trained anew", "Chosen")
     cells, rows = [], []
-    for name, results in trials.items():
+    for name in trials:
+        results = found.tuning.all_of(name)
         best, model = found.tuning.best(name), next(each for each in found.models if each.name == name)
         anew = validation_scores(model)
         epochs, seconds = sum(len(each.curve) for each in results), sum(each.seconds for each in results)
@@ -254,5 +259,6 @@ def summary(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> dict[s
             "val_macro_f1": float(found.tuning.best(name).val_macro_f1 or 0),
             "train_seconds": sum(each.seconds for each in results),
         }
-        for name, results in trials.items()
+        for name in trials
+        for results in [found.tuning.all_of(name)]
     }
