@@ -28,7 +28,8 @@ TUNE = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny networks: both trials of one, and what was chosen."""
     folder = tmp_path_factory.mktemp("tuned")
-    models = {"tiny": small_study.MODELS["tiny"], "as_is": small_study.MODELS["tiny"]}
+    tiny = {**small_study.MODELS["tiny"], "train": {"epochs": 6, "lr": 1e-6}}  # a rate that learns nothing
+    models = {"tiny": tiny, "as_is": tiny}
     settings = {"tune": TUNE, "train.select": "last", "train.include_validation": True, "train.clip_norm": None}
     small_study.write(folder, settings, models)
     with pytest.MonkeyPatch.context() as patch:
@@ -45,6 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             trial.tried(each, RESULTS / f"{each.name}.json")
         choose.main()
         train("tiny", 0)
+        train("as_is", 0)
     return folder
 
 
@@ -66,7 +68,7 @@ def test_validation_images_choose_though_the_study_trains_on_them_in_the_end(stu
     kept = result(study, 0.02)
     assert kept.val_macro_f1 is not None
     sizes = json.loads((study / "data/fit/0/info.json").read_text())
-    assert kept.images == 3 * sum(sizes["train"].values())
+    assert kept.images == 6 * sum(sizes["train"].values())
     config: dict[str, Any] = json.loads((study / "models/tiny-0/config.json").read_text())
     assert config["train"]["include_validation"] is True
     assert config["train"]["lr"] == 0.02
@@ -77,4 +79,14 @@ def test_validation_images_choose_though_the_study_trains_on_them_in_the_end(stu
 def test_weights_of_a_trial_are_not_kept_and_its_state_is_gone(study: Path) -> None:
     assert sorted(path.name for path in (study / RESULTS).iterdir() if path.is_file()) == ["tiny-0.json", "tiny-1.json"]
     assert sorted(path.name for path in (study / DRAWN).iterdir()) == ["tiny-0.json", "tiny-1.json"]
-    assert list((study / "models").iterdir()) == [study / "models/tiny-0"]
+    assert sorted(path.name for path in (study / "models").iterdir()) == ["as_is-0", "tiny-0"]
+
+
+def test_a_model_with_a_wrong_rate_recovers_by_tuning(study: Path) -> None:
+    learnt = {
+        name: json.loads((study / f"models/{name}-0/run.json").read_text())["selected"]["train_accuracy"]
+        for name in ("tiny", "as_is")
+    }
+    assert learnt["tiny"] > learnt["as_is"] + 0.2
+    assert json.loads((study / "data/chosen/as_is.json").read_text()) == {}
+    assert json.loads((study / "models/as_is-0/config.json").read_text())["train"]["lr"] == 1e-6
