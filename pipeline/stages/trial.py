@@ -13,7 +13,7 @@ from pipeline.base.git import commit
 from pipeline.base.places import FIT, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import packed
-from pipeline.inference.device import keep_freed_memory, pick_device
+from pipeline.inference.device import keep_freed_memory
 from pipeline.params.read import load_params
 from pipeline.params.trials import DRAWN, FINALS, PROMOTED, RESULTS, Trial, by_trial
 from pipeline.records.tuning import TrialResult
@@ -41,11 +41,8 @@ def tried(trial: Trial, left: Path) -> None:
     split = study.replicates[0]
     info = packed.read_info(replicate_folder(FIT, split))
     config = resolve(by_trial(study, trial), trial.model, trial.seed, info)
-    devices = config["train"]["devices"]
-    if devices > 1 and not distributed.launched():
-        kind = pick_device(config["train"]["device"]).type
-        which = [trial.model, left.stem.rpartition("-")[2], *["--final"] * final]
-        distributed.spawn(devices, kind, "pipeline.stages.trial", *which)
+    which = [trial.model, left.stem.rpartition("-")[2], *["--final"] * final]
+    if distributed.trained_by_several(config["train"], "pipeline.stages.trial", *which):
         return
     source = study.dataset.source or info["dataset"]
     assignment = session.Assignment(config, study.dataset.normalise, source, commit(), split)
