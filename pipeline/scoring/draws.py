@@ -48,6 +48,12 @@ class Draws:
         factor = (self.shares**2).sum() + self.held_out
         return factor * self.means(values).var(1, ddof=1)
 
+    def over_seeds(self, values: Floats) -> tuple[Floats, Floats]:
+        """Variance of the mean of values (P, R) over seeds alone, (P,), and its degrees of freedom, R - G > 0."""
+        freedom = len(self.split) - self.splits
+        rest = values - self.means(values)[:, self.split]
+        return (rest**2).sum(1) / freedom / len(self.split), np.full(len(values), float(freedom))
+
 
 def side_by_side(images: npt.NDArray[np.str_], actual: Labels, predicted: Labels) -> tuple[Labels, Labels]:
     """Labels (U,) and predictions (..., R, U) of all images, by their names (R, N), from (R, N) and (..., R, N).

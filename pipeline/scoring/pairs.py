@@ -18,9 +18,9 @@ equal pairs different, and far more at the levels that a correction for many pai
 narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only.
 
 Where replicates have splits of their own (`Draws`), s^2 is that of the splits' means, corrected for what training sets
-share. Where their test images differ too, that covers test images, and the second part is left out; a bootstrap over
-the images that any replicate was tested on still bounds the interval from below. At most 5 of 100 pairs of equal
-learners on new images are called different (simulations in `tests/scoring/test_draws.py`).
+share. Where their test images differ too, that covers test images, and the second part is left out. A bootstrap over
+the images that any replicate was tested on, and the seeds within splits, bound the interval from below. At most 5 of
+100 pairs of equal learners on new images are called different (simulations in `tests/scoring/test_draws.py`).
 
 Assumed: seeds are drawn independently of each other (the two models of a pair may share a seed's luck), a seed's
 difference is roughly normal, test images are a random draw, c is known well. Power is low with few replicates, as R - 1
@@ -148,8 +148,11 @@ def _differences(
     spread = _spread(each, samples, influences, first, second)
     over_images: Parts = ((spread.alone, spread.freedom),)
     parts = _parts(each, spread, draws)
-    p = np.maximum(p_values(value, parts), p_values(value, over_images))
-    half = np.maximum(half_widths(1 - LEVEL, parts), half_widths(1 - LEVEL, over_images))
+    bounds = [parts, over_images]  # the interval is the widest of these
+    if draws and len(draws.split) > draws.splits:
+        bounds.append((draws.over_seeds(each),))
+    p = np.max([p_values(value, each) for each in bounds], axis=0)
+    half = np.max([half_widths(1 - LEVEL, each) for each in bounds], axis=0)
     low, high = np.clip([value - half, value + half], -1, 1)
     drawn, tails = samples.mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     ends = np.array([np.quantile(drawn[a] - drawn[b], tails) for a, b in zip(first, second, strict=True)])  # (P, 2)

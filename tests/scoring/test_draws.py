@@ -47,6 +47,13 @@ def test_the_mean_over_splits_varies_as_nadeau_and_bengio_say() -> None:
     np.testing.assert_allclose(Draws(np.arange(10) // 2, 0.25, True).variance(twice), (1 / 5 + 0.25) * variance)
 
 
+def test_seeds_of_one_split_are_told_from_the_splits() -> None:
+    """Of two replicates for each of 4 splits, at 1 and -1 about their split's mean: 8 squares, 4 degrees of freedom."""
+    values = np.repeat([[5.0, 7.0, 9.0, 4.0]], 2, axis=1) + np.tile([1.0, -1.0], 4)
+    variance, freedom = Draws(np.arange(8) // 2, 0.25, True).over_seeds(values)
+    assert (variance.tolist(), freedom.tolist()) == ([8 / 4 / 8], [4.0])
+
+
 POOL, TESTED, FEATURES = 300, 60, 10
 
 

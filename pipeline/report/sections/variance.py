@@ -113,6 +113,8 @@ def cells(row: Row, sources: list[str]) -> tuple[str, ...]:
 def cell(part: Part, total: float) -> str:
     """0.0123 (36%) [0.0101, 0.0456]: the standard deviation, the share of the variance, and the first's interval."""
     share = f"{part.value / total:.0%}" if total else DASH
+    if not part.high:  # all of the interval is below 0
+        return f"{0:.4f} ({share})"
     return f"{part.value**0.5:.4f} ({share}) [{part.low**0.5:.4f}, {part.high**0.5:.4f}]"
 
 
@@ -147,5 +149,6 @@ def caption(found: Found) -> str:
         f"{found.tested}: what the macro-F1 of one training varies by, and the difference between two models of one"
         f" seed and split, over {found.first.n}. Of each part its standard deviation with a 95% interval, and its share"
         " of the variance. Seeds: of initialisation, order and augmentation, on the same images. Test images:"
-        f" {RESAMPLES} resamples of them. A part that is estimated below 0 is 0."
+        f" {RESAMPLES} resamples of them. A part that is estimated below 0 is 0, and has no"
+        " interval where all of that is below 0."
     )
