@@ -44,6 +44,7 @@ Folds = Annotated[int, Field(ge=0, le=1000)]
 Draws = Annotated[int, Field(ge=0, le=10_000)]
 Switch = Annotated[bool, Field(examples=[False])]
 Processes = Annotated[int, Field(gt=0, le=10_000)]
+Trainings = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Ends = Annotated[tuple[float, ...], Field(min_length=2, max_length=2, strict=False)]
 _LAYER = r"(pool|transition [1-9]\d{0,3}|(conv|dw) [1-9]\d{0,3}( skip)?)"
@@ -237,6 +238,7 @@ class PublishedRow(Frozen):
     """One row of a paper's table: numbers of a model, of one of its classes, or of an average over classes."""
 
     model: str | None = None  # where the table is not of one model
+    n: Trainings | None = None  # trainings that the row's scores are the mean of; null: as the table says
 
     accuracy: Probability | None = None
     macro_f1: Probability | None = None
@@ -255,7 +257,7 @@ class PublishedRow(Frozen):
 
     @property
     def numbers(self) -> dict[str, float]:
-        return self.model_dump(exclude={"model"}, exclude_none=True)
+        return self.model_dump(exclude={"model", "n"}, exclude_none=True)
 
 
 class Published(Frozen):
@@ -264,6 +266,7 @@ class Published(Frozen):
     table: str
     dataset: DatasetName
     model: str | None = None
+    n: Trainings = 1  # trainings that its scores are the mean of, where the paper says so
     rows: Annotated[dict[str, PublishedRow], Field(min_length=1)]
 
 

@@ -120,7 +120,9 @@ def axis_table(key: str, found: Sequence[Point]) -> Table:
     )
     header = (key, "Model", "Validation macro-F1", "Test macro-F1", "n", "Experiments", "Command")
     replicates = max(point.test.n for point in found)
-    over = f"n = {replicates} replicates (Student t)" if replicates > 1 else "test images (bootstrap); n = 1 replicate"
+    over = "test images; n = 1 replicate"
+    if replicates > 1:
+        over = f"n = {replicates} replicates, those of test scores over test images too"
     caption = (
         f"{study()}: {key}, all else as in the last commit. 95% intervals over {over}. Choose by the validation score;"
         " `dvc repro` stands for the commit itself."

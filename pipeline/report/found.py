@@ -24,8 +24,9 @@ from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
 from pipeline.report.words import setting
 from pipeline.scoring import metrics, pairs
-from pipeline.scoring.draws import Draws, side_by_side
-from pipeline.scoring.intervals import Interval, intervals
+from pipeline.scoring.draws import UNTESTED, Draws, side_by_side
+from pipeline.scoring.effective import shared_luck
+from pipeline.scoring.intervals import Interval, Scored, of_shares, scored
 from pipeline.scoring.pairs import Pair
 
 
@@ -71,23 +72,41 @@ class Model:
     def right(self) -> npt.NDArray[np.bool_]:
         return self.predicted == self.actual  # (R, N)
 
+    @property
+    def redrawn(self) -> float:
+        """Test images over training images, where each replicate has test images of its own; 0 where all share them."""
+        return 1 / (self.replicates - 1) if self.folds else 0.0
+
     @functools.cached_property
+    def shared(self) -> float:
+        """The share of the luck with test images that replicates have in common."""
+        return 1.0 if self.folds or self.own_images is not None else shared_luck(self.right)
+
+    @functools.cached_property
+    def scored(self) -> Mapping[str, Scored]:
+        """All that a classification report says, of each replicate, by the names of `intervals.report_arrays`."""
+        return scored(self.confusions, self.shared, self.redrawn)
+
+    @functools.cached_property
+    def intervals(self) -> Mapping[str, Interval]:
+        """The same as means with intervals."""
+        return {name: each.interval for name, each in self.scored.items()}
+
+    @property
     def scores(self) -> Mapping[str, Interval]:
         """Accuracy, macro-F1, weighted F1 and balanced accuracy."""
-        return intervals(self.confusions)
+        return {name: self.intervals[name] for name in metrics.SCORES}
 
     @functools.cached_property
     def measures(self) -> dict[str, Interval]:
         """Accuracy, top-5 accuracy where there are more classes than five, macro precision, recall and F1."""
-        found = intervals(self.confusions, measure=metrics.headline_arrays)
+        found = {f"macro_{name}": self.intervals[f"{name}/macro"] for name in ("precision", "recall", "f1")}
+        accuracy = {"accuracy": self.intervals["accuracy"]}
         hits = [evaluation.scores.get("top5_accuracy") for evaluation in self.evaluations]
         if None in hits:
-            return found
-        right = np.rint(np.array(hits) * self.tested).astype(np.int64)  # (R,)
-        counts = np.zeros((len(right), 2, 2), dtype=np.int64)
-        counts[:, 0, 0], counts[:, 0, 1] = right, self.tested - right
-        top = intervals(counts, measure=lambda matrices: {"top5": metrics.score_arrays(matrices)["accuracy"]})
-        return {"accuracy": found.pop("accuracy"), "top5_accuracy": top["top5"], **found}
+            return accuracy | found
+        top = of_shares(np.array(hits, dtype=np.float64), self.tested, redrawn=self.redrawn)
+        return accuracy | {"top5_accuracy": top} | found
 
     @property
     def validated(self) -> bool:
@@ -218,8 +237,13 @@ class Found:
     @functools.cached_property
     def pairs(self) -> list[Pair]:
         """Every pair of models, compared; none where there is one model."""
-        actual, guesses = self.answers
-        return pairs.compare(actual, guesses, len(self.data.names), draws=self.draws)
+        (actual, guesses), draws = self.answers, self.draws
+        if self.first.folds:
+            folds = np.repeat(np.arange(self.replicates), self.first.confusions.sum((1, 2)))  # (N,), of each image
+            own = folds == np.arange(self.replicates)[:, None]  # (R, N)
+            guesses = {name: np.where(own, guess, UNTESTED) for name, guess in guesses.items()}
+            draws = Draws(np.arange(self.replicates), self.first.redrawn, test=True)
+        return pairs.compare(actual, guesses, len(self.data.names), draws=draws)
 
     @property
     def answers(self) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
@@ -246,6 +270,8 @@ class Found:
     @property
     def covered(self) -> str:
         """What verdicts hold over: seeds, splits and test images."""
+        if self.first.folds:
+            return "folds and test images"
         varied = ["seeds"] * (self.first.runs > 1) + ["splits"] * (self.draws is not None) + ["test images"]
         return enumerated(varied)
 
@@ -266,14 +292,18 @@ class Found:
     @property
     def basis(self) -> str:
         """What the intervals are taken over."""
+        if self.first.folds:
+            return f"95% intervals over {self.first.n} (Student t, corrected for the training images that folds share)"
         if self.replicates > 1:
-            return f"95% intervals over {self.first.n} (Student t)"
-        return "95% intervals over test images (percentile bootstrap; n = 1 replicate)"
+            return f"95% intervals over {self.first.n} and test images (Student t and Clopper-Pearson)"
+        return "95% intervals over test images (Clopper-Pearson; n = 1 replicate)"
 
     @property
     def taken_over(self) -> str:
         """What numbers are of that have intervals over replicates alone."""
-        return f"means with {self.basis}" if self.first.runs > 1 else f"{self.first.n}, without intervals"
+        if self.first.runs == 1:
+            return f"{self.first.n}, without intervals"
+        return f"means with 95% intervals over {self.first.n} (Student t)"
 
     @property
     def places(self) -> str:

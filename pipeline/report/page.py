@@ -24,7 +24,7 @@ def render(found: Found, sections: Mapping[str, Section], figures: Path) -> str:
     return html.get_template("report.html").render(
         found=found,
         lead=lead(found),
-        held=sentence(found.pairs, found.first.runs) if found.pairs else "",
+        held=sentence(found.pairs, found.replicates) if found.pairs else "",
         sections=sections,
         texts=[text(html, name, section, found, figures) for name, section in sections.items()],
     )
@@ -62,7 +62,8 @@ def lead(found: Found) -> str:
     """One sentence: which model's macro-F1 is highest (in the mean), how sure that is, and which others it is above."""
     best = max(found.models, key=lambda model: model.scores["macro_f1"].mean)
     top = best.scores["macro_f1"]
-    over = f"over {best.repeated}" if top.n > 1 else "over the test images, from one replicate"
+    images = "" if best.folds else " and test images"
+    over = f"over {best.repeated}{images}" if top.n > 1 else "over the test images, from one replicate"
     score = "mean test macro-F1" if top.n > 1 else "test macro-F1"
     value = f"{words.score(top.mean)} (95% interval {words.score(top.low)} to {words.score(top.high)} {over})"
     if len(found.models) == 1:
@@ -70,7 +71,8 @@ def lead(found: Found) -> str:
     tied = [model.name for model in found.models if model.scores["macro_f1"].mean == top.mean]
     if len(tied) > 1:
         return f"{enumerated(tied)} share the highest {score}, {value}."
-    return f"{best.name} has the highest {score}, {value}; {against_the_rest(found.pairs, found.ranking, best.runs)}."
+    rest = against_the_rest(found.pairs, found.ranking, found.replicates)
+    return f"{best.name} has the highest {score}, {value}; {rest}."
 
 
 def percent(value: float | None) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.scoring.intervals import Interval, over_images
+from pipeline.scoring.intervals import LEVEL, Interval
 from pipeline.scoring.metrics import Floats
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+RESAMPLES = 2000
 
 
 def predicted(probabilities: Sequence[Floats]) -> Labels | None:
@@ -29,15 +30,12 @@ def gain(together: Flags, alone: Flags) -> Interval:
     """By how much the accuracy of all together (N,) is above the mean of each alone (R, N), over test images.
 
     An image counts for the share of replicates that the ensemble puts right, or wrong; images are drawn anew
-    (percentile bootstrap) with these replicates as they are.
+    (percentile bootstrap, Efron 1979) with these replicates as they are.
     """
     replicates = len(alone)
     shares = replicates * together.astype(np.int64) - alone.sum(0)  # (N,), -R to R
     counts = np.bincount(shares + replicates, minlength=2 * replicates + 1)  # (2R + 1,)
-    values = np.arange(-replicates, replicates + 1) / replicates
-
-    def mean(matrices: npt.ArrayLike) -> dict[str, Floats]:
-        drawn = np.diagonal(matrices, axis1=-2, axis2=-1)  # (..., 2R + 1)
-        return {"gain": drawn @ values / drawn.sum(-1)}
-
-    return over_images(np.diag(counts), measure=mean)["gain"]
+    values, images = np.arange(-replicates, replicates + 1) / replicates, len(together)
+    drawn = np.random.default_rng(0).multinomial(images, counts / images, size=RESAMPLES)  # (B, 2R + 1)
+    low, high = np.quantile(drawn @ values / images, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(counts @ values / images), float(low), float(high), 1, "test images")

@@ -1,25 +1,38 @@
-"""How sure a mean score is: 95% intervals over replicates, or over test images where there is one replicate.
+"""How sure a score is: 95% intervals over trainings and test images.
 
-Shapes: R replicates, K classes, B resamples.
+Shapes: R replicates, K classes; any number of further axes (...).
 
-The two answer different questions. Over replicates (Student t) the interval covers the luck of initialisation, order
-and augmentation, with the test images fixed. Over test images (percentile bootstrap, Efron 1979) it covers the draw of
-the test images, with the trained model fixed. Each interval says which it is.
+What is estimated is the score that a training of this model has on average, over seeds and over test sets drawn as this
+one was, of as many images. Our mean differs from it for two reasons:
+
+- seeds: it is the mean of R replicates. Student's t of their spread, R - 1 degrees of freedom, which holds what luck
+  with images is a single training's own, at a level of 0.96: scores near 1 are skewed, which would cost a hundredth;
+- test images: the luck that replicates have in common, `shared` of all. Clopper and Pearson (1934) of the mean score
+  over its effective number of images (`effective`), divided by `shared`: exact for accuracy and for a class's precision
+  and recall over one replicate, never of width 0, undefined where the score is.
+
+The distances of both to the mean are the sides of a box, at either end for itself (Banerjee 1960; Zou and Donner 2008,
+"Construction of confidence limits about effect measures", Statistics in Medicine 27). Replicates that happen to agree
+make no certainty: the interval is never narrower than that over test images of these R trainings. With one replicate it
+is that one: about these weights, it says nothing of another seed.
+
+Where each replicate draws its test images from those that it else trains on, as folds do, the spread has all luck with
+images in it, but replicates have training images in common and are no independent draws: Nadeau and Bengio (2003,
+"Inference for the generalization error", Machine Learning 52) take 1 / R + n_test / n_train for 1 / R.
 """
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.scoring.effective import effective_images
 from pipeline.scoring.metrics import Floats, averages, per_class, score_arrays
 
-Measure = Callable[[npt.ArrayLike], Mapping[str, Floats]]  # matrices (..., K, K) -> name -> (...)
+Basis = Literal["replicates", "rounds", "test images", "replicates and test images", "draws of the images"]
 LEVEL = 0.95
-RESAMPLES = 2000
+SEEDS = 0.96  # the level of Student's t of scores
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,35 @@ class Interval:
     low: float
     high: float
     n: int
-    basis: Literal["replicates", "rounds", "test images"]
+    basis: Basis
 
     @property
     def numbers(self) -> tuple[float, float, float]:
         """The mean, the low and the high end."""
         return self.mean, self.low, self.high
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score of each replicate, (R,), and the effective number of test images that it rests on.
+
+    `shared` is the share of the luck with test images that replicates have in common (`effective.shared_luck`).
+    `redrawn` is n_test / n_train where each replicate drew its test images from those that it else trains on, 0 where
+    all have the same ones; `images` then counts those of all replicates.
+    """
+
+    values: Floats
+    images: float
+    shared: float = 1.0
+    redrawn: float = 0.0
+
+    @property
+    def interval(self) -> Interval:
+        """The mean with its interval; see the module."""
+        n = len(self.values)
+        basis: Basis = "replicates and test images" if n > 1 else "test images"
+        mean, low, high = ends(self.values, np.asarray(self.images), self.shared, self.redrawn)
+        return Interval(float(mean), float(low), float(high), n, "draws of the images" if self.redrawn else basis)
 
 
 def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
@@ -57,61 +93,84 @@ def report_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
     }
 
 
-def intervals(confusions: npt.ArrayLike, seed: int = 0, measure: Measure = score_arrays) -> dict[str, Interval]:
-    """What `measure` says of one model with its interval, from its replicates' confusion matrices (R, K, K).
+def scored(confusions: npt.ArrayLike, shared: float = 1.0, redrawn: float = 0.0) -> dict[str, Scored]:
+    """All that `report_arrays` says of one model, from its replicates' confusion matrices (R, K, K); see `Scored`.
 
-    Over replicates where R > 1, else over test images. Raises ValueError for a matrix without images.
+    Raises ValueError for a matrix without images.
     """
     counts = np.asarray(confusions)
     if counts.ndim != 3 or not len(counts) or not counts.any((1, 2)).all():
         raise ValueError(f"wanted confusion matrices (R, K, K) of at least one image, got shape {counts.shape}")
-    if len(counts) == 1:
-        return over_images(counts[0], seed, measure=measure)
-    return {name: over_replicates(values) for name, values in measure(counts).items()}
+    images = effective_images(counts.sum(0) if redrawn else counts.mean(0))
+    return {
+        name: Scored(values, float(images[name]), shared, redrawn) for name, values in report_arrays(counts).items()
+    }
+
+
+def intervals(confusions: npt.ArrayLike, shared: float = 1.0, redrawn: float = 0.0) -> dict[str, Interval]:
+    """The intervals of all that `report_arrays` says of one model; see `scored`."""
+    return {name: each.interval for name, each in scored(confusions, shared, redrawn).items()}
+
+
+def of_shares(shares: npt.ArrayLike, images: float, shared: float = 1.0, redrawn: float = 0.0) -> Interval:
+    """The interval of what is a share of test images in each replicate, (R,), such as top-5 accuracy; see `Scored`."""
+    return Scored(np.asarray(shares, dtype=np.float64), images, shared, redrawn).interval
 
 
 def over_replicates(values: npt.ArrayLike, highest: float = 1.0, lowest: float = 0.0) -> Interval:
-    """Student's t interval of the mean of values (R,), R > 1, clipped to what a score can be, or to other limits."""
-    from scipy.special import stdtrit  # scipy.stats.t.ppf without the second that importing scipy.stats takes
+    """Student's t interval of the mean of values (R,), R > 1, clipped to what a value can be.
 
+    Over replicates alone: for what is not a score of test images, such as seconds.
+    """
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
     if n < 2:
         raise ValueError(f"wanted two replicates or more, got {n}: their spread is what the interval is made of")
     mean = array.mean()
-    half = stdtrit(n - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(n)
+    half = student_t(n, LEVEL) * array.std(ddof=1) / np.sqrt(n)
     low, high = np.clip([mean - half, mean + half], lowest, highest)  # NaN stays NaN
     return Interval(float(mean), float(low), float(high), n, "replicates")
 
 
-def over_images(
-    confusion: npt.ArrayLike, seed: int = 0, resamples: int = RESAMPLES, measure: Measure = score_arrays
-) -> dict[str, Interval]:
-    """What `measure` says of one confusion matrix (K, K) with its percentile bootstrap interval over test images.
+# the parts
 
-    Drawing N images with replacement and counting their cells is one draw of a multinomial with the matrix's shares:
-    the bootstrap over images, exactly, without the images. Resamples in which a value is undefined (a class that none
-    of the images drawn is of) do not count for it.
-    """
-    counts = np.asarray(confusion, dtype=np.int64)
-    rng = np.random.default_rng(seed)
-    classes, images = len(counts), int(counts.sum())
-    cells = np.flatnonzero(counts)  # the others stay 0 in every resample
-    shares = counts.ravel()[cells] / images
-    step = max(1, 2**22 // counts.size)  # matrices at once: 32 MiB, however many classes
-    point = {name: float(value) for name, value in measure(counts).items()}
-    found: dict[str, list[Floats]] = {name: [] for name in point}
-    for start in range(0, resamples, step):
-        drawn = np.zeros((min(step, resamples - start), counts.size), dtype=np.int64)  # (b, K * K)
-        drawn[:, cells] = rng.multinomial(images, shares, size=len(drawn))
-        for name, values in measure(drawn.reshape(-1, classes, classes)).items():
-            found[name].append(values)
+
+def ends(
+    values: Floats, images: Floats, shared: npt.ArrayLike = 1.0, redrawn: float = 0.0
+) -> tuple[Floats, Floats, Floats]:
+    """Mean, low and high end (...) of scores (R, ...) of so many effective images (...); see `Scored`."""
+    replicates, mean = len(values), values.mean(0)
+    common = np.asarray(shared)
+    below, above = _distances(mean, images if redrawn else images / (common + (1 - common) / replicates))
+    if replicates > 1:
+        seeds = student_t(replicates, SEEDS) * values.std(0, ddof=1) * np.sqrt(1 / replicates + redrawn)
+        none = np.zeros_like(mean)
+        sides = (none, none) if redrawn else _distances(mean, images / np.maximum(common, 1e-9))
+        below, above = np.maximum(below, np.hypot(sides[0], seeds)), np.maximum(above, np.hypot(sides[1], seeds))
+    return mean, (mean - below).clip(0, 1), (mean + above).clip(0, 1)
+
+
+def _distances(share: Floats, images: Floats) -> tuple[Floats, Floats]:
+    """From a share to the ends of its interval."""
+    low, high = clopper_pearson(share, images)
+    return share - low, high - share
+
+
+def clopper_pearson(share: Floats, images: Floats) -> tuple[Floats, Floats]:
+    """The exact interval of a share of so many images, neither of which need be whole; NaN where the share is."""
+    from scipy.special import betaincinv  # scipy.stats.beta.ppf without the second that importing scipy.stats takes
+
     tail = (1 - LEVEL) / 2
-    result = {}
-    for name, parts in found.items():
-        values = np.concatenate(parts)  # (B,)
-        defined = values[~np.isnan(values)]
-        known = len(defined) and not math.isnan(point[name])
-        low, high = np.quantile(defined, [tail, 1 - tail]) if known else (math.nan, math.nan)
-        result[name] = Interval(point[name], float(low), float(high), 1, "test images")
-    return result
+    hits = share * images
+    misses = np.maximum(images - hits, 0)
+    with np.errstate(invalid="ignore"):
+        low = np.where(hits > 0, betaincinv(np.where(hits > 0, hits, 1), misses + 1, tail), 0.0)
+        high = np.where(misses > 0, betaincinv(hits + 1, np.where(misses > 0, misses, 1), 1 - tail), 1.0)
+    return np.where(np.isnan(share), np.nan, low), np.where(np.isnan(share), np.nan, high)
+
+
+def student_t(replicates: int, level: float) -> float:
+    """By how many standard errors the mean of so many normal values may be off."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(replicates - 1, (1 + level) / 2))

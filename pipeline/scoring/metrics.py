@@ -85,17 +85,6 @@ def averages(confusion: npt.ArrayLike) -> dict[str, dict[str, Floats]]:
     }
 
 
-def headline_arrays(confusion: npt.ArrayLike) -> dict[str, Floats]:
-    """Accuracy, macro precision, macro recall and macro-F1 of many matrices (..., K, K): name -> (...)."""
-    each = averages(confusion)["macro"]
-    return {
-        "accuracy": score_arrays(confusion)["accuracy"],
-        "macro_precision": each["precision"],
-        "macro_recall": each["recall"],
-        "macro_f1": each["f1"],
-    }
-
-
 def top_k_accuracy(labels: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
     """The share of images whose class, of labels (N,), is among the k of highest score (N, K).
 

@@ -17,10 +17,11 @@ variances and approximating the degrees of freedom (Satterthwaite) is not used: 
 equal pairs different, and far more at the levels that a correction for many pairs asks for. The interval is never
 narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only.
 
-Where replicates have splits of their own (`Draws`), s^2 is that of the splits' means, corrected for what training sets
-share. Where their test images differ too, that covers test images, and the second part is left out. A bootstrap over
-the images that any replicate was tested on, and the seeds within splits, bound the interval from below. At most 5 of
-100 pairs of equal learners on new images are called different (simulations in `tests/scoring/test_draws.py`).
+Where replicates have splits of their own (`Draws`), folds among them, s^2 is that of the splits' means, corrected for
+what training sets share. Where their test images differ too, that covers test images, and the second part is left
+out. A bootstrap over the images that any replicate was tested on, and the seeds within splits, bound the interval
+from below. At most 5 of 100 pairs of equal learners on new images are called different (simulations in
+`tests/scoring/test_draws.py`).
 
 Assumed: seeds are drawn independently of each other (the two models of a pair may share a seed's luck), a seed's
 difference is roughly normal, test images are a random draw, c is known well. Power is low with few replicates, as R - 1
@@ -38,13 +39,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.scoring.draws import UNTESTED, Draws
-from pipeline.scoring.intervals import LEVEL, RESAMPLES
+from pipeline.scoring.intervals import LEVEL
 from pipeline.scoring.metrics import Floats
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 SCORES = ("macro_f1", "accuracy")  # the verdict is that of the first
 Parts = tuple[tuple[Floats, Floats], ...]  # independent parts of a variance, each with its degrees of freedom, (P,)
 POWER = 0.8
+RESAMPLES = 2000
 REPLICATES = (*range(2, 11), 15, 20, 30, 50, 100, 200, 500, 1000)  # that are tried to settle a pair
 
 
@@ -55,7 +57,8 @@ class Difference:
     `settled_by` is the order of magnitude of the replicates after which a difference as large as this one would be
     called (with 80% power, Bonferroni-corrected for as many pairs): a number, ">1000", or "test images" where those
     limit it and no number of replicates would do; empty where it is called already, seeds were not varied or replicates
-    have splits of their own.
+    have splits of their own. `settled_from` is the same for the largest difference that the interval holds: if that is
+    "test images" too, more replicates would be of no use, as surely as the interval holds the difference.
     """
 
     value: float
@@ -67,6 +70,7 @@ class Difference:
     holm: float
     verdict: Verdict
     settled_by: str
+    settled_from: str
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,10 @@ def compare(
     differences = [
         _differences(*drawn[name], influences[name], first, second, draws) for name in SCORES
     ]  # per score, one for each pair
-    tests = mcnemar(guesses == actual, first, second)  # (P,)
+    right = guesses == actual
+    if ((guesses[0] != UNTESTED).sum(0) == 1).all():  # folds: one test of all images
+        right = right.any(1, keepdims=True)
+    tests = mcnemar(right, first, second)  # (P,)
     adjusted = holm(tests)
     return [
         Pair(
@@ -159,6 +166,7 @@ def _differences(
     adjusted = holm(p)
     verdicts = [_verdict(*each) for each in zip(value, adjusted, strict=True)]
     seeds_alone = scores.shape[1] > 1 and draws is None
+    unsettled = [verdict == "not distinguishable" and seeds_alone for verdict in verdicts]
     return [
         Difference(
             value=float(value[k]),
@@ -169,7 +177,8 @@ def _differences(
             p=float(p[k]),
             holm=float(adjusted[k]),
             verdict=verdicts[k],
-            settled_by=_settled(spread, value, k) if verdicts[k] == "not distinguishable" and seeds_alone else "",
+            settled_by=_settled(spread, abs(value[k]), k) if unsettled[k] else "",
+            settled_from=_settled(spread, abs(value[k]) + half[k], k) if unsettled[k] else "",
         )
         for k in range(len(value))
     ]
@@ -193,10 +202,10 @@ def _verdict(value: float, holm: float) -> Verdict:
     return "better" if value > 0 else "worse"
 
 
-def _settled(spread: _Spread, value: Floats, k: int) -> str:
-    """By how many replicates pair k would be called; see `Difference`."""
+def _settled(spread: _Spread, value: float, k: int) -> str:
+    """By how many replicates pair k would be called, were its difference `value`; see `Difference`."""
     seeds = max(spread.seeds[k], spread.one[k] - spread.shared[k])  # not below the luck on single images, known well
-    return settled_by(value[k], seeds, spread.shared[k], spread.freedom[k], (1 - LEVEL) / len(value))
+    return settled_by(value, seeds, spread.shared[k], spread.freedom[k], (1 - LEVEL) / len(spread.seeds))
 
 
 def _spread(

@@ -33,7 +33,7 @@ def test_a_card_has_scores_with_interval_and_n_weakest_classes_data_cost_and_lic
     evaluations = [json.loads((made / f"reports/evaluations/cnn-{n}.json").read_text()) for n in (0, 1)]
     mean = sum(each["scores"]["macro_f1"] for each in evaluations) / 2
     assert f"| macro f1 | {mean:.4f} |" in text
-    assert "n = 2 replicates, Student t" in text
+    assert "95% intervals over n = 2 replicates and test images" in text
     recalls = {
         rows[0]["class"]: (rows[0]["recall"] + rows[1]["recall"]) / 2
         for rows in zip(*(e["classes"] for e in evaluations), strict=True)

@@ -12,10 +12,11 @@ from pipeline.report.words import p_value
 from pipeline.scoring.pairs import Difference, Pair, Verdict
 
 
-def pair(model: str, other: str, value: float, p: float, settled: str = "") -> Pair:
+def pair(model: str, other: str, value: float, p: float, settled: str = "", least: str = "") -> Pair:
     """One whose p is adjusted already; differences of both scores alike."""
     verdict: Verdict = "not distinguishable" if p > 0.05 else "better" if value > 0 else "worse"
-    each = Difference(value, value - 0.01, value + 0.01, value - 0.005, value + 0.005, p / 3, p, verdict, settled)
+    ends = (value - 0.01, value + 0.01, value - 0.005, value + 0.005)
+    each = Difference(value, *ends, p / 3, p, verdict, settled, least or settled)
     return Pair(model, other, {"macro_f1": each, "accuracy": each}, p / 6, p / 2)
 
 
@@ -97,6 +98,12 @@ def test_one_replicate_says_that_seeds_were_not_varied() -> None:
     assert set(table.frame["interval_over"]) == {"test images"}
 
 
+def test_folds_say_that_they_share_training_images() -> None:
+    table = pairs.pairs_table(THREE, RANKED, 5, pairs.rule(THREE, 5, folds=True), "folds and test images")
+    assert "for the training images that folds share (Nadeau and Bengio 2003)" in table.caption
+    assert set(table.frame["interval_over"]) == {"folds and test images"}
+
+
 def test_of_many_models_the_best_one_is_shown_beside_each_and_the_csv_has_every_pair() -> None:
     found, ranked = many(15)
     table = pairs.pairs_table(found, ranked, 3, "caption.")
@@ -119,11 +126,19 @@ def test_the_matrix_says_of_each_row_what_it_is_beside_each_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settled", "text"),
-    [("7", "about 7"), (">1000", "more than 1,000"), ("test images", "none: the test images limit it")],
+    ("settled", "least", "text"),
+    [
+        ("7", "7", "about 7"),
+        (">1000", "20", "more than 1,000 (20)"),
+        ("test images", "8", "none (8)"),
+        ("test images", "test images", "none"),
+        ("", "", "–"),
+    ],
 )
-def test_what_would_settle_a_pair_is_an_order_of_magnitude(settled: str, text: str) -> None:
-    assert pairs.settled(pair("a", "b", 0.01, 0.4, settled).differences["macro_f1"], 3) == text
+def test_what_would_settle_a_pair_is_an_order_of_magnitude_and_as_unsure_as_the_difference(
+    settled: str, least: str, text: str
+) -> None:
+    assert pairs.settled(pair("a", "b", 0.01, 0.4, settled, least).differences["macro_f1"], 3) == text
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pipeline.report.sections import learning
 from pipeline.scoring.curves import Curves, Point
 from pipeline.scoring.curves import curves as curves_curves
 from pipeline.scoring.curves import gap as curves_gap
-from pipeline.scoring.intervals import over_images, over_replicates
+from pipeline.scoring.intervals import intervals, over_replicates
 from pipeline.training import task
 
 
 def point(model: str, images: int, *scores: float) -> Point:
-    score = over_replicates(scores) if len(scores) > 1 else over_images(np.array([[9, 1], [1, 9]]))["macro_f1"]
+    score = over_replicates(scores) if len(scores) > 1 else intervals(np.array([[[9, 1], [1, 9]]]))["macro_f1"]
     return Point(model, images, np.array(scores), score)
 
 

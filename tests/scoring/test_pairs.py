@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 from pipeline.scoring import pairs
+from pipeline.scoring.draws import UNTESTED, Draws
 from pipeline.scoring.metrics import confusion_matrix, score_arrays
 from pipeline.scoring.pairs import (
     compare,
@@ -84,6 +85,60 @@ def test_of_studies_with_equal_models_at_most_5_in_100_call_any_two_different(re
                 called[name] += any(pair.differences[name].verdict != "not distinguishable" for pair in found)
     limit = scipy.stats.binom.ppf(0.99, studies * len(WORLDS), 0.05)  # 24 of 300, were it exactly 5%
     assert max(called.values()) <= limit, called
+
+
+def folded(rng: np.random.Generator, folds: int, images: int) -> tuple[npt.NDArray[np.int64], Predictions, Draws]:
+    """A study of two nearest-centroid classifiers, each of its own half of the features; both halves say as much.
+
+    They are trained on all folds but the one that they predict: labels (N,), predictions (R, N), UNTESTED elsewhere.
+    """
+    actual = rng.integers(0, 2, images)
+    features = rng.normal(size=(images, 12)) + np.where(actual[:, None] == 1, 0.3, -0.3)
+    parts = np.array_split(np.arange(images), folds)
+    predicted = {}
+    for name, seen in (("first half", features[:, :6]), ("second half", features[:, 6:])):
+        guesses = np.full((folds, images), UNTESTED)
+        for fold, test in enumerate(parts):
+            train = np.setdiff1d(np.arange(images), test)
+            centres = np.array([seen[train][actual[train] == label].mean(0) for label in (0, 1)])
+            guesses[fold, test] = ((seen[test][:, None] - centres) ** 2).sum(-1).argmin(1)
+        predicted[name] = guesses
+    return actual, predicted, Draws(np.arange(folds), 1 / (folds - 1), test=True)
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_of_folds_with_equal_learners_at_most_5_in_100_call_them_different(folds: int) -> None:
+    """100 studies. By hand, 300 each of 3, 5 and 10 folds: 0.3, 0.7, 1.0%; Student's t uncorrected 7.3, 7.3, 6.0%."""
+    rng = np.random.default_rng(folds)
+    called = {"macro_f1": 0, "accuracy": 0}
+    for _ in range(100):
+        actual, predicted, draws = folded(rng, folds, 120)
+        pair = compare(actual, predicted, 2, resamples=50, draws=draws)[0]
+        for name in called:
+            called[name] += pair.differences[name].verdict != "not distinguishable"
+    assert max(called.values()) <= 5, called
+
+
+def test_folds_are_replicates_whose_variance_is_raised_for_what_they_share() -> None:
+    actual, predicted, draws = folded(np.random.default_rng(0), 5, 500)
+    pair = compare(actual, predicted, 2, draws=draws)[0]
+    found = pair.differences["accuracy"]
+    first, second = ((each == actual).sum(1) / 100 for each in predicted.values())
+    each = first - second
+    half = scipy.stats.t.ppf(0.975, 4) * each.std(ddof=1) * math.sqrt(1 / 5 + 1 / 4)  # Nadeau and Bengio
+    assert found.value == pytest.approx(each.mean())
+    assert found.high - found.value == pytest.approx(half)
+    assert (found.settled_by, found.settled_from) == ("", "")
+    right = np.array([(each == actual).any(0)[None] for each in predicted.values()])  # (M, 1, N)
+    assert pair.mcnemar == mcnemar(right, ONE, OTHER)[0]
+
+
+def test_a_large_difference_over_folds_is_found() -> None:
+    rng = np.random.default_rng(1)
+    actual, predicted, draws = folded(rng, 5, 500)
+    ours = predicted["first half"]
+    guessed = np.where(ours == UNTESTED, UNTESTED, rng.integers(0, 2, ours.shape))
+    assert compare(actual, {"a": ours, "b": guessed}, 2, draws=draws)[0].verdict == "better"
 
 
 def test_mcnemars_test_alone_would_take_the_luck_of_seeds_for_a_difference() -> None:
@@ -287,6 +342,23 @@ def test_more_replicates_settle_a_difference_unless_the_test_images_limit_it() -
     assert settled_by(0.005, seeds=0.01**2, shared=0.004**2, freedom=500, alpha=0.05) == "test images"
     assert settled_by(0.0005, seeds=0.01**2, shared=0.0, freedom=500, alpha=0.05) == ">1000"
     assert settled_by(0.0, seeds=0.01**2, shared=0.01**2, freedom=500, alpha=0.05) == "test images"
+
+
+def test_that_no_number_of_replicates_would_do_is_said_as_surely_as_the_difference_is_known() -> None:
+    """With the expected difference of 0.03 about 30 would do; a difference that looks smaller by chance says none.
+
+    By hand, of 490 undecided studies of nine worlds: as the difference looks none would do in 382, 25 of them wrong; as
+    large as its interval allows in 11, none of them wrong.
+    """
+    rng = np.random.default_rng(5)
+    likely = sure = 0
+    for _ in range(40):
+        data = made_up(rng, (0.85, 0.82), 3, (0.05, 0.05), own=0.2)
+        found = compare(*data, 4, resamples=100)[0].differences["accuracy"]
+        likely += found.settled_by == "test images"
+        sure += found.settled_from == "test images"
+    assert likely > 8
+    assert sure <= 1
 
 
 def test_few_replicates_and_many_pairs_ask_for_a_large_difference() -> None:

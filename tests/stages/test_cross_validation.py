@@ -77,7 +77,7 @@ def test_the_page_speaks_of_folds(study: Path) -> None:
     page = (study / "reports/report.html").read_text()
     for text in (
         "140 test images, each in its fold&#39;s model",
-        "95% intervals over n = 3 folds (Student t)",
+        "95% intervals over n = 3 folds (Student t, corrected for the training images that folds share)",
         "Folds are drawn by subject: nobody is in training and test.",
         "summed over 3 folds",
         "6 (2 models × 3 folds)",

@@ -124,7 +124,14 @@ def calibration_scores(model: Model) -> dict[str, Interval]:
         if all(name in each for each in fitted):  # evaluations of earlier versions have none
             known = [each[name] for each in fitted]
             values[name] = [math.nan if each is None else each for each in known]
-    return over_replicates(values)
+    found = over_replicates(values)
+    return found | of_accuracies(model, values) if model.runs > 1 else found
+
+
+def of_accuracies(model: Model, values: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Accuracy, and that of what the model is surest of, with intervals over replicates and test images."""
+    surest = intervals.of_shares(values["selective_accuracy"], model.tested * calibration.COVERAGE)
+    return {"accuracy": model.scores["accuracy"], "selective_accuracy": surest}
 
 
 def answers(model: Model) -> list[Answers]:
@@ -139,6 +146,8 @@ def caption(found: Found, scores: Mapping[str, Mapping[str, Interval]]) -> str:
         f" accuracy is overconfidence. Accuracy at {calibration.COVERAGE:.0%} coverage: of the images that the model is"
         " surest of."
     )
+    if found.first.runs > 1:
+        text += " Intervals of accuracies are over test images too."
     if all("temperature" in each for each in scores.values()):
         text += " Scaled: with the logits divided by the temperature that has the least log loss on validation images."
     return text

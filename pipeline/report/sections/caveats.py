@@ -4,7 +4,6 @@ import numpy as np
 
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
-from pipeline.scoring.intervals import RESAMPLES
 
 
 def section(found: Found) -> Section:
@@ -12,7 +11,7 @@ def section(found: Found) -> Section:
     for model in found.models:
         starts.setdefault(model.first.initialisation, []).append(model.name)
     several = {model.name: (model.views, first_alone(model)) for model in found.models if model.views > 1}
-    return Section("Caveats", {"starts": starts, "several_views": several, "resamples": RESAMPLES})
+    return Section("Caveats", {"starts": starts, "several_views": several})
 
 
 def first_alone(model: Model) -> float | None:

@@ -18,8 +18,6 @@ from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table, summary
 from pipeline.report.words import spread
-from pipeline.scoring import metrics
-from pipeline.scoring.intervals import intervals
 from pipeline.scoring.metrics import averages, per_class, score_arrays
 
 PANELS = 20  # classes of `class_scores` at most
@@ -113,11 +111,5 @@ def classification(model: Model, found: Found) -> Table:
 
 
 def class_intervals(model: Model) -> list[Score]:
-    """F1 of each class with its interval, over replicates or over test images."""
-    return [each.numbers for each in intervals(model.confusions, measure=class_f1).values()]
-
-
-def class_f1(confusions: npt.ArrayLike) -> dict[str, metrics.Floats]:
-    """F1 of each class of matrices (..., K, K), by its index: name -> (...)."""
-    each = metrics.per_class(confusions)["f1"]
-    return {str(index): each[..., index] for index in range(each.shape[-1])}
+    """F1 of each class with its interval."""
+    return [model.intervals[f"f1/{index}"].numbers for index in range(model.confusions.shape[-1])]

@@ -14,7 +14,7 @@ from pipeline.report.table import Table
 from pipeline.report.words import DASH, milliseconds, score, score_interval, signed_interval
 from pipeline.scoring import ensemble
 from pipeline.scoring.intervals import Interval, intervals
-from pipeline.scoring.metrics import confusion_matrix
+from pipeline.scoring.metrics import SCORES, confusion_matrix
 
 HEADER = (
     "Model",
@@ -59,12 +59,12 @@ def together(model: Model, classes: int) -> Together | None:
     """All replicates of a model as one; None where that says nothing."""
     if model.together is None:
         return None
-    counts = confusion_matrix(model.actual, model.together, classes)
+    found = intervals(confusion_matrix(model.actual, model.together, classes)[None])
     return Together(
         model.name,
         model.replicates,
         float(model.right.mean()),
-        intervals(counts[None]),
+        {name: found[name] for name in SCORES},
         ensemble.gain(model.together == model.actual, model.right),
         model.replicates * model.first.cost.parameters,
         model.replicates * model.first.cost.flops,
@@ -105,8 +105,8 @@ def caption(found: Found) -> str:
     return (
         f"{found.tested}: all replicates of a model asked together, which answer with the class of the largest mean"
         " probability (deep ensemble, Lakshminarayanan et al. 2017), beside the mean of one. 95% intervals over test"
-        " images (percentile bootstrap) with these weights as they are: another ensemble of other seeds would score"
-        f" otherwise. Costs are those of all {found.replicates} networks."
+        " images (Clopper-Pearson; of gains, percentile bootstrap) with these weights as they are: another ensemble of"
+        f" other seeds would score otherwise. Costs are those of all {found.replicates} networks."
     )
 
 

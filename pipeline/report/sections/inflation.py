@@ -1,6 +1,9 @@
 """inflation: what choosing the epoch on the test images would have pretended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
@@ -18,6 +21,8 @@ def section(found: Found) -> Section | None:
         f"{found.tested}: {found.taken_over}. Every other number of this report is of the epoch that validation chose;"
         " these say what each score would have been, had its epoch been looked for on the test images: too high by the"
         " inflation. Nothing is selected by it."
+        + " Intervals of scores are over test images too."
+        * (found.first.runs > 1)
     )
     return Section("Inflation", tables=(inflation_table(lines, caption),))
 
@@ -32,7 +37,16 @@ def inflated(model: Model) -> dict[str, Interval]:
         values[name] = [evaluation.scores[name] for evaluation in model.evaluations]
         values[f"{name}_on_test"] = [each.chosen_on_test[name].score for each in every]
         values[f"{name}_gap"] = [each.gap[name] for each in every]
-    return over_replicates(values)
+    return over_replicates(values) | (_over_images(model, values) if len(every) > 1 else {})
+
+
+def _over_images(model: Model, values: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Both scores with intervals over replicates and test images."""
+    return {
+        name: replace(model.scored[score], values=np.array(values[name])).interval
+        for score in ("accuracy", "macro_f1")
+        for name in (score, f"{score}_on_test")
+    }
 
 
 def inflation_table(lines: Mapping[str, Mapping[str, Interval]], caption: str) -> Table:

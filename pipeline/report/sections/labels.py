@@ -78,7 +78,7 @@ def scored(model: Model, judged: Judged, classes: int) -> Scored:
     scores: dict[str, Interval] = {}
     for suffix, (labels, kept) in which.items():
         counts = np.stack([confusion_matrix(labels[kept], guess[kept], classes) for guess in model.predicted])
-        of_these = intervals(counts)
+        of_these = intervals(counts, model.shared)
         scores |= {name + suffix: of_these[name] for name in SHOWN}
     wrong = ~model.right  # (R, N)
     return Scored(model.name, wrong.sum(1), (wrong & judged.refuted).sum(1), scores)
@@ -120,7 +120,8 @@ def mean(counts: npt.NDArray[np.int64]) -> str:
 
 
 def caption(found: Found) -> str:
-    over = found.taken_over if found.first.runs > 1 else "95% intervals over test images (percentile bootstrap)"
+    alone = "95% intervals over test images (Clopper-Pearson)"
+    over = f"means with {found.basis}" if found.first.runs > 1 else alone
     return (
         f"{found.tested}: {over}. Refuted: fewer than three of five annotators chose the label that the data set gives"
         " (Northcutt et al. 2021). Corrected: where three or more chose the other class that they were offered, that is"

@@ -20,7 +20,7 @@ def section(found: Found) -> Section | None:
     """None where there is one model."""
     if not found.pairs:
         return None
-    replicates = found.first.runs
+    replicates = found.replicates
     held = sentence(found.pairs, replicates)
     different = sum(pair.verdict != "not distinguishable" for pair in found.pairs)
     return Section(
@@ -71,6 +71,7 @@ def frame(pairs: Sequence[Pair], replicates: int, covered: str) -> pd.DataFrame:
                 ("p_holm", "holm"),
                 ("verdict", "verdict"),
                 ("replicates_to_settle", "settled_by"),
+                ("replicates_to_settle_at_least", "settled_from"),
             )
         }
         | {"mcnemar_p": pair.mcnemar, "mcnemar_p_holm": pair.mcnemar_holm}
@@ -96,10 +97,10 @@ def cells(pair: Pair, replicates: int) -> tuple[str, ...]:
 
 def caption(found: Found) -> str:
     over = f"mean scores over {found.first.n}" if found.replicates > 1 else found.first.n
-    return f"{found.tested}: {over}. {rule(found.pairs, found.first.runs, found.draws)}"
+    return f"{found.tested}: {over}. {rule(found.pairs, found.replicates, found.draws, folds=found.first.folds)}"
 
 
-def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None) -> str:
+def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None, *, folds: bool = False) -> str:
     """What the numbers of the table are and how a verdict comes about, for a caption."""
     many = f"Holm-adjusted over {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
     verdict = f"p: {many}; the verdict is that on macro-F1, at 5%."
@@ -108,6 +109,12 @@ def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None) -> 
         return (
             "Verdicts on these weights, seeds not varied: another seed may turn them. 95% intervals, of each pair"
             f" alone, over test images (paired bootstrap). {verdict} {exact}."
+        )
+    if folds:
+        return (
+            "95% intervals, of each pair alone, over folds: Student t of the differences between models of one fold,"
+            " their variance raised for the training images that folds share (Nadeau and Bengio 2003), and not narrower"
+            f" than over test images (paired bootstrap). {verdict} {exact}."
         )
     if draws:
         return (
@@ -123,7 +130,8 @@ def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None) -> 
     return (
         "95% intervals, of each pair alone, over seeds (Student t of the differences between trainings of one seed) and"
         f" test images (paired bootstrap). {verdict}{power if replicates <= 5 else ''} {exact}; it knows nothing of"
-        " other seeds. Replicates needed: an order of magnitude, if the difference is as large as it looks."
+        " other seeds. Replicates needed: an order of magnitude, if the difference is as large as it looks, in brackets"
+        " if as large as its interval allows. None: the test images limit it, no number of replicates would do."
     )
 
 
@@ -213,8 +221,12 @@ def settled(difference: Difference, replicates: int) -> str:
         return "seeds not varied"
     if not difference.settled_by:
         return DASH
-    if difference.settled_by == "test images":
-        return "none: the test images limit it"
-    if difference.settled_by.startswith(">"):
-        return f"more than {int(difference.settled_by[1:]):,}"
-    return f"about {int(difference.settled_by):,}"
+    likely, least = _number(difference.settled_by), _number(difference.settled_from)
+    return likely if likely == least else f"{likely} ({least.removeprefix('about ')})"
+
+
+def _number(settled: str) -> str:
+    """20 -> about 20, >1000 -> more than 1,000, test images -> none"""
+    if settled == "test images":
+        return "none"
+    return f"more than {int(settled[1:]):,}" if settled.startswith(">") else f"about {int(settled):,}"

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pandas as pd
 
-from pipeline.base.quantities import duration, quantity, size
+from pipeline.base.quantities import duration, enumerated, quantity, size
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
 from pipeline.report.words import DASH
-from pipeline.scoring import published
+from pipeline.scoring import intervals, published
 from pipeline.scoring.published import TITLES, UNITS, VERDICTS, Line, counts, difference
 
 MINUTE = 59.95  # seconds that would be rounded to sixty
@@ -45,7 +45,7 @@ def sentence(lines: Sequence[Line]) -> str:
 
 
 def _counted(lines: Sequence[Line], noun: str) -> str:
-    words = dict(zip(VERDICTS, ("exceeded", "reached", "not reached", "not run"), strict=True))
+    words = dict(zip(VERDICTS, ("exceeded", "reached", "not reached", "too uncertain to say", "not run"), strict=True))
     first, *others = [(number, words[verdict]) for verdict, number in counts(lines).items() if number]
     if len(lines) == 1:
         return f"The one published {noun} is {first[1]}."
@@ -61,17 +61,20 @@ def _counted(lines: Sequence[Line], noun: str) -> str:
 def scorecard_table(lines: Sequence[Line], caption: str) -> Table:
     rows = [
         {
-            "table": line.table,
-            "row": line.row,
-            "model": line.model,
+            "table": line.number.table,
+            "row": line.number.row,
+            "model": line.number.model,
             "metric": line.metric,
             "published": line.published,
+            "published_n": None if line.metric in UNITS else line.number.trainings,
             "ours": line.ours.mean if line.ours else math.nan,
             "low": line.ours.low if line.ours else math.nan,
             "high": line.ours.high if line.ours else math.nan,
             "n": line.ours.n if line.ours else None,
             "interval_over": line.ours.basis if line.ours and not math.isnan(line.ours.low) else "",
             "difference": difference(line) if line.ours else math.nan,
+            "difference_low": 100 * line.ends[0],
+            "difference_high": 100 * line.ends[1],
             "unit": UNITS.get(line.metric, "percentage points"),  # of the difference
             "verdict": line.verdict,
             "reason": line.reason,
@@ -80,44 +83,48 @@ def scorecard_table(lines: Sequence[Line], caption: str) -> Table:
         for line in lines
     ]
     header = ("Table", "Row", "Model", "Metric", "Published", "Ours", "95% interval", "n", "Difference", "Verdict")
-    frame = pd.DataFrame(rows).astype({"n": "Int64"})
+    frame = pd.DataFrame(rows).astype({"n": "Int64", "published_n": "Int64"})
     return Table("scorecard", caption, frame, header, tuple(_cells(line) for line in lines))
 
 
 def rule(lines: Sequence[Line]) -> str:
     """What the verdicts mean, for a caption."""
     found = {line.metric for line in lines}
-    scores, costs = bool(found - UNITS.keys()), bool(found & UNITS.keys())
-    better = " or ".join(["higher"] * scores + ["lower"] * costs)
-    if scores and costs:
-        better = "higher for scores, lower for costs"
-    text = (
-        f"Exceeded: the 95% interval lies on the better side ({better}) of the published value; below: on the worse"
-        " side; reached: the interval holds it."
-    )
-    if any(line.ours and math.isnan(line.ours.low) for line in lines):
-        text += " Where there is no interval, the number itself decides."
-    if costs:
-        text += " Costs are rounded as published."
-    if found & {"cpu_seconds", "train_seconds"}:
-        text += " Times depend on the machine."
+    scores, costs = [line for line in lines if line.metric not in UNITS], found & UNITS.keys()
+    text = ""
     if scores:
-        text += " Differences of scores are in percentage points (pp)."
-    return text
+        text += f" {_rule_of_scores(scores)}"
+    if costs:
+        text += (
+            " Costs: exceeded where ours is lower, below where it is higher, reached where it is the same, rounded as"
+            " published; of seconds the interval, where there is one."
+        )
+    if costs & {"cpu_seconds", "train_seconds"}:
+        text += " Times depend on the machine."
+    return text.strip()
+
+
+def _rule_of_scores(lines: Sequence[Line]) -> str:
+    trainings = sorted({line.number.trainings for line in lines})
+    taken = "one training" if trainings == [1] else f"the mean of {enumerated([f'{n:,}' for n in trainings])} trainings"
+    return (
+        f"Scores: the published one is taken as {taken}, rounded as printed; the difference (percentage points, pp) has"
+        f" the {intervals.SEEDS:.0%} interval that an exact reproduction would have, our spread over seeds standing for"
+        f" theirs. Exceeded: it lies above 0; below: under 0; reached: it holds 0 and excludes that ours is worse by"
+        f" {published.MARGIN * 100:g} pp, or by half the published error where that is less; too uncertain: neither, as"
+        " always with one replicate, which says nothing of other seeds."
+    )
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    ours, metric = line.ours, line.metric
+    ours, metric, theirs = line.ours, line.metric, line.number
     seconds = UNITS.get(metric) == "seconds" and line.published < MINUTE  # as printed, however few its figures
     printed = f"{line.published:g} s" if seconds else number(line.published, metric, line.published)
-    start = (line.table, line.row, line.model, TITLES[metric], printed)
+    start = (theirs.table, theirs.row, theirs.model, TITLES[metric], printed)
     if not ours:
         return (*start, *[DASH] * 4, f"not run: {line.reason}")
     known = not math.isnan(ours.low)  # seconds of one replicate have no interval
     ends = [number(end, metric, line.published) for end in (ours.low, ours.high)] if known else []
-    amount = abs(difference(line))
-    gap = number(amount, metric, amount) if metric in UNITS else f"{amount:.2f} pp"
-    sign = "−" if difference(line) < 0 else "+"
     side = {"exceeded": " (lower)", "below": " (higher)"}.get(line.verdict, "") if metric in UNITS else ""
     return (
         *start,
@@ -125,9 +132,20 @@ def _cells(line: Line) -> tuple[str, ...]:
         + (f" ({' to '.join(number(end, metric, line.published) for end in line.bounds)})" if line.bounds else ""),
         f"[{', '.join(ends)}]" if known else DASH,
         str(ours.n),
-        sign + gap if any(digit in gap for digit in "123456789") else gap,
-        line.verdict + side,
+        _difference(line),
+        line.verdict + (f": {line.reason}" if line.reason else side),
     )
+
+
+def _difference(line: Line) -> str:
+    """−0.31 pp [−2.10, +1.48]; of a cost without interval"""
+    amount = abs(difference(line))
+    gap = number(amount, line.metric, amount) if line.metric in UNITS else f"{amount:.2f} pp"
+    sign = "−" if difference(line) < 0 else "+"
+    text = sign + gap if any(digit in gap for digit in "123456789") else gap
+    if math.isnan(line.ends[0]):
+        return text
+    return f"{text} [{', '.join(f'{100 * end:+.2f}'.replace('-', '−') for end in line.ends)}]"
 
 
 def number(value: float, metric: str, published: float) -> str:
@@ -154,7 +172,7 @@ def compared(found: Found) -> list[Line]:
     }
     results = {
         model.name: published.result(
-            model.confusions,
+            model.scored,
             [evaluation.cost.measured() for evaluation in model.evaluations],
             model.cpu_seconds,
             "rounds" if model.rounds else "replicates",
@@ -162,8 +180,9 @@ def compared(found: Found) -> list[Line]:
         for model in found.models
         if model.name in named
     }
-    of = (found.settings.published, found.data.dataset, results, found.data.names)
-    return published.compare(*of, found.images, lacking(found))
+    missing = lacking(found)
+    images = published.Images(found.images, missing, same=not missing and not found.data.variant)
+    return published.compare(found.settings.published, found.data.dataset, results, found.data.names, images)
 
 
 def lacking(found: Found) -> int:
