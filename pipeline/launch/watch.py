@@ -9,6 +9,7 @@ from pipeline.launch.executor import Executor, State
 from pipeline.launch.job import RESULT, STARTED
 from pipeline.launch.state import Job, Ledger
 
+NAMED = 12  # jobs that are listed by name
 SOON = 0.2  # seconds until the next look after something has changed; then ever longer
 
 
@@ -37,7 +38,9 @@ class Watch:
     def submit(self) -> None:
         self.ledger.write(self.on, self.jobs)  # a launcher killed while it submits leaves their names
         self.executor.submit([job.path for job in self.jobs])
-        print(f"launch: {len(self.jobs)} jobs on {self.on}, longest first: {', '.join(job.name for job in self.jobs)}")
+        names = [job.name for job in self.jobs]
+        listed = ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
+        print(f"launch: {len(names)} jobs on {self.on}, longest first: {listed}")
         print("launch: `versus launch --status` in another terminal shows them and their logs", flush=True)
 
     def look(self) -> bool:
