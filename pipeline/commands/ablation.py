@@ -1,8 +1,9 @@
 """`versus ablation`: what the study's experiments say of each setting that they vary.
 
 The experiments of the last commit are compared with that commit. An axis is a setting that experiments change alone; a
-grid is a set of settings that they change together, for which main effects are given. Leaves reports/ablation/: a table
-and a figure per axis, and one self-contained ablation.html.
+grid is a set of settings that they change together, for which main effects are given. Before them, every setting that
+was tried: paired differences, corrected for how many. Leaves reports/ablation/: tables, figures and one self-contained
+ablation.html.
 """
 
 import argparse
@@ -22,17 +23,20 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_given: argparse.Namespace) -> None:
     from pipeline.report import experiments
-    from pipeline.report.ablation import FOLDER, axis_section, grid_section, page
+    from pipeline.report.ablation import FOLDER, axis_section, grid_section, page, tried_section
     from pipeline.report.table import text
     from pipeline.scoring.ablation import axes, crossings
+    from pipeline.scoring.tried import compare
 
     base, finished, failed = experiments.read(experiments.show())
     lines, grids = axes(base, finished), crossings(base, finished)
     if not lines and not grids:
         raise StageError(f"ablation: no finished experiment of the last commit changes a setting; {REMEDY}")
+    comparison = compare(base, finished, experiments.replicates)
     with written_whole(FOLDER) as folder:
         folder.mkdir(parents=True)
-        sections = [axis_section(key, points) for key, points in lines.items()]
+        sections = [tried_section(comparison)]
+        sections += [axis_section(key, points) for key, points in lines.items()]
         sections += [grid_section(grid) for grid in grids]
         for section in sections:
             section.write(folder, folder)
@@ -40,5 +44,5 @@ def run(_given: argparse.Namespace) -> None:
         (folder / "ablation.html").write_text(html, encoding="utf-8")
     for section in sections:
         (table,) = section.tables
-        print(f"\n{section.title}\n{text(table.header, table.cells)}")
+        print("\n".join(["", section.title, text(table.header, table.cells), *section.lines]))
     print(f"\nablation: {len(finished)} experiments, {failed} without a result; {FOLDER / 'ablation.html'}")

@@ -1,5 +1,6 @@
-"""The page of `versus ablation`: a table and a figure for each axis, main effects for each grid."""
+"""The page of `versus ablation`: what was tried beside the commit, then each axis and the main effects of each grid."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from pipeline.report.page import templates
 from pipeline.report.pictures import inline_svg
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import mean_and_interval, score
+from pipeline.report.words import DASH, mean_and_interval, p_value, score, signed_interval
 from pipeline.scoring.ablation import Grid, Point, as_given
+from pipeline.scoring.tried import Change, Compared, Comparison
 
 Triple = tuple[float, float, float]  # mean, low, high
 
@@ -80,6 +82,66 @@ FOLDER = Path("reports/ablation")
 
 
 # tables, figures, page
+
+
+def tried_section(found: Comparison) -> Section:
+    return Section("Beside the last commit", tables=(tried_table(found),), lines=tuple(too_high(found)))
+
+
+def tried_table(found: Comparison) -> Table:
+    """A line for each setting and model that was tried: paired differences against the commit's own."""
+    header = ("Setting", "Model", "Validation − commit's", "p", "Test − commit's", "p", "n")
+    cells = tuple(
+        (
+            _settings(each),
+            each.tried.model,
+            _change(each.validation),
+            p_value(each.validation.holm),
+            _change(each.test),
+            p_value(each.test.holm),
+            str(each.n) if each.n else DASH,
+        )
+        for each in found.every
+    )
+    rows = [
+        {"setting": _settings(each), "model": each.tried.model}
+        | {
+            f"{split}_{name}": value
+            for split, change in (("val", each.validation), ("test", each.test))
+            for name, value in vars(change).items()
+        }
+        | {"n": each.n, "names": " ".join(each.tried.names)}
+        for each in found.every
+    ]
+    caption = (
+        f"{study()}: macro-F1 with other settings less that with the commit's own, of n seeds that both were"
+        " trained from; 95% intervals of paired differences: those of validation scores over seeds (none with one seed,"
+        " with folds, or with splits of each replicate's own), those of test scores over seeds and test images. p is"
+        f" corrected (Holm) for all {len(found.every)} comparisons of this table, intervals are not."
+    )
+    return Table("tried", caption, pd.DataFrame(rows), header, cells)
+
+
+def too_high(found: Comparison) -> list[str]:
+    """For each model how much the best of its validation scores owes to having been chosen."""
+    lines = []
+    for model, excess in found.excess.items():
+        much = "by how much is not known without several seeds"
+        if not math.isnan(excess):
+            much = f"by about {excess:.4f} if all were equally good, of the luck of seeds alone"
+        lines.append(
+            f"{model}: the best of {found.number(model) + 1} validation scores, the commit's among them, is too high"
+            f" for having been chosen; {much}."
+        )
+    return lines
+
+
+def _settings(each: Compared) -> str:
+    return ", ".join(f"{key}={as_given(value)}" for key, value in each.tried.changed.items())
+
+
+def _change(change: Change) -> str:
+    return DASH if math.isnan(change.value) else signed_interval(change.value, change.low, change.high)
 
 
 def axis_section(key: str, found: Sequence[Point]) -> Section:
@@ -179,7 +241,7 @@ def page(sections: Sequence[Section], folder: Path, count: int, failed: int) -> 
             count=count,
             failed=failed,
             sections=[
-                (section.title, table, inline_svg(folder / f"{table.name}.svg"))
+                (section, table, inline_svg(folder / f"{table.name}.svg") if section.figures else "")
                 for section in sections
                 for table in section.tables
             ],

@@ -1,13 +1,21 @@
 """A study's experiments, as DVC has them: the last commit, what each experiment changes of it, and how it scored."""
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StageError
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.predictions import Predictions
+from pipeline.report.results import BEFORE
 from pipeline.scoring.ablation import Experiment, Settings
+from pipeline.scoring.tried import Replicate
 
 METRICS, PARAMS = "reports/metrics.json", "params.yaml"
 
@@ -44,17 +52,42 @@ def read(shown: Sequence[Mapping[str, Any]]) -> tuple[Experiment, list[Experimen
             continue
         keys = sorted(key for key in settings.keys() | result[0].keys() if settings.get(key) != result[0].get(key))
         name = each.get("name") or last.get("name") or last["rev"][:7]
-        found.append(Experiment(name, {key: result[0].get(key) for key in keys}, result[1]))
+        changed = {key: result[0].get(key) for key in keys}
+        found.append(Experiment(name, changed, result[1], result[0], last["rev"]))
     found.sort(key=lambda each: each.name)
     varied = {key: settings.get(key) for each in found for key in each.changed}
-    return Experiment("", varied, models), found, failed
+    return Experiment("", varied, models, settings, commit["rev"]), found, failed
+
+
+def replicates(revision: str) -> dict[str, dict[int, Replicate]]:
+    """What git has at a revision of each model's trainings; a part that it does not have is None."""
+    found: dict[str, dict[int, Replicate]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _extract(revision, "reports/evaluations", folder)
+        _extract(revision, "reports/predictions", folder)
+        for path in sorted(folder.glob("reports/evaluations/*.json")):
+            model, _, number = path.stem.rpartition("-")
+            answers = folder / f"reports/predictions/{path.stem}.parquet"
+            found.setdefault(model, {})[int(number)] = Replicate(
+                Evaluation.read(path).selected.val_macro_f1, Predictions.read(answers) if answers.exists() else None
+            )
+    return found
+
+
+def _extract(revision: str, path: str, folder: Path) -> None:
+    """Write what git has of the study at a revision into another folder; nothing where it has none."""
+    done = subprocess.run(["git", "archive", revision, path], capture_output=True, check=False)
+    if done.returncode == 0:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
 
 
 def _result(entry: Mapping[str, Any]) -> tuple[Settings, Mapping[str, Any]] | None:
     """Flat settings and metrics.json's models; None where there are none."""
     data = entry.get("data") or {}
     try:
-        return _flat(data["params"][PARAMS]["data"]), data["metrics"][METRICS]["data"]["models"]
+        return BEFORE | _flat(data["params"][PARAMS]["data"]), data["metrics"][METRICS]["data"]["models"]
     except (KeyError, TypeError):
         return None
 

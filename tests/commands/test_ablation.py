@@ -12,7 +12,7 @@ import pytest
 from pipeline.base.errors import StageError
 from pipeline.commands import ablation
 from pipeline.report import experiments
-from pipeline.scoring.ablation import Experiment, _mean, crossings, score, validation
+from pipeline.scoring.ablation import Experiment, _mean, crossings, score, touches, tried, validation
 from pipeline.scoring.ablation import axes as ablation_axes
 from tests import repo, trees
 from tests.stages.test_report import Page
@@ -70,6 +70,45 @@ def test_an_axis_has_the_commits_own_value_and_the_command_of_each_point() -> No
     assert set(axes) == {"models.vit.depth", "models.vit.dim", "train.lr"}
 
 
+def test_a_model_is_listed_under_settings_that_can_change_it_and_each_setting_once() -> None:
+    """cnn sees no depth of vit's, and the shared setting of a grid with it in two experiments, that count once."""
+    crossed = [
+        entry("deep", 0.8, 0.7, models__vit__depth=4),
+        entry("slow", 0.5, 0.4, train__lr=0.01),
+        entry("slow too", 0.5, 0.45, train__lr=0.01, models__vit__depth=4),
+        entry("both", 0.9, 0.75, models__cnn__width=8, models__vit__depth=4.0),
+        entry("as it is", 0.8, 0.6, evaluate__onnx=True),
+    ]
+    base, finished, _ = experiments.read(shown(*crossed))
+    found = [(each.model, dict(each.changed), each.names) for each in tried(base, finished)]
+    assert found == [
+        ("cnn", {"models.cnn.width": 8}, ("both",)),
+        ("cnn", {"train.lr": 0.01}, ("slow", "slow too")),
+        ("vit", {"models.vit.depth": 4}, ("deep", "both")),
+        ("vit", {"models.vit.depth": 4, "train.lr": 0.01}, ("slow too",)),
+        ("vit", {"train.lr": 0.01}, ("slow",)),
+    ]
+    (grid,) = crossings(base, finished)
+    assert {each.model for each in grid.effects} == {"vit"}
+    assert (grid.found, grid.possible) == (4, 4)
+
+
+def test_a_shared_setting_is_none_of_a_model_that_sets_it_for_itself() -> None:
+    settings = {"models.vit.train.lr": 0.5, "models.vit.augment.light.flip": 1, "models.vit.family": "timm"}
+    assert not touches("train.lr", "vit", settings)
+    assert not touches("augment.light.shift", "vit", settings)  # the whole of light is its own
+    assert touches("train.epochs", "vit", settings)
+    assert touches("train.lr", "cnn", settings)
+    assert touches("tune.families.timm.lr", "vit", settings)
+    assert not touches("tune.families.timm.lr", "cnn", settings)
+
+
+def test_a_setting_at_its_default_is_no_change() -> None:
+    base, finished, _ = experiments.read(shown(entry("same", 0.8, 0.6, train__compile="none")))
+    assert not finished[0].changed
+    assert not base.changed
+
+
 def test_main_effects_are_means_over_the_other_settings_of_the_grid() -> None:
     base, finished, _ = experiments.read(shown(*GRID))
     (grid,) = crossings(base, finished)
@@ -98,10 +137,11 @@ def test_a_table_a_figure_and_a_page_are_left(tmp_path: Path, monkeypatch: pytes
     assert rows["test_macro_f1"].tolist() == [0.6, 0.7]
     assert rows["val_macro_f1_low"].tolist() == pytest.approx([0.6, 0.7])
     names = {"models-vit-depth", "models-vit-dim", "models-vit-depth-models-vit-dim"}
-    suffixes = ("csv", "md", "tex", "svg")
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{end}" for name in names for end in suffixes} | {
-        "ablation.html"
-    }
+    tables = {f"{name}.{end}" for name in (*names, "tried") for end in ("csv", "md", "tex")}
+    assert {path.name for path in folder.iterdir()} == tables | {f"{name}.svg" for name in names} | {"ablation.html"}
+    tried = pd.read_csv(folder / "tried.csv")
+    assert tried["test_value"].tolist() == pytest.approx([0.1, 0.18, 0.04])
+    assert tried["test_low"].isna().all()  # git has no such commit here
     page = Page((folder / "ablation.html").read_text())
     assert all(address.startswith("#") for address in page.addresses)
     assert not page.open
@@ -137,6 +177,7 @@ def test_what_dvc_shows_is_understood(tmp_path: Path, monkeypatch: pytest.Monkey
     base, finished, failed = experiments.read(experiments.show())
     assert (base.changed, failed) == ({"models.vit.depth": 2}, 0)
     assert [(each.name, each.changed) for each in finished] == [("deep", {"models.vit.depth": 4})]
+    assert '"mean": 0.4' in repo.call(tmp_path, "git", "show", f"{finished[0].revision}:reports/metrics.json")
     values = [(point.value, point.test.mean) for point in ablation_axes(base, finished)["models.vit.depth"]]
     assert values == [(2, 0.2), (4, 0.4)]
 
