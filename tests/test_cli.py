@@ -331,7 +331,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
         return sorted(done.stdout.split())
 
     assert completed("versus", "p") == ["pack", "predict", "prune"]
-    assert completed("versus", "ex") == ["export"]
+    assert completed("versus", "ex") == ["experiments", "export"]
     assert completed("versus", "predict", "--m") == ["--model"]
     assert completed("versus", "export", "--o") == ["--onnx"]
     assert "versus.bash" in completed("versus", "export", "cnn", "--onnx", "")

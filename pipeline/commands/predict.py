@@ -5,20 +5,21 @@ does. So an image of the data set gets the logits that evaluate gave it.
 """
 
 import argparse
+import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import shown
-from pipeline.base.files import writable
+from pipeline.base.errors import StageError, shown
+from pipeline.base.files import writable, written_whole
 from pipeline.base.numbers import positive
 from pipeline.base.places import study
 
 SUMMARY = "Class and probability for images"
 EXAMPLE = "versus predict photo.jpg photos/ --model cnn"
-INTERRUPTED = "the images above have their answers, the others none"
+INTERRUPTED = "the images above have their answers, the others none; a file of --csv is whole or as it was"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,20 +27,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model = "cnn: its best replicate; cnn-2: that one; else the study's best, by validation"
     parser.add_argument("--model", default="", help=model)
     parser.add_argument("--top", type=positive, default=3, metavar="N", help="classes to name for each image (3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON document")
+    table = "write a line for each image there: its class, and the probability of every class"
+    form.add_argument("--csv", type=Path, metavar="FILE", help=table)
     explain = "write there what each answer rests on, over its image"
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help=explain)
 
 
 def run(given: argparse.Namespace) -> None:
-    if not predict(given.images, given.model, given.top, given.json, given.explain):
+    if not predict(given.images, given.model, given.top, given.json, given.explain, given.csv):
         sys.exit(1)
 
 
 def predict(
-    sources: Iterable[str], model: str = "", top: int = 3, as_json: bool = False, explain: Path | None = None
+    sources: Iterable[str],
+    model: str = "",
+    top: int = 3,
+    as_json: bool = False,
+    explain: Path | None = None,
+    table: Path | None = None,
 ) -> bool:
-    """Print an answer for every image; what has none gets a line on stderr, and False is returned.
+    """Print an answer for every image, or write it to `table`; False where one has none, which gets a line on stderr.
 
     With `explain` that folder gets a picture of each image with what the answer rests on.
     """
@@ -48,28 +57,56 @@ def predict(
     from pipeline.trained.overlay import overlays
 
     entry, why = catalogue.choose(model)
-    if explain is not None:
-        writable(explain, "--explain")
+    refuse_unwritable(explain, table)
     network, config = catalogue.load(entry)
     form = packed(config, entry.name)
     if not as_json:
         print(why, file=sys.stderr)
     faults: list[dict[str, str]] = []
-    answers = []
+    answers, rows = [], list[tuple[str, list[float]]]()
     for paths, pixels, logits in scored(network, config, readable(sources, form, faults)):
         if explain is not None:
             overlays(network, config, paths, pixels, logits.argmax(1), explain)
+        if table is not None:
+            rows += zip(paths, logits.double().softmax(1).tolist(), strict=True)
+            continue
         for path, answer in zip(paths, ranked(logits, config["classes"], top), strict=True):
             answers.append({"image": path, **answer[0], "top": answer})
             if not as_json:
                 print(in_words(path, answer), flush=True)
+    if table is not None:
+        write_csv(table, config["classes"], rows)
     if as_json:
         chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1, "chosen": why}
         print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2))
     return not faults
 
 
+def refuse_unwritable(explain: Path | None, table: Path | None) -> None:
+    """Raise StageError, before any work, where what is asked for cannot be written."""
+    if explain is not None:
+        writable(explain, "--explain")
+    if table is not None:
+        if table.is_dir():
+            raise StageError(f"--csv: {shown(str(table))} is a folder; give a file's name")
+        writable(table.parent, "--csv")
+
+
 def in_words(path: str, answer: list[dict[str, Any]]) -> str:
     """photo.jpg: rose 91.3%, daisy 8.7%"""
     text = ", ".join(f"{choice['class']} {choice['probability']:.1%}" for choice in answer)
     return shown(f"{path}: {text}", sys.maxsize)
+
+
+def write_csv(path: Path, classes: Sequence[str], rows: Sequence[tuple[str, list[float]]]) -> None:
+    """Write a line for each image: its name, the likeliest class, that one's probability, and those of all classes."""
+    from pipeline.base.escape import cell
+
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "class", "probability", *(f"p({name})" for name in classes)])
+        for image, shares in rows:
+            highest = max(shares)
+            likeliest = classes[shares.index(highest)]
+            writer.writerow([cell(image), cell(likeliest), *(f"{share:.6f}" for share in (highest, *shares))])
+    print(f"{path}: {len(rows)} image{'s' * (len(rows) != 1)}")

@@ -29,7 +29,7 @@ def show() -> list[dict[str, Any]]:
     except ValueError:
         lines = done.stderr.strip().splitlines() or ["no output"]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])[:300]
-        raise StageError(f"ablation: `dvc exp show --json` failed ({reason}); run it in a study's folder") from None
+        raise StageError(f"experiments: `dvc exp show --json` failed ({reason}); run it in a study's folder") from None
 
 
 def read(shown: Sequence[Mapping[str, Any]]) -> tuple[Experiment, list[Experiment], int]:
@@ -41,7 +41,7 @@ def read(shown: Sequence[Mapping[str, Any]]) -> tuple[Experiment, list[Experimen
     commit = next((entry for entry in shown if entry["rev"] != "workspace"), None)
     start = _result(commit) if commit else None
     if commit is None or start is None:
-        raise StageError(f"ablation: the last commit has no {METRICS}; run `dvc repro` and commit what it leaves")
+        raise StageError(f"experiments: the last commit has no {METRICS}; run `dvc repro` and commit what it leaves")
     settings, models = start
     found, failed = [], 0
     for each in commit.get("experiments") or ():

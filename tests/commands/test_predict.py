@@ -271,6 +271,27 @@ def test_json_is_one_document_with_answers_and_faults(tmp_path: Path, capsys: py
     assert document["errors"] == [{"image": "none.png", "error": "none.png: no such file"}]
 
 
+@pytest.mark.usefixtures("trained_study")
+def test_a_csv_has_every_probability_and_no_answer_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    paths = saved_test_images(folder)[:3]
+    for path in sorted(folder.iterdir())[3:]:
+        path.unlink()
+    assert predict([str(folder)], "tiny-0", table=tmp_path / "new/answers.csv") is True
+    assert capsys.readouterr().out == f"{tmp_path / 'new/answers.csv'}: 3 images\n"
+    rows = pd.read_csv(tmp_path / "new/answers.csv", dtype={"class": str})
+    shares = evaluated("tiny-0")[:3].double().softmax(1).numpy()
+    assert rows["image"].tolist() == [str(path) for path in paths]
+    assert rows["class"].tolist() == [str(label) for label in shares.argmax(1)]
+    assert rows[[f"p({label})" for label in range(10)]].to_numpy() == pytest.approx(shares, abs=1e-5)
+    assert rows["probability"].to_numpy() == pytest.approx(shares.max(1), abs=1e-5)
+    with pytest.raises(StageError, match="is a folder"):
+        predict([str(folder)], "tiny-0", table=folder)
+    assert len(list(folder.iterdir())) == 3
+
+
 # Which model
 
 
