@@ -153,11 +153,7 @@ def _differences(
     each = scores[first] - scores[second]  # (P, R)
     value = each.mean(1)
     spread = _spread(each, samples, influences, first, second)
-    over_images: Parts = ((spread.alone, spread.freedom),)
-    parts = _parts(each, spread, draws)
-    bounds = [parts, over_images]  # the interval is the widest of these
-    if draws and len(draws.split) > draws.splits:
-        bounds.append((draws.over_seeds(each),))
+    bounds = _bounds(each, spread, draws)
     p = np.max([p_values(value, each) for each in bounds], axis=0)
     half = np.max([half_widths(1 - LEVEL, each) for each in bounds], axis=0)
     low, high = np.clip([value - half, value + half], -1, 1)
@@ -182,6 +178,14 @@ def _differences(
         )
         for k in range(len(value))
     ]
+
+
+def _bounds(each: Floats, spread: _Spread, draws: Draws | None) -> list[Parts]:
+    """What the interval is the widest of: all parts together, test images alone, seeds alone where splits have more."""
+    bounds: list[Parts] = [_parts(each, spread, draws), ((spread.alone, spread.freedom),)]
+    if draws and len(draws.split) > draws.splits:
+        bounds.append((draws.over_seeds(each),))
+    return bounds
 
 
 def _parts(each: Floats, spread: _Spread, draws: Draws | None) -> Parts:
