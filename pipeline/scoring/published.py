@@ -123,7 +123,7 @@ class Images:
 
     found: int = 0
     missing: int = 0  # of theirs
-    same: bool = True  # whether both are the same
+    same: bool = True  # whether both are the same; drawn ones are not
 
 
 def compare(
@@ -215,7 +215,7 @@ def _score(number: Number, result: Result, classes: Sequence[str]) -> Scored | s
 
 
 def _part(row: str, classes: Sequence[str]) -> str | None:
-    """What a row is of, as in the names of `stats.report_arrays`: a class's index, macro, weighted, or None."""
+    """What a row is of, as in the names of `intervals.report_arrays`: a class's index, macro, weighted, or None."""
     names = [name.casefold() for name in classes]
     if row.casefold() in names:
         return str(names.index(row.casefold()))

@@ -197,6 +197,22 @@ def test_where_test_images_are_others_their_luck_is_allowed_for() -> None:
     assert refuted[True] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("published", "variant", "same"),
+    [({"test": 4}, "", True), ({"test": 4}, "JPEG copy", False), ({"test": 9}, "", False), ({}, "", False)],
+)
+def test_test_images_that_were_drawn_are_not_those_of_the_paper(
+    published: dict[str, int], variant: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set without official test images has none that ours could be."""
+    given: list[Images] = []
+    monkeypatch.setattr(scorecard.published, "compare", lambda *all: given.append(all[-1]))
+    data = SimpleNamespace(published=published, variant=variant, dataset="digits", names=CLASSES)
+    settings = SimpleNamespace(published=())
+    scorecard.compared(SimpleNamespace(data=data, settings=settings, images=4, models=()))  # type: ignore[arg-type]
+    assert [images.same for images in given] == [same]
+
+
 def test_costs_are_compared_as_they_are_printed() -> None:
     assert as_printed(25_437, 25_000) == 25_000
     assert as_printed(25_437, 25_400) == 25_400

@@ -181,7 +181,8 @@ def compared(found: Found) -> list[Line]:
         if model.name in named
     }
     missing = lacking(found)
-    images = published.Images(found.images, missing, same=not missing and not found.data.variant)
+    official = bool(found.data.published.get("test")) and not missing and not found.data.variant
+    images = published.Images(found.images, missing, same=official)
     return published.compare(found.settings.published, found.data.dataset, results, found.data.names, images)
 
 
