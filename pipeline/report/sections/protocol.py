@@ -22,6 +22,8 @@ def of_the_data(found: Found) -> dict[str, Rows]:
     for name, part in (("dataset", found.settings.dataset), ("split", found.settings.split)):
         content = part.model_dump(exclude={"source"})  # a source may be a place on somebody's disk
         content |= dict.fromkeys(set(official) & content.keys(), "not used: the official split was kept")
+        if name == "split" and found.data.vary != "none" and "val_fraction" in official:
+            content["val_fraction"] = "not used: as many validation images as officially, drawn anew"
         parts[name] = [(key, setting(value)) for key, value in content.items()]
     return parts
 
