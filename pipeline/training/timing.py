@@ -37,11 +37,12 @@ class Estimate:
     steps: int  # of an epoch
     seconds: float  # of one training
     trainings: int
-    trials: int  # of settings, each as long as a training
+    trials: int  # of settings, finalists among them
+    trial_seconds: float  # of all of these
 
     @property
     def total(self) -> float:
-        return self.seconds * (self.trainings + self.trials)
+        return self.seconds * self.trainings + self.trial_seconds
 
     @property
     def pays_from(self) -> int | None:
@@ -65,6 +66,8 @@ def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
             batch = timed(lambda: forward.predict(trainer.network, part, form, device, size), device)
         compilation, fast = with_compiler(trainer, taken) if compiled else (None, None)
     val_batches = -(-len(val) // size) if val is not None else 0
+    seconds = epochs * (trainer.per_epoch * step + val_batches * batch)
+    trials, whole = tried(settings, name)
     return Estimate(
         model=name,
         device=device.type,
@@ -74,10 +77,20 @@ def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
         images_per_second=min(size, len(task.train_images)) / step,
         epochs=epochs,
         steps=trainer.per_epoch,
-        seconds=epochs * (trainer.per_epoch * step + val_batches * batch),
+        seconds=seconds,
         trainings=len(settings.replicates),
-        trials=len(settings.tune.trials) if settings.tuned(name) else 0,
+        trials=trials,
+        trial_seconds=seconds * whole,
     )
+
+
+def tried(settings: Params, name: str) -> tuple[int, float]:
+    """How many trials a model's search takes, finalists among them, and how many whole trainings they are worth."""
+    if not settings.tuned(name):
+        return 0, 0.0
+    trials, finalists = len(settings.tune.trials), len(settings.tune.finalists)
+    share = settings.tune.short_epochs / settings.model_train(name).epochs if finalists else 1.0
+    return trials + finalists, trials * share + finalists
 
 
 def prepared(settings: Params, name: str) -> tuple[Task, dict[str, Any], torch.device]:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.base.errors import StageError
 from pipeline.commands.estimate import estimate
+from pipeline.params.read import load_params
 from pipeline.training import timing
 from tests import small_study
 
@@ -39,6 +40,19 @@ def test_validation_images_that_are_trained_on_are_steps_of_training(
     estimate(as_json=True)
     (tiny,) = json.loads(capsys.readouterr().out)["models"]
     assert tiny["seconds"] == 3 * 28  # epochs, and steps of 874 images, 32 at a time
+
+
+def test_short_trials_take_their_share_of_a_training_and_finalists_a_whole_one(tmp_path: Path) -> None:
+    """Sixteen trials of 5 of 45 epochs and three of their best in full: the time of 4.8 trainings."""
+    tune = {"trials": list(range(16)), "models": {"tiny": {}}, "space": {"train.lr": {"uniform": [0.001, 0.01]}}}
+    models = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 45}}, "vit": small_study.MODELS["vit"]}
+    found = []
+    for finalists in ([], [0, 1, 2]):
+        small_study.write(tmp_path, {"tune": {**tune, "finalists": finalists, "short_epochs": 5}}, models)
+        settings = load_params(tmp_path / "params.yaml")
+        found.append(timing.tried(settings, "tiny"))
+        assert timing.tried(settings, "vit") == (0, 0.0)
+    assert found == [(16, 16.0), (19, pytest.approx(16 * 5 / 45 + 3))]
 
 
 @pytest.mark.usefixtures("trained_study")
