@@ -105,10 +105,10 @@ def to_train(only: Sequence[str]) -> list[Task]:
         with plan.opened(Path(), "pack") as repo:
             training = [dataclasses.replace(group, targets=group.targets[:1]) for group in wave.groups]
             missing = plan.to_run(repo, training)
-        if missing and missing[0].targets[0].startswith("trial@"):
+        if missing and (kind := missing[0].targets[0].partition("@")[0]) != "train":
             raise StageError(
-                f"pack: {len(missing)} trials of {name} are to be run first, and a pack holds trainings alone; run"
-                " `dvc repro choose`"
+                f"pack: {name} has {len(missing)} {kind}{'s' * (len(missing) > 1)} to run first, and a pack holds"
+                " trainings alone; run `dvc repro choose`"
             )
     settings = tuned_params()
     seconds, commit = plan.expected(Path()), git.commit()

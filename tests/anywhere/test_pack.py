@@ -1,5 +1,6 @@
 """What a pack holds, and what it is refused for."""
 
+import contextlib
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from pipeline.anywhere import pack, refusals
 from pipeline.anywhere.contents import Contents, Stored, Task
+from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.places import CARRIED, carried_name, find
+from pipeline.launch import plan
 from tests import small_study, trees
 
 
@@ -69,6 +72,21 @@ def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, m
     path.unlink()
     assert find(str(path)) == there
     assert find("other.safetensors") is None
+
+
+@pytest.mark.parametrize("kind", ["trial", "finalist"])
+def test_a_study_whose_search_is_not_over_is_not_packed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the trainings of the search would run here, before the pack is made."""
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(git, "dvc", lambda _, *command: ran.append(command) or True)
+    monkeypatch.setattr(plan, "opened", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(plan, "to_run", lambda _, groups: groups)
+    searched = plan.Group(f"{kind} a-0", [f"{kind}@a-0"], [])
+    waves = [plan.Wave(["split"], [searched]), plan.Wave(["choose"], [plan.Group("a-0", ["train@a-0"], [])])]
+    monkeypatch.setattr(plan, "plan", lambda _: waves)
+    with pytest.raises(StageError, match=rf"pack: .* has 1 {kind} to run first, .*; run `dvc repro choose`"):
+        pack.to_train([])
+    assert ran == [("repro", "split")]
 
 
 def test_labels_of_test_images_stay_at_home_and_other_replicates_images(
