@@ -314,6 +314,14 @@ class Evaluate(Frozen):
     inflation: bool = False  # by how much the score would be higher, had the epoch been chosen on the test images
 
 
+class Verdict(Frozen):
+    """What a difference between models has to be to matter; results other than the report do not depend on it."""
+
+    margin: Rate = (
+        0.0  # of macro-F1 and accuracy: models whose difference surely is below are practically equal; 0: none
+    )
+
+
 class Launch(Frozen):
     """What `versus launch` asks for; results do not depend on it."""
 

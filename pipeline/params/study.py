@@ -19,6 +19,7 @@ from pipeline.params.settings import (
     Split,
     Train,
     Tune,
+    Verdict,
 )
 
 
@@ -32,6 +33,7 @@ class Params(Frozen):
     tune: Annotated[Tune, Field(examples=[{"trials": [], "models": {}, "finalists": []}])]
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
+    verdict: Verdict = Verdict()
     launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:

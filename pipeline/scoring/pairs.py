@@ -44,6 +44,7 @@ from pipeline.scoring.metrics import Floats
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 SCORES = ("macro_f1", "accuracy")  # the verdict is that of the first
+Part = tuple[float, float]  # a variance and its degrees of freedom
 Parts = tuple[tuple[Floats, Floats], ...]  # independent parts of a variance, each with its degrees of freedom, (P,)
 POWER = 0.8
 RESAMPLES = 2000
@@ -71,6 +72,9 @@ class Difference:
     verdict: Verdict
     settled_by: str
     settled_from: str
+    bounds: tuple[
+        tuple[Part, ...], ...
+    ] = ()  # of which the interval is the widest: by what `value` varies, over images
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,7 @@ def _differences(
             verdict=verdicts[k],
             settled_by=_settled(spread, abs(value[k]), k) if unsettled[k] else "",
             settled_from=_settled(spread, abs(value[k]) + half[k], k) if unsettled[k] else "",
+            bounds=tuple(tuple((float(part[k]), float(freedom[k])) for part, freedom in parts) for parts in bounds),
         )
         for k in range(len(value))
     ]

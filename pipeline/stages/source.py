@@ -3,8 +3,8 @@
 Files outside the study can be no dependencies of DVC's that hold on another machine, so that this stage looks at them
 at every `dvc repro`. It leaves what other stages depend on instead: `reports/source.json`, which git keeps, of the
 images that fetch is to read, in data/weights a file for each model, of the weights that it starts from, in data/code a
-file for each stage, of the code that it rests on, and in data/study the name that the report gives. Where something is
-not on this machine, what was read before stands.
+file for each stage, of the code that it rests on, and in data/study the name that the report gives and the margin of
+its verdicts, which params.yaml need not have. Where something is not on this machine, what was read before stands.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from pipeline.base.process import run
 from pipeline.datasets import content
 from pipeline.datasets import source as sources
 from pipeline.params.read import load_params
+from pipeline.params.study import Params
 
 RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
 
@@ -41,8 +42,14 @@ def main() -> None:
                 (partial / model).write_text(line, encoding="utf-8")
     code.write()
     with written_whole(STUDY) as partial:
-        partial.write_text(f"{study()}\n", encoding="utf-8")
+        partial.write_text(shown(settings), encoding="utf-8")
     print(f"source: {name} {source or 'from its official source'}, SHA-256 {record['sha256'][:12]}")
+
+
+def shown(settings: Params) -> str:
+    """What the report alone rests on: the study's name, and a margin where one is stated."""
+    margin = settings.verdict.margin
+    return f"{study()}\n" + (f"margin {margin}\n" if margin else "")
 
 
 def settled(name: str, source: str) -> str:

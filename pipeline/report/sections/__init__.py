@@ -8,6 +8,7 @@ from pipeline.report.section import Section
 NAMES = (  # of the page, from top to bottom
     "comparison",
     "pairs",
+    "superiority",
     "variance",
     "tuning",
     "scorecard",
