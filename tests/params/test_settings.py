@@ -64,7 +64,7 @@ PLAIN = "wanted numbers, text, true, false, null, or lists of them"
 LAYERS = "wanted layers such as conv 8, dw 12, conv 12 skip, transition 8, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
 ROW = (
-    "model, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops, weight_bytes,"
+    "model, n, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops, weight_bytes,"
     " cpu_seconds, train_seconds"
 )
 
@@ -124,7 +124,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     (
         "published",
         [TABLE | {"data": "mnist"}],
-        "published.0.data: unknown key; did you mean 'dataset'? choose from table, dataset, model, rows",
+        "published.0.data: unknown key; did you mean 'dataset'? choose from table, dataset, model, n, rows",
     ),
     # missing keys
     ("published", published(accuracy=0.9), "published.0.rows.25K.model: missing; give it for the row or for the table"),
