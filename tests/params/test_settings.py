@@ -64,8 +64,8 @@ PLAIN = "wanted numbers, text, true, false, null, or lists of them"
 LAYERS = "wanted layers such as conv 8, dw 12, conv 12 skip, transition 8, pool"
 CNN = {"family": "timm", "backbone": "resnet18"}
 ROW = (
-    "model, n, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops, weight_bytes,"
-    " cpu_seconds, train_seconds"
+    "model, n, accuracy, macro_f1, weighted_f1, balanced_accuracy, precision, recall, f1, parameters, flops,"
+    " weight_bytes, cpu_seconds, train_seconds"
 )
 
 
