@@ -17,12 +17,13 @@ def section(found: Found) -> Section | None:
     lines = {model.name: scores for model in found.models if (scores := inflated(model))}
     if not lines:
         return None
+    over = f"means with {found.basis}" if found.replicates > 1 else found.taken_over
     caption = (
-        f"{found.tested}: {found.taken_over}. Every other number of this report is of the epoch that validation chose;"
+        f"{found.tested}: {over}. Every other number of this report is of the epoch that validation chose;"
         " these say what each score would have been, had its epoch been looked for on the test images: too high by the"
         " inflation. Nothing is selected by it."
-        + " Intervals of scores are over test images too."
-        * (found.first.runs > 1)
+        + f" Intervals of the inflation are over {found.unit}s alone (Student t)."
+        * (found.replicates > 1)
     )
     return Section("Inflation", tables=(inflation_table(lines, caption),))
 
