@@ -3,8 +3,8 @@
 Shapes: R replicates, N test images.
 
 - Test scores: the paired difference of `pairs`, over seeds and test images.
-- Validation scores: Student's t of the R differences of one seed each. With one replicate, with folds or with splits of
-  each replicate's own there is none: such differences are one, or are not independent.
+- Validation scores: Student's t of the R differences of one seed each, none with one replicate.
+- With folds or with splits of each replicate's own there is neither: differences are not independent then.
 - Both are corrected (Holm 1979) for all settings of all models that were tried.
 - The best of k validation scores is too high: were all as good, the highest would on average lie E[max of k normals]
   standard errors above what it is worth. A difference of two settings has twice the variance that one has by itself.
@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.records.predictions import Predictions
 from pipeline.scoring import pairs
-from pipeline.scoring.ablation import Experiment, Tried, tried, validation
+from pipeline.scoring.ablation import Experiment, Settings, Tried, tried, validation
 from pipeline.scoring.intervals import LEVEL
 from pipeline.scoring.metrics import Floats
 
@@ -72,17 +72,18 @@ class Comparison:
 def compare(base: Experiment, experiments: Sequence[Experiment], read: Read) -> Comparison:
     """Every setting that was tried beside the commit's own, each once for each model."""
     read, every = functools.cache(read), tried(base, experiments)
-    alike = not base.settings.get("split.folds") and base.settings.get("split.vary", "none") == "none"
     tests, validations, differences, numbers = [], [], [], []
     for each in every:
         ours = read(each.experiments[0].revision).get(each.model, {})
         own = read(base.revision).get(each.model, {})
         before = base.models[each.model]
+        alike = same_images(base.settings) and same_images(each.experiments[0].settings)
         by_seed = differences_by_seed(ours, own) if alike else np.array([])
         differences.append(by_seed)
         numbers.append(len(ours.keys() & own.keys()))
         validations.append(on_validation(validation(each.results)["mean"] - validation(before)["mean"], by_seed))
-        tests.append(on_test(each.results["macro_f1"]["mean"] - before["macro_f1"]["mean"], ours, own))
+        on_tests = each.results["macro_f1"]["mean"] - before["macro_f1"]["mean"]
+        tests.append(on_test(on_tests, ours, own) if alike else Change(on_tests))
     found = zip(every, corrected(validations), corrected(tests), numbers, strict=True)
     return Comparison(
         tuple(Compared(*each) for each in found),
@@ -91,6 +92,11 @@ def compare(base: Experiment, experiments: Sequence[Experiment], read: Read) -> 
             for model in {each.model: None for each in every}
         },
     )
+
+
+def same_images(settings: Settings) -> bool:
+    """Whether all replicates of a study have the same images."""
+    return not settings.get("split.folds") and settings.get("split.vary", "none") == "none"
 
 
 def on_test(value: float, tried: Replicates, own: Replicates) -> Change:

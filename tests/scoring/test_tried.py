@@ -80,8 +80,13 @@ def test_results_of_an_experiment_are_read_from_git_and_compared_seed_by_seed(tw
     assert found.validation.p == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue)
     (line,) = too_high(comparison)
     assert "best of 2 validation scores" in line
-    folds = Experiment("", base.changed, scores, {"split.folds": 5}, own)
-    assert math.isnan(compare(folds, [wider], experiments.replicates).every[0].validation.p)
+    for settings in ({"split.folds": 5}, {"split.vary": "validation"}):
+        drawn = Experiment("", base.changed, scores, settings, own)
+        anew = Experiment("wide", wider.changed, scores, settings, own)
+        for one, other_one in ((drawn, wider), (base, anew)):
+            of_images = compare(one, [other_one], experiments.replicates).every[0]
+            assert math.isnan(of_images.validation.p)
+            assert math.isnan(of_images.test.p)
 
 
 def test_a_test_difference_is_the_pairs_own_on_the_same_images_and_none_on_others(two_commits: tuple[str, str]) -> None:
