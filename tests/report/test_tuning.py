@@ -1,5 +1,6 @@
 """The section on tuning: what was searched, what it cost, where the order of models changes, what tuning changed."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(study: Path, monkeypatch: pytest.MonkeyPatch) -> results.Found:
     monkeypatch.chdir(study)
     return results.read(load_params())
+
+
+def test_epochs_of_a_trial_that_diverged_count(found: results.Found) -> None:
+    """Four trials of three epochs each, of which one came to its first alone: it has no curve."""
+    kept = found.tuning.of("cnn")
+    lost = dataclasses.replace(kept[0], val_macro_f1=None, curve=[], images=kept[0].images // 3)
+    assert tuning.epochs_of([lost, *kept[1:]]) == 3 * (TRIALS - 1) + 1
 
 
 def test_each_search_is_told_with_its_cost_and_what_it_chose(found: results.Found) -> None:

@@ -91,7 +91,7 @@ def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> T
         results = found.tuning.all_of(name)
         best, model = found.tuning.best(name), next(each for each in found.models if each.name == name)
         anew = validation_scores(model)
-        epochs, seconds = sum(len(each.curve) for each in results), sum(each.seconds for each in results)
+        epochs, seconds = epochs_of(results), sum(each.seconds for each in results)
         flops = sum(each.training_flops for each in results)
         assert best.val_macro_f1 is not None
         mean = float(np.mean(anew)) if anew else math.nan
@@ -106,6 +106,12 @@ def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> T
         f" of the same settings over {found.first.n} with seeds of their own, on validation images."
     )
     return Table("tuning", caption, pd.DataFrame(rows), header, tuple(cells))
+
+
+def epochs_of(results: Sequence[TrialResult]) -> int:
+    """Of all trials of a model, of which one at least came to its end; the one in which a trial diverged counts."""
+    images = next(each.images / len(each.curve) for each in results if each.curve)  # of an epoch
+    return round(sum(each.images for each in results) / images)
 
 
 def validation_scores(model: Model) -> list[float]:
