@@ -55,7 +55,7 @@ def read(settings: Params) -> Found:
         refuse_other_images(models[0], model)
         refuse_other_settings(tuned, model.evaluations, digests(data, settings.replicates))
     explanations, sheet = read_explanations(list(settings.models))
-    labels, labels_sheet = read_labels()
+    labels, labels_sheet = read_labels(models[0].images)
     return Found(
         study=study(),
         settings=settings,
@@ -238,12 +238,18 @@ def read_explanations(models: Sequence[str]) -> tuple[Explanations | None, bytes
     return found, read_picture(path.with_suffix(".jpg"), "explain")
 
 
-def read_labels() -> tuple[LabelCheck | None, bytes]:
-    """What speaks against labels, and its picture; None where labels has not run, in reports older than it."""
+def read_labels(tested: Sequence[str]) -> tuple[LabelCheck | None, bytes]:
+    """What speaks against labels, and its picture; None where labels has not run, in reports older than it.
+
+    Raises StageError where annotators were asked about images that are not among those `tested`, if any are named.
+    """
     path = REPORTS / "labels.json"
     if not path.exists():
         return None, b""
-    return LabelCheck.read(path), read_picture(path.with_suffix(".jpg"), "labels")
+    found = LabelCheck.read(path)
+    if tested and not {each.image for each in found.reviews.images} <= set(tested):
+        raise StageError(f"{path}: of other test images than were tested on; run `dvc repro` in the study's folder")
+    return found, read_picture(path.with_suffix(".jpg"), "labels")
 
 
 def other_models(path: Path, stage: str) -> StageError:

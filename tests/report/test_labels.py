@@ -7,6 +7,7 @@ import pytest
 import sklearn.metrics as oracle
 from PIL import Image
 
+from pipeline.base.errors import StageError
 from pipeline.params.read import load_params
 from pipeline.records.labels import LabelCheck, Reviewed, Reviews, Suspect, Suspects
 from pipeline.records.predictions import Predictions, predictions_path
@@ -87,6 +88,12 @@ def test_the_page_says_what_is_not_at_hand_and_nothing_of_reviews_where_nobody_w
     _, text = section(study, LabelCheck(Reviews("", "", []), None), monkeypatch)
     assert "nnotators" not in text
     assert "trained on every image" in text
+
+
+def test_reviews_of_images_that_were_not_tested_on_are_refused(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = Reviewed("test/another.png", "3", "8", 1, 4, 0, 0)
+    with pytest.raises(StageError, match=r"labels.json: of other test images than were tested on; run `dvc repro`"):
+        section(study, LabelCheck(Reviews("https://somewhere", "", [foreign]), None), monkeypatch)
 
 
 def test_suspects_are_shown_with_their_label_and_what_is_likelier(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
