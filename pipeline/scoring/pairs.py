@@ -228,7 +228,7 @@ def _spread(
     alone = _contrast(covariance.mean((1, 3)), first, second) + about
     one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about
     freedom = np.array(
-        [effective_images(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
+        [effective_number(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
     ).clip(1)
     if replicates == 1:
         return _Spread(alone, one, np.zeros_like(value), alone, freedom)
@@ -242,7 +242,7 @@ def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDAr
     return (own[first] + own[second] - 2 * covariance[first, second]).clip(0)
 
 
-def effective_images(influences: Floats) -> float:
+def effective_number(influences: Floats) -> float:
     """Kish's effective number: n for n images of equal weight and others of none, 0 where none has any."""
     squares = influences**2
     return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else 0.0

@@ -57,7 +57,7 @@ def rows(found: Found) -> tuple[list[Row], list[Row]]:
     names = [f"{found.names[a]} vs {found.names[b]}" for a, b in zip(first, second, strict=True)]
 
     def made(names: list[str], scores: Floats, samples: Floats, influences: Floats) -> list[Row]:
-        freedom = np.array([max(pairs.effective_images(each) - 1, 1) for each in influences])
+        freedom = np.array([max(pairs.effective_number(each) - 1, 1) for each in influences])
         return [Row(*each) for each in zip(names, divided(scores, samples, freedom, splits(found), same), strict=True)]
 
     of_pairs = (values[first] - values[second] for values in (scores, samples, influences))
