@@ -4,7 +4,8 @@ Shapes: R replicates, N test images.
 
 - Test scores: the paired difference of `pairs`, over seeds and test images.
 - Validation scores: Student's t of the R differences of one seed each, none with one replicate.
-- With folds or with splits of each replicate's own there is neither: differences are not independent then.
+- With folds or with splits of each replicate's own there is neither: differences are not independent then. Nor is there
+  one where the settings draw other images than the commit's: differences are not paired by images then.
 - Both are corrected (Holm 1979) for all settings of all models that were tried.
 - The best of k validation scores is too high: were all as good, the highest would on average lie E[max of k normals]
   standard errors above what it is worth. A difference of two settings has twice the variance that one has by itself.
@@ -78,7 +79,7 @@ def compare(base: Experiment, experiments: Sequence[Experiment], read: Read) -> 
         own = read(base.revision).get(each.model, {})
         before = base.models[each.model]
         alike = same_images(base.settings) and same_images(each.experiments[0].settings)
-        by_seed = differences_by_seed(ours, own) if alike else np.array([])
+        by_seed = differences_by_seed(ours, own) if alike and not draws_others(each) else np.array([])
         differences.append(by_seed)
         numbers.append(len(ours.keys() & own.keys()))
         validations.append(on_validation(validation(each.results)["mean"] - validation(before)["mean"], by_seed))
@@ -97,6 +98,11 @@ def compare(base: Experiment, experiments: Sequence[Experiment], read: Read) -> 
 def same_images(settings: Settings) -> bool:
     """Whether all replicates of a study have the same images."""
     return not settings.get("split.folds") and settings.get("split.vary", "none") == "none"
+
+
+def draws_others(each: Tried) -> bool:
+    """Whether validation images are other than the commit's."""
+    return any(key.startswith(("split.", "dataset.name", "dataset.source")) for key in each.changed)
 
 
 def on_test(value: float, tried: Replicates, own: Replicates) -> Change:

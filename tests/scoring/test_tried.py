@@ -87,6 +87,9 @@ def test_results_of_an_experiment_are_read_from_git_and_compared_seed_by_seed(tw
             of_images = compare(one, [other_one], experiments.replicates).every[0]
             assert math.isnan(of_images.validation.p)
             assert math.isnan(of_images.test.p)
+    start = Experiment("", {"split.seed": 0}, scores, {}, own)
+    redrawn = Experiment("x", {"split.seed": 1}, scores, {}, other)
+    assert math.isnan(compare(start, [redrawn], experiments.replicates).every[0].validation.p)  # on other images
 
 
 def test_a_test_difference_is_the_pairs_own_on_the_same_images_and_none_on_others(two_commits: tuple[str, str]) -> None:
