@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.params.read import load_params
 from pipeline.params.settings import Verdict
-from pipeline.report import results
+from pipeline.report import page, results
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.sections import superiority
@@ -85,6 +85,8 @@ def test_where_splits_vary_equality_is_tested_and_the_rest_left_out(
     assert found.tables[0].cells[0][1:3] == ("–", "–")
     assert found.tables[0].cells[0][-1] == "better, within the margin"
     assert "are not given where replicates have splits of their own" in found.words["left_out"]
+    text = page.text(page.templates(), "superiority", found, results.read(load_params()), tmp_path)
+    assert "Of each pair</summary>" in text
 
 
 def test_report_reruns_for_a_margin_that_params_yaml_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

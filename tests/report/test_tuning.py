@@ -13,7 +13,7 @@ from pipeline.params.settings import Dimension
 from pipeline.params.trials import drawn
 from pipeline.records.diary import Machine
 from pipeline.records.tuning import TrialResult, choose
-from pipeline.report import results
+from pipeline.report import page, results
 from pipeline.report.sections import tuning
 from pipeline.scoring.budgets import TuningCurve
 from tests import fake_study, repo
@@ -109,6 +109,17 @@ def test_tuned_stands_beside_untuned_and_the_verdicts_that_changed_are_counted(f
     assert gains["vit"] > 0.5 > abs(gains["cnn"])
     (text,) = tuning.verdict_sentence(found)
     assert text == "Tuning changed 1 of 1 verdict: cnn is not distinguishable from vit, untuned better"
+
+
+def test_the_section_reads_whole_with_and_without_untuned_twins(found: results.Found, tmp_path: Path) -> None:
+    section = tuning.section(found)
+    assert section is not None
+    section.write(tmp_path, tmp_path)
+    alone = dataclasses.replace(section, tables=section.tables[:1])
+    with_twins, without = (page.text(page.templates(), "tuning", each, found, tmp_path) for each in (section, alone))
+    assert "Macro-F1 untuned" in with_twins
+    assert "Macro-F1 untuned" not in without
+    assert "What was searched" in without
 
 
 def test_the_order_of_models_is_told_by_budget() -> None:
