@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,10 @@ def study(folder: Path, full: bool) -> None:
                         leave(folder / out / str(replicate), SIZES[out], full)
                         continue
                     path = out.replace("${item.model}", model).replace("${item.replicate}", str(replicate))
+                    if "${" in path:  # of a trial, of which there are none
+                        continue
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
-    for path in inside(stages):  # a file of an output, which a stage of its own reads
+    for path in inside(stages, settings["models"]):  # a file of an output, which a stage of its own reads
         if not (folder / path).exists():
             leave(folder / path, {}, full)
     for command in (
@@ -64,12 +66,15 @@ def outputs(stage: dict[str, Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in found]
 
 
-def inside(stages: dict[str, dict[str, Any]]) -> list[str]:
+def inside(stages: dict[str, dict[str, Any]], models: Iterable[str]) -> list[str]:
     """What stages depend on of a folder that another stage makes, by name; the stage source makes its own."""
     made = {out for stage in stages.values() for out in outputs(stage)}
-    named = {path for stage in stages.values() for path in stage["deps"] if "${" not in path}
+    paths = {path for stage in stages.values() for path in stage["deps"]}
+    named = {path.replace("${item.model}", model) for path in paths for model in models}
     return sorted(
-        path for path in named - made if {str(parent) for parent in Path(path).parents} & made - {"data/code"}
+        path
+        for path in named - made
+        if "${" not in path and {str(parent) for parent in Path(path).parents} & made - {"data/code", "data/weights"}
     )
 
 
