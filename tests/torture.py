@@ -200,7 +200,7 @@ def at_once(folder: Path, experiments: int = 3, workers: int = 3) -> dict[str, A
         own = [run for run in runs if run.data.tags.get("dvc.experiment") == f"rate{number}"]
         stages = sorted(run.data.tags["versus.stage"] for run in own)
         alone = [stage for stage in stages if stage not in ("fetch", "latency")]  # whoever comes first does, for all
-        assert alone == ["evaluate", "explain", "report", "train"], stages
+        assert alone == ["evaluate", "explain", "labels", "report", "train"], stages
         assert {run.data.params["train.lr"] for run in own if "train.lr" in run.data.params} == {str(rate)}
     trainings = [run.data.params["train.lr"] for run in runs if run.data.tags["versus.stage"] == "train"]
     assert sorted(trainings) == [str(rate) for rate in (0.001, *rates)]

@@ -19,10 +19,9 @@ def main() -> None:
     settings = load_params()
     with written_whole(PROMOTED) as partial:
         partial.mkdir()
-        for name in settings.models:
-            if settings.tuned(name) and settings.tune.finalists:
-                for rank, trial in zip(settings.tune.finalists, promoted(settings, name), strict=True):
-                    trial.write(partial / f"{name}-{rank}.json")
+        for name in settings.tune.models if settings.tune.finalists else ():
+            for rank, trial in zip(settings.tune.finalists, promoted(settings, name), strict=True):
+                trial.write(partial / f"{name}-{rank}.json")
 
 
 def promoted(settings: Params, name: str) -> list[Trial]:
