@@ -139,7 +139,8 @@ def cycle(folder: Path, chance: random.Random, kills: int, longest: float, found
 
 def outcome(folder: Path) -> dict[str, bytes]:
     """What must not depend on kills: all but the times."""
-    kept = [*folder.glob("data/*/*"), *folder.glob("models/tiny-0/*"), *folder.glob("reports/histories/*")]
+    kept = [path for path in folder.glob("data/**/*") if path.is_file()]
+    kept += [*folder.glob("models/tiny-0/*"), *folder.glob("reports/histories/*")]
     kept += [*folder.glob("reports/predictions/*"), *folder.glob("reports/*.json")]
     found = {
         str(path.relative_to(folder)): path.read_bytes()
