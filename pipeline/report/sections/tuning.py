@@ -88,16 +88,16 @@ def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> T
     header = ("Model", "Trials", "Epochs", "Training", "FLOPs", "Best validation", "Trained anew", "Chosen")
     cells, rows = [], []
     for name in trials:
-        results = found.tuning.all_of(name)
+        results, count = found.tuning.all_of(name), len(trials[name])
         best, model = found.tuning.best(name), next(each for each in found.models if each.name == name)
         anew = validation_scores(model)
         epochs, seconds = epochs_of(results), sum(each.seconds for each in results)
         flops = sum(each.training_flops for each in results)
         assert best.val_macro_f1 is not None
         mean = float(np.mean(anew)) if anew else math.nan
-        values = (name, str(len(results)), f"{epochs:,}", duration(seconds), short(flops))
+        values = (name, str(count), f"{epochs:,}", duration(seconds), short(flops))
         cells.append((*values, score(best.val_macro_f1), score(mean), setting(best.settings)))
-        row = {"model": name, "trials": len(results), "epochs": epochs, "train_seconds": seconds, "train_flops": flops}
+        row = {"model": name, "trials": count, "epochs": epochs, "train_seconds": seconds, "train_flops": flops}
         chosen = {"trial": best.trial, "val_macro_f1": best.val_macro_f1, "val_macro_f1_anew": mean}
         rows.append({**row, **chosen, **{f"chosen {key}": setting(each) for key, each in best.settings.items()}})
     caption = (
