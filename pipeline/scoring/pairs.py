@@ -399,6 +399,11 @@ def best(pairs: Sequence[Pair], model: str) -> list[Pair]:
     return [pair if pair.model == model else turned(pair) for pair in pairs if model in (pair.model, pair.other)]
 
 
+def between(pairs: Sequence[Pair], model: str, other: str) -> Pair:
+    """The pair of two models, seen from the first."""
+    return next(pair for pair in best(pairs, model) if pair.other == other)
+
+
 def turned(pair: Pair) -> Pair:
     """The same pair seen from the other model."""
     opposite: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}

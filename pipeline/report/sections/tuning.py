@@ -19,6 +19,7 @@ from pipeline.report.section import Section
 from pipeline.report.table import Table
 from pipeline.report.words import score, setting, signed_interval
 from pipeline.scoring.budgets import TuningCurve, orders, tuning_curve
+from pipeline.scoring.pairs import between
 
 EDGE = 0.05  # of a range: as near its end the best may lie beyond it
 
@@ -208,16 +209,22 @@ def twins(found: Found) -> list[Twins]:
 
 def twin_tables(found: Found) -> list[Table]:
     """Tuned beside untuned, where there are such."""
-    pairs = {(pair.model, pair.other): pair.differences["macro_f1"] for pair in found.pairs}
     cells, rows = [], []
     for each in twins(found):
         tuned, untuned = each.tuned.scores["macro_f1"], each.untuned.scores["macro_f1"]
         names = (each.tuned.name, each.untuned.name)
-        sign, difference = (1, pairs[names]) if names in pairs else (-1, pairs[names[::-1]])
-        low, high = sorted((sign * difference.low, sign * difference.high))
-        gain = sign * difference.value
-        cells.append((*names, score(tuned.mean), score(untuned.mean), signed_interval(gain, low, high)))
-        rows.append({"tuned": names[0], "untuned": names[1], "gain": gain, "gain_low": low, "gain_high": high})
+        gain = between(found.pairs, *names).differences["macro_f1"]
+        interval = signed_interval(gain.value, gain.low, gain.high)
+        cells.append((*names, score(tuned.mean), score(untuned.mean), interval))
+        rows.append(
+            {
+                "tuned": names[0],
+                "untuned": names[1],
+                "gain": gain.value,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+            }
+        )
     if not cells:
         return []
     header = ("Tuned", "Untuned", "Macro-F1 tuned", "Macro-F1 untuned", "Gain")
@@ -230,13 +237,12 @@ def twin_tables(found: Found) -> list[Table]:
 
 def verdict_sentence(found: Found) -> list[str]:
     """How many verdicts on pairs tuning changed, of those that there are with and without it."""
-    verdicts = {(pair.model, pair.other): pair.verdict for pair in found.pairs}
     same = twins(found)
     changed, count = [], 0
     for index, first in enumerate(same):
         for second in same[index + 1 :]:
-            after = verdict_of(verdicts, first.tuned.name, second.tuned.name)
-            before = verdict_of(verdicts, first.untuned.name, second.untuned.name)
+            after = between(found.pairs, first.tuned.name, second.tuned.name).verdict
+            before = between(found.pairs, first.untuned.name, second.untuned.name).verdict
             count += 1
             if after != before:
                 changed.append(
@@ -248,13 +254,6 @@ def verdict_sentence(found: Found) -> list[str]:
         return []
     text = f"Tuning changed {len(changed)} of {count} verdict{'s' * (count > 1)}"
     return [f"{text}: {'; '.join(changed)}" if changed else text]
-
-
-def verdict_of(verdicts: Mapping[tuple[str, str], str], first: str, second: str) -> str:
-    """What the first model is, beside the second."""
-    if (first, second) in verdicts:
-        return verdicts[first, second]
-    return {"better": "worse", "worse": "better"}.get(said := verdicts[second, first], said)
 
 
 def summary(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> dict[str, dict[str, float]]:
