@@ -50,7 +50,7 @@ def launch(asked: Asked) -> None:
         try:
             preparation = Preparation(ledger, home, ref, asked.through_remote)
             experiments = [preparation.experiment(overrides) for overrides in plan.variants(asked.overrides)]
-            for wave in range(preparation.waves(experiments)):
+            for wave in range(max(len(experiment.waves) for experiment in experiments)):
                 jobs = preparation.jobs(experiments, wave)
                 ledger.end()
                 if jobs:

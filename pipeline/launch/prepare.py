@@ -25,6 +25,7 @@ class Experiment:
     environment: dict[str, str]  # of its stages
     shared_by: SharedBy  # the settings by which a clone's DVC shares what it makes
     workspace: Path  # where its shared stages run: the study, or a clone of it
+    waves: list[plan.Wave]
 
 
 class Preparation:
@@ -42,7 +43,7 @@ class Preparation:
         self.commit = copies.snapshot(home, ref, ledger.folder / "index")
 
     def experiment(self, overrides: list[str]) -> Experiment:
-        """An experiment's place; a clone of the checkout where it overrides settings."""
+        """An experiment's place, a clone of the checkout where it overrides settings, and what is to run there."""
         from dvc.repo.experiments.utils import gen_random_name
 
         name = gen_random_name() if overrides else "study"
@@ -51,15 +52,9 @@ class Preparation:
         with plan.opened(Path.cwd()) as repo:
             shared_by = _shared_by(repo, self.through_remote)
         workspace = self._clone(folder, overrides, shared_by) if overrides else Path.cwd()
-        return Experiment(name, overrides, {"DVC_EXP_NAME": name} if overrides else {}, shared_by, workspace)
-
-    def waves(self, experiments: Sequence[Experiment]) -> int:
-        """How many waves of jobs the longest of the experiments has."""
-        counts = []
-        for experiment in experiments:
-            with plan.opened(experiment.workspace) as repo:
-                counts.append(len(plan.plan(repo)))
-        return max(counts, default=0)
+        with plan.opened(workspace) as repo:
+            waves = plan.plan(repo)
+        return Experiment(name, overrides, {"DVC_EXP_NAME": name} if overrides else {}, shared_by, workspace, waves)
 
     def jobs(self, experiments: Sequence[Experiment], wave: int) -> list[Job]:
         """Run what all of a wave share, and write down the jobs that are to be run, longest first."""
@@ -69,12 +64,11 @@ class Preparation:
 
     def _to_run(self, experiment: Experiment, number: int) -> list[plan.Group]:
         """The groups of an experiment's wave that DVC would run, once what they share has run."""
-        with plan.opened(experiment.workspace) as repo:
-            waves = plan.plan(repo)
-        if number >= len(waves):
+        if number >= len(experiment.waves):
             return []
-        self._run_shared(experiment, waves[number].shared, pull=number > 0)
-        missing = self._missing(experiment.workspace, waves[number].groups)
+        wave = experiment.waves[number]
+        self._run_shared(experiment, wave.shared, pull=number > 0)
+        missing = self._missing(experiment.workspace, wave.groups)
         for file in ("params.yaml", "dvc.lock"):
             shutil.copyfile(experiment.workspace / file, self.ledger.folder / experiment.name / file)
         return missing
