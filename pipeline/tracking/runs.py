@@ -49,9 +49,7 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
     The caller sees to it that no other process trains the same.
     """
     tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
-    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'train'"
-    query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
-    with _open(name, "train", tags, reopen=query, system_metrics=True) as run:
+    with _open(name, "train", tags, reopen=_killed(key, "train", known), system_metrics=True) as run:
         run.params(values)
         run.describe(f"Training of {name}: {described(values)}.")
         yield run
@@ -61,11 +59,9 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
 def trial_run(name: str, key: str, values: Mapping[str, Any], known: str = "") -> Iterator[Run]:
     """A run for one trial, below the run of its model's tuning; one that was killed goes on as a training does."""
     tags = {"versus.key": key, "versus.model": values["model"], "versus.trial": str(values["tuning"]["trial"])}
-    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'trial'"
-    query += f" and attributes.run_id = '{known}'" if known else " and attributes.status != 'FINISHED'"
     with reachable():
         tags["mlflow.parentRunId"] = tuning_of(load_params(), values["model"])
-    with _open(name, "trial", tags, reopen=query, system_metrics=True) as run:
+    with _open(name, "trial", tags, reopen=_killed(key, "trial", known), system_metrics=True) as run:
         run.params(values)
         run.describe(f"{name}: {described(values)}.")
         yield run
@@ -116,7 +112,7 @@ def elsewhere(name: str, key: str, values: Mapping[str, Any], began: float, ende
     Of one that this store has, no second run is made.
     """
     tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
-    query = f"tags.`versus.key` = '{key}' and tags.`versus.stage` = 'train'"
+    query = _of(key, "train")
     with _open(name, "train", {**tags, "versus.elsewhere": "true"}, reopen=query, between=(began, ended)) as run:
         run.params(values)
         run.describe(f"Training of {name}, on another machine: {described(values)}.")
@@ -155,6 +151,18 @@ def report_run(stage: str = "report") -> Iterator[Run]:
     """A run of its own for what looks at all trainings."""
     with _open(stage, stage, {}) as run:
         yield run
+
+
+def _of(key: str, stage: str) -> str:
+    """A query: runs of a stage whose key is `key`."""
+    return f"tags.`versus.key` = '{key}' and tags.`versus.stage` = '{stage}'"
+
+
+def _killed(key: str, stage: str, known: str) -> str:
+    """A query: the run that was killed and is to go on, `known` by its id or the newest that never finished."""
+    return f"{_of(key, stage)} and " + (
+        f"attributes.run_id = '{known}'" if known else "attributes.status != 'FINISHED'"
+    )
 
 
 @contextlib.contextmanager
