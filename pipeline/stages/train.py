@@ -11,7 +11,6 @@ import argparse
 from pipeline.base.errors import StageError
 from pipeline.base.git import commit
 from pipeline.base.places import FIT, replicate_folder
-from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
@@ -45,7 +44,4 @@ def train(name: str, replicate: int) -> None:
 
 
 if __name__ == "__main__":
-    if distributed.launched():
-        distributed.run(main)
-    else:
-        run(main, alone=distributed.first_host())  # the others run the same stage at the same time
+    distributed.stage(main)

@@ -11,7 +11,6 @@ from pathlib import Path
 from pipeline.base.files import written_whole
 from pipeline.base.git import commit
 from pipeline.base.places import FIT, replicate_folder
-from pipeline.base.process import run
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
 from pipeline.params.read import load_params
@@ -67,7 +66,4 @@ def told(result: TrialResult, final: bool) -> str:
 
 
 if __name__ == "__main__":
-    if distributed.launched():
-        distributed.run(main)
-    else:
-        run(main, alone=distributed.first_host())  # the others run the same stage at the same time
+    distributed.stage(main)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.overrides import TorchFunctionMode
 
+from pipeline.base import process
 from pipeline.base.errors import PASSING, PassingError, StageError, legible
 from pipeline.base.places import cores
 from pipeline.inference.device import pick_device
@@ -176,6 +177,14 @@ def run(main: Callable[[], None]) -> None:
         if os.environ["RANK"] == "0" or os.environ.get("LOCAL_RANK") == "0":
             print(f"versus: {legible(str(error))}", file=sys.stderr)
         sys.exit(PASSING if isinstance(error, PassingError) else 1)
+
+
+def stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`: as one process of a group where this is one, else as the stage itself."""
+    if launched():
+        run(main)
+    else:
+        process.run(main, alone=first_host())  # the others run the same stage at the same time
 
 
 def trained_by_several(protocol: Mapping[str, Any], module: str, *arguments: str) -> bool:

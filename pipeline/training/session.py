@@ -4,6 +4,7 @@ It knows nothing of params.yaml, DVC and MLflow, and runs where there are none: 
 trained, a `Tracker` is told of the epochs and of what came of them.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,7 +12,7 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -143,11 +144,8 @@ class Training:
 
 def record(training: Training, source: str, opened: Opened, until: float = math.inf) -> None:
     """Train, log and save; a training that was killed goes on. `source` is the data set's."""
-    name, data, started = training.name, training.config["data"], datetime.now(UTC).isoformat(timespec="seconds")
-    values = {**training.config, "machine": dataclasses.asdict(training.machine)}
-    with resume.opened(training.key, until) as kept, opened(name, training.key, values, kept.run) as tracked:
-        kept.note(run=tracked.id, study=study_name(), training=name, epochs=training.config["train"]["epochs"])
-        tracked.dataset(data["title"], data["digest"], source, "training")
+    name, started = training.name, datetime.now(UTC).isoformat(timespec="seconds")
+    with under_way(training, name, training.config, source, opened, until) as (kept, tracked):
         fit = fitted(training, name, kept, tracked)
         diary = diary_of(training, fit, tracked.id, started)
         save(training, fit, diary, kept.folder)
@@ -156,6 +154,18 @@ def record(training: Training, source: str, opened: Opened, until: float = math.
         f"train: {name} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch {fit.selected.epoch} of"
         f" {len(fit.history)}, {fit.seconds:.1f} s on {training.machine.device}"
     )
+
+
+@contextlib.contextmanager
+def under_way(
+    training: Training, name: str, config: Mapping[str, Any], source: str, opened: Opened, until: float = math.inf
+) -> Iterator[tuple[resume.Resume, Tracker]]:
+    """The state of a training and its tracker, which is told the settings `config` and where the images come from."""
+    values, data = {**config, "machine": dataclasses.asdict(training.machine)}, config["data"]
+    with resume.opened(training.key, until) as kept, opened(name, training.key, values, kept.run) as tracked:
+        kept.note(run=tracked.id, study=study_name(), training=name, epochs=config["train"]["epochs"])
+        tracked.dataset(data["title"], data["digest"], source, "training")
+        yield kept, tracked
 
 
 def diary_of(training: Training, fit: Fit, mlflow_run: str, started: str) -> Diary:

@@ -5,10 +5,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.base.places import study as study_name
 from pipeline.inference import forward
 from pipeline.records.tuning import TrialResult
-from pipeline.training import distributed, resume, session
+from pipeline.training import distributed, session
 from pipeline.training.record import DivergedError, Fit
 
 
@@ -36,11 +35,7 @@ def attempt(what: Attempt, opened: session.Opened) -> TrialResult | None:
         undisturbed(training)
         return None
     config = {**training.config, "tuning": {"trial": what.number}}
-    values = {**config, "machine": dataclasses.asdict(training.machine)}
-    with resume.opened(training.key) as kept, opened(what.name, training.key, values, kept.run) as tracked:
-        kept.note(run=tracked.id, study=study_name(), training=what.name, epochs=config["train"]["epochs"])
-        data = config["data"]
-        tracked.dataset(data["title"], data["digest"], what.assignment.source, "training")
+    with session.under_way(training, what.name, config, what.assignment.source, opened) as (kept, tracked):
         begun = time.perf_counter()
         try:
             result = scored(what, training, session.fitted(training, what.name, kept, tracked))
