@@ -158,10 +158,8 @@ HARMLESS = {  # settings without which a stage leaves the same
     "doctor": {"replicates"},  # of the first, whose images dvc.yaml names
     "preview": {"replicates"},
     "latency": {"replicates", "train", "tune"},  # a margin, which changes the classifiers' time by too little
-    "report": {  # whether evaluations are of these: when they change, evaluations do; data/study has the margin
-        *("augment", "train"),
-        "verdict",
-    },
+    # Whether evaluations are of these, which change when they do; the margin of verdicts is in data/study.
+    "report": {"augment", "train", "verdict"},
 }
 SPOKEN_FOR = {  # files of which something else says what they hold
     "fetch": ["images"],  # the stage source looks at them every time
