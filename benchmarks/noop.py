@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,11 @@ def study(folder: Path, full: bool) -> None:
                     if "${" in path:  # of a trial, of which there are none
                         continue
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
-    for path in inside(stages, settings["models"]):  # a file of an output, which a stage of its own reads
-        if not (folder / path).exists():
-            leave(folder / path, {}, full)
+    for path in inside(stages):  # a file of an output, which a stage of its own reads
+        for model in settings["models"]:
+            place = folder / path.replace("${item.model}", model)
+            if "${" not in place.name and not place.exists():
+                leave(place, {}, full)
     for command in (
         f"{sys.executable} -m pipeline.stages.source",  # it runs every time: what it leaves has to be true
         "git init --quiet",
@@ -66,16 +68,12 @@ def outputs(stage: dict[str, Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in found]
 
 
-def inside(stages: dict[str, dict[str, Any]], models: Iterable[str]) -> list[str]:
+def inside(stages: dict[str, dict[str, Any]]) -> list[str]:
     """What stages depend on of a folder that another stage makes, by name; the stage source makes its own."""
     made = {out for stage in stages.values() for out in outputs(stage)}
-    paths = {path for stage in stages.values() for path in stage["deps"]}
-    named = {path.replace("${item.model}", model) for path in paths for model in models}
-    return sorted(
-        path
-        for path in named - made
-        if "${" not in path and {str(parent) for parent in Path(path).parents} & made - {"data/code", "data/weights"}
-    )
+    named = {path for stage in stages.values() for path in stage["deps"]}
+    others = made - {"data/code", "data/weights"}
+    return sorted(path for path in named - made if {str(parent) for parent in Path(path).parents} & others)
 
 
 def leave(path: Path, sizes: dict[str, int], full: bool) -> None:
