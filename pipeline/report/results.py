@@ -44,9 +44,7 @@ BEFORE = {  # what a run of an earlier version did, which had not yet the settin
 def read(settings: Params) -> Found:
     """All of the study in the current folder; raises StageError where something is missing or fits nothing else."""
     tuning = read_tuning(settings)
-    tuned = settings
-    for name in tuning.chosen:
-        tuned = tuned.having(name, tuning.best(name).settings)
+    tuned = having_chosen(settings, tuning)
     data = Dataset.read(REPORTS / "data.json")
     refuse_other_splits(settings, data)
     rounds = read_latency(list(settings.models))
@@ -78,6 +76,13 @@ def read_tuning(settings: Params) -> Tuning:
     if {(each.model, each.trial) for each in tuning.trials} != wanted:
         raise StageError(f"{REPORTS / 'tuning.json'}: its trials are not those of params.yaml; run `dvc repro`")
     return tuning
+
+
+def having_chosen(settings: Params, tuning: Tuning) -> Params:
+    """params.yaml with the settings that the trials chose for each model that was tuned."""
+    for name in tuning.chosen:
+        settings = settings.having(name, tuning.best(name).settings)
+    return settings
 
 
 # one training, one model

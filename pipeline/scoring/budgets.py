@@ -43,6 +43,7 @@ def tuning_curve(scores: Sequence[float | None], seed: int = 0) -> TuningCurve:
         b=1.0,
         generator=np.random.default_rng(seed),
         method="ld_equal_tailed" if len(values) <= EXACT else "dkw",
+        n_jobs=1,  # its pool of processes is forked, which hangs now and then beside the threads of torch
     )
     high, best, low = (each.average_tuning_curve(budgets) for each in found)  # more below a score is a worse model
     return TuningCurve(best, low, high)

@@ -1,6 +1,7 @@
 """The expected best of so many trials: Dodge et al.'s formula, and a band that holds what it says."""
 
 import itertools
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -42,3 +43,9 @@ def test_the_order_of_models_is_told_where_it_changes() -> None:
     assert orders({"steady": steady, "low": TuningCurve(steady.best / 2, np.zeros(3), np.ones(3))}) == {
         1: ["steady", "low"]
     }
+
+
+def test_no_process_is_started_for_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report draws it in a process that has imported torch: one that is forked there may never end."""
+    monkeypatch.setattr(multiprocessing, "Pool", None)
+    assert len(tuning_curve(SCORES).best) == 4

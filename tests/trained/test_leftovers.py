@@ -13,6 +13,7 @@ from pipeline.commands import models
 from pipeline.commands.prune import prune
 from pipeline.params.read import load_params
 from pipeline.records.evaluation import Evaluation
+from pipeline.records.tuning import Tuning
 from pipeline.report import results
 from pipeline.stages import report
 from pipeline.tracking import store
@@ -227,8 +228,9 @@ def test_no_committed_study_is_refused(tmp_path: Path) -> None:
         data = json.loads((study / "reports/data.json").read_text())
         own = {each["replicate"]: each["digests"]["fit"] for each in data.get("replicates", [])}
         digests = own or dict.fromkeys(content.replicates, data["digests"]["fit"])
+        tuned = results.having_chosen(content, Tuning.read(study / "reports/tuning.json"))
         for name in content.models:
             paths = [study / f"reports/evaluations/{name}-{replicate}.json" for replicate in content.replicates]
             evaluations = [Evaluation.read(path) for path in paths]
-            results.refuse_other_settings(content, evaluations, digests)
+            results.refuse_other_settings(tuned, evaluations, digests)
         assert not leftovers(content, study)
