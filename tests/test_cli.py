@@ -189,6 +189,7 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
         ),
         (["ablation"], "pipeline.report.experiments.show", "reports/ablation is as it was"),
         (["cross"], "pipeline.trained.cross.read", "reports/cross.json and reports/cross are as they were"),
+        (["summary", "."], "pipeline.report.protocols.read", "reports/summary is as it was"),
         (["launch"], "pipeline.launch.launcher.launch", "what was finished stays, `versus launch` goes on from there"),
         (["check"], "pipeline.stages.check.main", "nothing was changed"),
         (["schema"], "pipeline.params.schema.main", "nothing was changed"),

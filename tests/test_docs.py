@@ -25,7 +25,18 @@ from tests import repo, trees, walk
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
-LONG = ("export", "ablation", "experiments", "launch", "pack", "prune", "unpack", "verify", "cross")  # not run here
+LONG = (
+    "export",
+    "ablation",
+    "experiments",
+    "launch",
+    "pack",
+    "prune",
+    "summary",
+    "unpack",
+    "verify",
+    "cross",
+)  # not run here
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -21,6 +21,7 @@ NAMES = (  # in the order in which `versus --help` lists them
     "pack",
     "unpack",
     "cross",
+    "summary",
     "check",
     "schema",
     "completion",

@@ -1,0 +1,179 @@
+"""Studies beside one another: what each found, read from its committed reports, and whether all were done alike.
+
+Alike are studies that score their models over the same kind of replicates (seeds, splits, folds by image or by person),
+and in which a model of one name has the same network and was trained, augmented, tuned and tested by the same settings.
+What belongs to a data set (`dataset` and `split` in params.yaml, the number of replicates) may differ, and so may what
+says how fast a machine trains, and values that trials of the same space chose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import StageError
+from pipeline.params.read import load_params
+from pipeline.params.study import Params
+from pipeline.records.dataset import Digests, Folds
+from pipeline.records.diary import read_record
+from pipeline.records.evaluation import Evaluation
+from pipeline.report.results import BEFORE, decided_by
+from pipeline.report.words import setting
+
+MACHINE = ("device", "devices", "deterministic", "fast", "compile", "keep_epochs")  # of `train`
+RERUN = "run `dvc repro` in the study's folder"
+SHOWN = 5  # differences that a refusal names
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a model, as metrics.json has it."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Headlines:
+    """What is read of a study's metrics.json: of each model its scores by name, beside other numbers."""
+
+    study: str
+    models: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TestedOn:
+    """What is read of a study's data.json; the same of every version."""
+
+    dataset: str
+    title: str
+    variant: str
+    digests: Digests
+    cross_validation: Folds | None = None
+    vary: str = "none"
+
+    @property
+    def images(self) -> str:
+        """What tells the data set from others: its name, or of a folder of images those that are tested on."""
+        return self.digests.test if self.dataset == "folder" else self.dataset
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study that has run."""
+
+    folder: Path
+    settings: Params
+    data: TestedOn
+    headlines: Headlines
+
+    @property
+    def name(self) -> str:
+        return self.headlines.study
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.headlines.models)
+
+    @property
+    def title(self) -> str:
+        """The data set; a variant says so."""
+        return f"{self.data.title} ({self.data.variant})" if self.data.variant else self.data.title
+
+    @property
+    def repeats(self) -> str:
+        """What the replicates of the study differ in."""
+        if folds := self.data.cross_validation:
+            return f"{folds.folds} folds by {folds.by}"
+        return {"none": "seeds", "validation": "seeds and validation images", "split": "seeds and splits"}[
+            self.data.vary
+        ]
+
+    def score(self, model: str, metric: str) -> Score:
+        """A model's mean score; raises StageError where metrics.json lacks it."""
+        try:
+            found = self.headlines.models[model][metric]
+            return Score(found["mean"], found.get("low"), found.get("high"), found["n"])
+        except (KeyError, TypeError):
+            path = self.folder / "reports/metrics.json"
+            raise StageError(f"{path}: no {metric} of {model}; {RERUN}") from None
+
+    def protocol(self, model: str) -> dict[str, str]:
+        """What has to be the same of a model in all studies, by dotted key, in words."""
+        first = f"{model}-{self.settings.replicates[0]}"
+        config = Evaluation.read(self.folder / f"reports/evaluations/{first}.json").config
+        found = BEFORE | decided_by({part: config[part] for part in ("model", "augment", "train")})
+        space = self.settings.space(model) if self.settings.tuned(model) else {}
+        free = {*(f"train.{key}" for key in MACHINE), *space}
+        searched = {"replicates": self.repeats, "tuned": "no"}
+        if space:
+            search = self.settings.tune.model_dump(include={"finalists", "short_epochs", "seconds", "sampler"})
+            dimensions = {key: each.model_dump(exclude_none=True) for key, each in space.items()}
+            content = {"trials": len(self.settings.tune.trials), **search, "space": dimensions}
+            searched = {"replicates": self.repeats, **{f"tune.{key}": setting(each) for key, each in content.items()}}
+        return searched | {key: setting(value) for key, value in found.items() if key not in free}
+
+
+def read(folder: Path) -> StudyResults | None:
+    """What a study's folder holds of results; None where it has not run, or is no study."""
+    metrics = folder / "reports/metrics.json"
+    if not metrics.exists() or not (folder / "params.yaml").exists():
+        return None
+    return StudyResults(
+        folder=folder,
+        settings=load_params(folder / "params.yaml"),
+        data=read_record(TestedOn, folder / "reports/data.json", RERUN),
+        headlines=read_record(Headlines, metrics, RERUN),
+    )
+
+
+def shared_models(studies: Sequence[StudyResults], wanted: Sequence[str] = ()) -> list[str]:
+    """The models that all studies have, of those `wanted` if any are; raises StageError for fewer than two."""
+    found = [name for name in studies[0].models if all(name in each.models for each in studies)]
+    if lacking := sorted(set(wanted) - set(found)):
+        without = next(each.name for each in studies if lacking[0] not in each.models)
+        raise StageError(f"summary: --models: {lacking[0]} is no model of {without}")
+    found = [name for name in found if not wanted or name in wanted]
+    if len(found) < 2:
+        raise StageError(
+            f"summary: {', '.join(each.name for each in studies)} have {len(found) or 'no'} model{'s' * (not found)} in"
+            " common; models are compared by name, so name studies that share two or more"
+        )
+    return found
+
+
+def refuse_mixture(studies: Sequence[StudyResults], models: Sequence[str]) -> None:
+    """Raise StageError where studies were not done alike, or where two are of one data set, which would count twice."""
+    seen: dict[str, str] = {}
+    for each in studies:
+        if (images := each.data.images) in seen:
+            raise StageError(
+                f"summary: {seen[images]} and {each.name} are of one data set, {each.data.title}, which counts once;"
+                " name one of them"
+            )
+        seen[images] = each.name
+    if found := differences(studies, models):
+        more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise StageError(
+            "summary: these studies were not done alike, so that one table of them would mix protocols:\n  "
+            + "\n  ".join(found[:SHOWN])
+            + f"{more}\nname studies of one protocol, or models with --models that were treated alike"
+        )
+
+
+def differences(studies: Sequence[StudyResults], models: Sequence[str]) -> list[str]:
+    """Where a model was treated otherwise than in the first study, a line each."""
+    lines = []
+    first, *others = studies
+    for other in others:
+        for model in models:
+            ours, theirs = first.protocol(model), other.protocol(model)
+            lines += [
+                f"{model}: {key} is {ours.get(key, 'not set')} in {first.name}, {theirs.get(key, 'not set')} in"
+                f" {other.name}"
+                for key in dict.fromkeys([*ours, *theirs])
+                if ours.get(key) != theirs.get(key)
+            ]
+    return list(dict.fromkeys(lines))
