@@ -41,6 +41,7 @@ class Model:
     actual: npt.NDArray[np.int64]  # (N,), or (R, N)
     predicted: npt.NDArray[np.int64]  # (R, N)
     confidence: npt.NDArray[np.float64]  # (R, N), the probability of the predicted class
+    probabilities: npt.NDArray[np.float32] | None = None  # (R, N, K); None where those of some classes are not kept
     images: tuple[str, ...] = ()  # (N,), names of files; none in predictions of earlier versions, and with `own_images`
     rounds: tuple[Timing, ...] = ()  # what latency measured; none where it has not run
     together: npt.NDArray[np.int64] | None = None  # (N,), what all replicates predict together: see scoring/ensemble.py

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.base.errors import StageError
@@ -127,12 +128,21 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         actual=join([each.actual for each in answers]) if folds or own else answers[0].actual,
         predicted=np.atleast_2d(join([each.predicted for each in answers])),
         confidence=np.atleast_2d(join([each.confidence for each in answers])),
+        probabilities=of_every_class(answers, folds),
         images=() if own else named(answers if folds else answers[:1]),
         rounds=rounds,
         together=None if folds or own else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
         own_images=np.array([each.images for each in answers]) if own else None,
     )
+
+
+def of_every_class(answers: Sequence[Predictions], folds: bool) -> npt.NDArray[np.float32] | None:
+    """Probabilities (R, N, K), of folds (1, N, K); None where those of the likeliest classes alone are kept."""
+    if any(each.likeliest is not None for each in answers):
+        return None
+    every = [each.of_every_class.astype(np.float32) for each in answers]
+    return np.concatenate(every)[None] if folds else np.stack(every)
 
 
 def named(answers: Sequence[Predictions]) -> tuple[str, ...]:

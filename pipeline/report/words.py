@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipeline.scoring.intervals import Interval
 
 DASH = "–"
+NOT_MEASURED = "not measured"
 SCORE_TITLES = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",

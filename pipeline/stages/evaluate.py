@@ -31,7 +31,7 @@ from pipeline.params.read import load_params
 from pipeline.records.diary import Diary
 from pipeline.records.evaluation import ClassScores, Cost, Evaluation, Inflation, Mistake, Origin
 from pipeline.records.predictions import Predictions, cached_path, logits_path
-from pipeline.scoring import calibration, metrics
+from pipeline.scoring import calibration, conformal, metrics
 from pipeline.tracking import runs
 from pipeline.trained.inflation import inflation
 from pipeline.trained.onnx import BATCH, compare
@@ -148,7 +148,7 @@ def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost
         classes=class_scores(confusion, classes),
         scores=scores,
         one_view=None if first is None else metrics.scores(confusion_of(subject, first)),
-        calibration=calibration.believed(validation(subject.folder, config), logits.numpy(), subject.actual),
+        calibration=believed(subject, logits),
         images=len(subject.images),
         mistakes=mistakes(subject.images, confusion, probabilities(logits), classes) if shown else [],
         train_images=diary.train_images,
@@ -164,6 +164,13 @@ def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost
 
 def confusion_of(subject: Subject, logits: Tensor) -> np.ndarray:
     return metrics.confusion_matrix(subject.actual, logits.argmax(1).numpy(), len(subject.classes))
+
+
+def believed(subject: Subject, logits: Tensor) -> dict[str, float | None]:
+    """How far probabilities can be believed, before and after a temperature, and what conformal sets hold."""
+    known = validation(subject.folder, subject.config)
+    answers, drawn = (known, logits.numpy(), subject.actual), np.random.default_rng(subject.config["replicate"])
+    return calibration.believed(*answers) | conformal.covered(*answers, drawn)
 
 
 def probabilities(logits: Tensor) -> np.ndarray:

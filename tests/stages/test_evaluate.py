@@ -52,3 +52,12 @@ def test_few_and_many_mistakes_are_in_nobodys_way(count: int, trained_folder: Pa
     filled = drawn([json.loads((tmp_path / "b.json").read_text())])
     assert sum("class" in row for row in filled["data"]["values"]) == 10
     assert "isValid(datum['class'])" in str(filled["transform"])
+
+
+def test_sets_of_classes_hold_the_labels_that_the_validation_images_promise(trained_folder: Path) -> None:
+    """Few images and a weak network: the sets are large, and hold about as many labels as they are to."""
+    for name in ("tiny-0", "tiny-1"):
+        found = Evaluation.read(trained_folder / f"reports/evaluations/{name}.json").calibration
+        assert found["set_coverage"] == pytest.approx(0.95, abs=0.05)
+        assert found["set_size"] is not None
+        assert 1 <= found["set_size"] < 10

@@ -21,6 +21,7 @@ NAMES = (  # of the page, from top to bottom
     "training",
     "images",
     "calibration",
+    "probabilities",
     "inflation",
     "labels",
     "data",
