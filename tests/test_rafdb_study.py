@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.images import packed
+from pipeline.records import looks
 from pipeline.stages import preview
 from pipeline.tracking import runs
 from tests import repo, trees
@@ -106,3 +107,5 @@ def test_a_queued_experiment_of_a_study_runs_the_code_and_settings_it_was_queued
     store = mlflow.MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
     found = repo.runs(store, "tags.`dvc.experiment` = 'queued'", study="rafdb")
     assert {run.data.tags["versus.stage"] for run in found} == {"train", "evaluate"}
+    looked = [(look.study, look.model) for look in looks.read(checkout / ".versus/looks.jsonl") if look.experiment]
+    assert looked == [("rafdb", "hybrid")], "the copy's look is known here"

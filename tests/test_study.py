@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
+from pipeline.records import looks
 from pipeline.records.predictions import Predictions, logits_path, predictions_path
 from tests import repo, trees
 
@@ -109,7 +110,7 @@ def test_test_images_are_no_dependency_of_training(checkout: Path) -> None:
 def test_what_belongs_to_git_is_left_to_git_and_the_rest_to_dvc(checkout: Path) -> None:
     tracked = repo.call(checkout, "git", "ls-files").splitlines()
     wanted = {"dvc.lock", "reports/metrics.json", "reports/report.html", "reports/predictions/vit-0.parquet"}
-    assert wanted <= set(tracked)
+    assert {*wanted, "reports/looks.jsonl"} <= set(tracked)
     assert not [path for path in tracked if path.endswith((".npy", ".bin", ".safetensors", ".db"))]
 
 
@@ -213,10 +214,13 @@ def test_an_experiment_reruns_what_it_changes_and_setting_it_back_trains_nothing
     assert repo.ran(output) == [*trained, "explain", "labels", "latency", "report"]
     config = json.loads((checkout / "reports/evaluations/hybrid-0.json").read_text())["config"]
     assert config["model"]["depth"] == 1
+    looked = looks.read(checkout / ".versus/looks.jsonl")
+    assert [look.experiment for look in looked if look.model == "hybrid"] == ["", "shallow"]
 
     output = repo.call(checkout, "dvc", "exp", "run", "-S", "models.hybrid.depth=2")
     assert not [stage for stage in repo.ran(output) if stage.startswith(("train", "evaluate"))]
     assert "'train@hybrid-0' is cached" in output
+    assert looks.read(checkout / ".versus/looks.jsonl") == looked, "nothing was scored"
     shown = repo.call(checkout, "dvc", "exp", "show", "--csv")
     assert "shallow" in shown
     restore(checkout)

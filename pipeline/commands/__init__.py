@@ -12,6 +12,8 @@ NAMES = (  # in the order in which `versus --help` lists them
     "export",
     "models",
     "mistakes",
+    "register",
+    "looks",
     "prune",
     "verify",
     "experiments",

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import locked
+from pipeline.base.files import locked, remove
 from pipeline.base.git import dvc
 from pipeline.base.git import git as git_git
 from pipeline.params.read import load_params
+from pipeline.records import looks
 from pipeline.trained import leftovers
 
 git = functools.partial(git_git, "verify")
@@ -43,7 +44,9 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
         if not (committed / "dvc.lock").exists() or not any((committed / "reports/evaluations").glob("*.json")):
             raise StageError(f"{study}: no results are committed; {COMMIT}")
         (again / "dvc.lock").unlink()  # nothing that is committed is taken for granted
-        shutil.rmtree(again / "reports")
+        for path in (again / "reports").iterdir():
+            if path.name != looks.COMMITTED.name:  # what was looked at before, whatever comes of this
+                remove(path)
         for threads, stages in steps(committed):
             print(f"verify: {' '.join(['dvc repro', *stages])}, {threads} thread{'s' * (threads > 1)}", flush=True)
             if not dvc(again, "repro", "--no-run-cache", *stages, OMP_NUM_THREADS=str(threads)):

@@ -143,6 +143,10 @@ class Train(Frozen):
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # torch.compile's mode; the second is CUDA graphs
 
 
+# Of Train: where and how fast a training runs and what it leaves, not what it does.
+OF_THE_MACHINE = ("device", "devices", "deterministic", "fast", "compile", "keep_epochs")
+
+
 class Weights(Frozen):
     """A file with the weights of a whole network of the same settings; the classes may be others."""
 

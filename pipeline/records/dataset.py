@@ -92,6 +92,11 @@ class Dataset:
         """How many different ones replicates have; folds are not counted."""
         return len({each.split for each in self.replicates}) if self.vary != "none" else 1
 
+    @property
+    def test_digests(self) -> list[str]:
+        """SHA-256 of the test images, of each replicate that has its own."""
+        return [each.digests.test for each in self.replicates] or [self.digests.test]
+
     def images(self, split: Split) -> list[int]:
         """Of each class."""
         return [getattr(each, split) for each in self.classes]

@@ -20,6 +20,8 @@ from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
 from pipeline.records.labels import LabelCheck
 from pipeline.records.latency import Timing
+from pipeline.records.looks import Earlier
+from pipeline.records.registration import Registration
 from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
 from pipeline.report.words import setting
@@ -184,6 +186,8 @@ class Found:
     labels_sheet: bytes = b""  # a JPEG, the tiles that labels name
     sheet: bytes = b""  # a JPEG, the tiles that explanations name
     tuning: Tuning = NOT_TUNED
+    earlier: Earlier | None = None  # looks at the test images; None where the record does not know those shown here
+    registration: Registration | None = None  # None where nothing was registered
 
     @property
     def first(self) -> Model:

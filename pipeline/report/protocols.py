@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.base.errors import StageError
 from pipeline.params.read import load_params
+from pipeline.params.settings import OF_THE_MACHINE
 from pipeline.params.study import Params
 from pipeline.records.dataset import Digests, Folds
 from pipeline.records.diary import read_record
@@ -20,7 +21,6 @@ from pipeline.records.evaluation import Evaluation
 from pipeline.report.results import BEFORE, decided_by
 from pipeline.report.words import setting
 
-MACHINE = ("device", "devices", "deterministic", "fast", "compile", "keep_epochs")  # of `train`
 RERUN = "run `dvc repro` in the study's folder"
 SHOWN = 5  # differences that a refusal names
 
@@ -106,7 +106,7 @@ class StudyResults:
         config = Evaluation.read(self.folder / f"reports/evaluations/{first}.json").config
         found = BEFORE | decided_by({part: config[part] for part in ("model", "augment", "train")})
         space = self.settings.space(model) if self.settings.tuned(model) else {}
-        free = {*(f"train.{key}" for key in MACHINE), *space}
+        free = {*(f"train.{key}" for key in OF_THE_MACHINE), *space}
         searched = {"replicates": self.repeats, "tuned": "no"}
         if space:
             search = self.settings.tune.model_dump(include={"finalists", "short_epochs", "seconds", "sampler"})

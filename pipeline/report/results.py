@@ -25,7 +25,9 @@ from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
 from pipeline.records.labels import LabelCheck
 from pipeline.records.latency import Latency, Timing
+from pipeline.records.looks import earlier, known
 from pipeline.records.predictions import Predictions, predictions_path
+from pipeline.records.registration import Registration
 from pipeline.records.tuning import Tuning
 from pipeline.report.found import Found, Model
 from pipeline.report.words import setting
@@ -67,6 +69,8 @@ def read(settings: Params) -> Found:
         labels_sheet=labels_sheet,
         sheet=sheet,
         tuning=tuning,
+        earlier=earlier(known(), [each.run.weights_sha256 for model in models for each in model.evaluations]),
+        registration=Registration.read(),
     )
 
 

@@ -32,7 +32,7 @@ from pipeline.records.diary import Diary
 from pipeline.records.evaluation import ClassScores, Cost, Evaluation, Inflation, Mistake, Origin
 from pipeline.records.predictions import Predictions, cached_path, logits_path
 from pipeline.scoring import calibration, conformal, metrics
-from pipeline.tracking import runs
+from pipeline.tracking import looks, runs
 from pipeline.trained.inflation import inflation
 from pipeline.trained.onnx import BATCH, compare
 from pipeline.trained.onnx import session as onnx_session
@@ -68,6 +68,7 @@ def evaluate(name: str, given: Views | None = None) -> None:
     if study.evaluate.inflation:
         device = pick_device("auto" if given else subject.config["train"]["device"])
         evaluation = dataclasses.replace(evaluation, inflation=inflated(subject, evaluation.scores, device))
+    looks.note(evaluation, subject.info["digest"])
     log(subject, evaluation, save(subject, evaluation, logits))
     resume.discard(subject.diary.key)
     accuracy, macro_f1 = evaluation.scores["accuracy"], evaluation.scores["macro_f1"]

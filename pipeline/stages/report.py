@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.base.files import write_json, written_whole
 from pipeline.base.process import run
 from pipeline.params.read import load_params
+from pipeline.records import looks
 from pipeline.records.evaluation import Evaluation
 from pipeline.report import cards, page, results, sections
 from pipeline.report.found import Found
@@ -49,6 +50,9 @@ def leave(found: Found, made: Mapping[str, Section]) -> None:
         html.write_text(page.render(found, made, figures), encoding="utf-8")
         summary = {key: value for section in made.values() for key, value in section.summary.items()}
         write_json(numbers, {"study": found.study, **summary})
+    if text := looks.of_study(looks.known(), found.study):
+        with written_whole(looks.COMMITTED) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def log(found: Found, made: Mapping[str, Section]) -> None:

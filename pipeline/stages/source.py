@@ -3,8 +3,9 @@
 Files outside the study can be no dependencies of DVC's that hold on another machine, so that this stage looks at them
 at every `dvc repro`. It leaves what other stages depend on instead: `reports/source.json`, which git keeps, of the
 images that fetch is to read, in data/weights a file for each model, of the weights that it starts from, in data/code a
-file for each stage, of the code that it rests on, and in data/study the name that the report gives and the margin of
-its verdicts, which params.yaml need not have. Where something is not on this machine, what was read before stands.
+file for each stage, of the code that it rests on, and in data/study the name that the report gives, the margin of its
+verdicts, which params.yaml need not have, and what the study registered. Where something is not on this machine, what
+was read before stands.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from pipeline.datasets import content
 from pipeline.datasets import source as sources
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
+from pipeline.records import registration
 
 RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
 
@@ -47,9 +49,10 @@ def main() -> None:
 
 
 def shown(settings: Params) -> str:
-    """What the report alone rests on: the study's name, and a margin where one is stated."""
-    margin = settings.verdict.margin
-    return f"{study()}\n" + (f"margin {margin}\n" if margin else "")
+    """What the report alone rests on: the study's name, and a margin and a registration where there are."""
+    margin, registered = settings.verdict.margin, registration.present()
+    lines = [study(), *([f"margin {margin}"] * bool(margin)), *([f"registration {registered}"] * bool(registered))]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def settled(name: str, source: str) -> str:

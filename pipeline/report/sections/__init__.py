@@ -25,6 +25,7 @@ NAMES = (  # of the page, from top to bottom
     "inflation",
     "labels",
     "data",
+    "looks",
     "protocol",
     "caveats",
     "rerun",

@@ -1,0 +1,46 @@
+"""`versus looks`: how often this study's test images were scored, by which models, experiments and commits.
+
+Every evaluation leaves a line in the checkout's record (pipeline/records/looks.py), report a study's own lines in
+reports/looks.jsonl, for git. `--gather` first adds the evaluations that git's commits and experiments have.
+"""
+
+import argparse
+
+SUMMARY = "List how often the study's test images were scored, and by what"
+EXAMPLE = "versus looks --gather"
+INTERRUPTED = "the record has no line less than before"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gather", action="store_true", help="first add the evaluations that git knows of")
+
+
+def run(given: argparse.Namespace) -> None:
+    from pipeline.base.quantities import enumerated
+    from pipeline.records import looks
+    from pipeline.records.dataset import Dataset
+    from pipeline.report.sections.looks import rows_of, times
+    from pipeline.report.table import text
+
+    if given.gather:
+        gathered()
+    images = {looks.short(digest) for digest in Dataset.read().test_digests}
+    found = [look for look in looks.known() if look.images in images]
+    if not found:
+        print("looks: the record has no look at these test images; --gather asks git")
+        return
+    header, cells = rows_of(found)
+    print(text(header, cells), end="\n\n")
+    settings, studies = looks.different(found), enumerated(sorted({look.study for look in found}))
+    print(f"looks: scored {times(len(found))}, by {settings} setting{'s' * (settings > 1)}, in {studies}")
+
+
+def gathered() -> None:
+    """Add to the record what git knows and it does not."""
+    from pipeline.records import looks
+    from pipeline.tracking.gathered import from_git
+
+    known = {(look.images, look.weights) for look in looks.known()}
+    fresh = [look for look in looks.merged(from_git()) if (look.images, look.weights) not in known]
+    looks.note(fresh)
+    print(f"looks: {len(fresh)} that git knew of; `dvc repro -f report` puts them into {looks.COMMITTED}")

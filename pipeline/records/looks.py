@@ -1,0 +1,146 @@
+"""The record of every look at test images: which trained network was scored on them, when, from which commit.
+
+A look is one network scored on one set of test images; the same network again tells nothing new and is no second look.
+`.versus/looks.jsonl` of the user's own checkout gets a line at every evaluation, in an experiment's copy or a clone of
+`versus launch` too; report writes a study's own into its reports/looks.jsonl, for git, which joins the lines of two
+branches (.gitattributes). Nothing is ever taken out.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import StageError
+from pipeline.base.places import checkout, state_folder
+from pipeline.params.settings import OF_THE_MACHINE
+
+COMMITTED = Path("reports/looks.jsonl")
+DIGITS = 16  # of a SHA-256 that are kept
+
+
+@dataclass(frozen=True, order=True)
+class Look:
+    """One trained network, scored on test images for the first time."""
+
+    when: str  # ISO 8601, UTC
+    images: str  # SHA-256 of the test images, to DIGITS digits as all of these
+    weights: str
+    settings: str  # of what determined the training, but for its images and its seed
+    trained_on: str  # training and validation images
+    study: str
+    model: str
+    replicate: int
+    commit: str = ""  # of the code that scored it; empty where that is not known
+    experiment: str = ""  # DVC's
+    registered: str = ""  # the registration that was committed by then
+
+    def line(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The looks before those that a report shows."""
+
+    shown: Sequence[Look]
+    looks: Sequence[Look]
+
+    @property
+    def settings(self) -> int:
+        """How many settings they were of."""
+        return different(self.looks)
+
+    @property
+    def other_settings(self) -> int:
+        """How many of these are not reported."""
+        return different([*self.looks, *self.shown]) - different(self.shown)
+
+
+def short(digest: str) -> str:
+    return digest[:DIGITS]
+
+
+def settings_digest(config: Mapping[str, Any]) -> str:
+    """What determined a training, as an evaluation has it, but for images, machine and seed."""
+    train = {key: value for key, value in config["train"].items() if key not in OF_THE_MACHINE}
+    size = config["dataset"].get("image_size")
+    decided = {"train": train, "augment": config["augment"], "model": config["model"], "image_size": size}
+    return short(hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
+
+
+def different(looks: Iterable[Look]) -> int:
+    """How many settings looks are of; one model's replicates are one, also where each has images of its own.
+
+    The same settings on other training images are others: so many as one replicate was trained on.
+    """
+    trained: dict[str, dict[int, set[str]]] = {}
+    for look in looks:
+        trained.setdefault(look.settings, {}).setdefault(look.replicate, set()).add(look.trained_on)
+    return sum(max(map(len, replicates.values())) for replicates in trained.values())
+
+
+# reading and writing
+
+
+def record() -> Path:
+    """Where every evaluation of this checkout leaves a line."""
+    return state_folder() / "looks.jsonl"
+
+
+def note(looks: Sequence[Look]) -> None:
+    """Append to the record, in one write, so that processes beside each other leave whole lines."""
+    path = record()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write("".join(look.line() for look in looks).encode())
+
+
+def known() -> list[Look]:
+    """All that this checkout knows: its record, and what the studies in it have in git; the first look comes first."""
+    root = checkout() or Path.cwd()
+    paths = [record(), COMMITTED, root / COMMITTED, *sorted(root.glob(f"studies/*/{COMMITTED}"))]
+    return merged(look for path in paths for look in read(path))
+
+
+def read(path: Path) -> list[Look]:
+    """The looks of a file, in its order; none where there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        return [Look(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError, TypeError):
+        raise StageError(
+            f"{path}: not readable as a line of JSON for each look at test images; bring the lines back that are"
+            f" damaged (`git checkout -- {COMMITTED}`), or take these alone out"
+        ) from None
+
+
+def merged(looks: Iterable[Look]) -> list[Look]:
+    """Each look once, as it was first known, in the order of time."""
+    first: dict[tuple[str, str], Look] = {}
+    for look in sorted(looks):
+        first.setdefault((look.images, look.weights), look)
+    return list(first.values())
+
+
+def of_study(looks: Iterable[Look], study: str) -> str:
+    """What git keeps of a study's looks."""
+    return "".join(look.line() for look in looks if look.study == study)
+
+
+def earlier(looks: Sequence[Look], weights: Iterable[str]) -> Earlier | None:
+    """The looks at the same test images before the last of those that are shown, by SHA-256 of their weights.
+
+    None where the record does not know all of these: it began later.
+    """
+    wanted = {short(each) for each in weights}
+    shown = [look for look in looks if look.weights in wanted]
+    if not shown or {look.weights for look in shown} != wanted:
+        return None
+    images, last = {look.images for look in shown}, max(look.when for look in shown)
+    before = [look for look in looks if look.images in images and look.weights not in wanted and look.when < last]
+    return Earlier(shown, before)

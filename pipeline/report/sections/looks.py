@@ -1,0 +1,125 @@
+"""looks: how often the test images were scored before these results, and whether what was registered was kept."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pipeline.records.looks import Earlier, Look
+from pipeline.report.found import Found
+from pipeline.report.section import Section
+from pipeline.report.table import Table
+from pipeline.report.words import DASH, setting
+
+FEW = 12  # rows of the table that are shown, the last ones; the CSV has all
+CLEAN = "Before these results, this checkout had not scored these test images."
+
+
+def section(found: Found) -> Section | None:
+    """None where the record knows nothing of these results, and nothing was registered."""
+    if found.earlier is None and found.registration is None:
+        return None
+    looks = found.earlier.looks if found.earlier else ()
+    told = sentence(found.earlier)
+    words = {"sentence": told, "registered": registered(found), "departures": departures(found)}
+    tables, lines = ((table(looks, found),), (told,)) if looks else ((), ())
+    return Section("Looks at the test images", words, tables=tables, lines=lines)
+
+
+def sentence(earlier: Earlier | None) -> str:
+    """These test images had been scored 12 times before, by 4 settings, 1 of which is not reported here."""
+    if earlier is None:
+        return "How often these test images had been scored before is not known: the record began after these results."
+    count, settings, other = len(earlier.looks), earlier.settings, earlier.other_settings
+    if not count:
+        return CLEAN
+    reported = f"{other or 'none'} of which {'is' if other == 1 else 'are'} not reported here"
+    return (
+        f"These test images had been scored {times(count)} before these results, by"
+        f" {settings} setting{'s' * (settings > 1)}, {reported}."
+    )
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def table(looks: Sequence[Look], found: Found) -> Table:
+    """The looks of one model, experiment and commit in a row, in the order of their first."""
+    shown = {look.settings for look in found.earlier.shown} if found.earlier else set()
+    groups = grouped(looks)
+    frame = pd.DataFrame(
+        {
+            "study": group[0].study,
+            "model": group[0].model,
+            "settings": group[0].settings,
+            "reported": group[0].settings in shown,
+            "experiment": group[0].experiment,
+            "commit": group[0].commit,
+            "looks": len(group),
+            "first": group[0].when,
+            "last": group[-1].when,
+        }
+        for group in groups
+    )
+    header, cells = rows_of(looks)
+    reported = ["yes" if group[0].settings in shown else "no" for group in groups]
+    cells = tuple((*row, word) for row, word in zip(cells, reported, strict=True))
+    more = f" The last {FEW} of {len(cells)} rows; all are in the CSV." if len(cells) > FEW else ""
+    caption = f"{found.tested}: trained networks that were scored on them before these results.{more}"
+    return Table("looks", caption, frame, (*header, "Settings reported here"), cells[-FEW:])
+
+
+def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and rows for reading, one for the looks of one model, experiment and commit."""
+    header = ("Model", "Study", "Experiment", "Commit", "Looks", "First", "Last")
+    rows = tuple(
+        (
+            group[0].model,
+            group[0].study,
+            group[0].experiment or DASH,
+            group[0].commit[:8] or DASH,
+            str(len(group)),
+            group[0].when[:10],
+            group[-1].when[:10],
+        )
+        for group in grouped(looks)
+    )
+    return header, rows
+
+
+def grouped(looks: Sequence[Look]) -> list[list[Look]]:
+    """Those of one model, settings, experiment and commit together."""
+    groups: dict[tuple[str, ...], list[Look]] = {}
+    for look in looks:
+        groups.setdefault((look.study, look.model, look.settings, look.experiment, look.commit), []).append(look)
+    return list(groups.values())
+
+
+# registration
+
+
+def registered(found: Found) -> str:
+    """Whether the registration was there first, and was kept; empty where there is none."""
+    if found.registration is None:
+        return ""
+    if found.earlier is None:
+        return "registration.json is there; whether it was committed before these results is not known."
+    unbound = sum(look.registered != found.registration.digest for look in found.earlier.shown)
+    if unbound:
+        return (
+            f"registration.json was not committed as it is when {unbound} of these {len(found.earlier.shown)} trained"
+            " networks were first scored on the test images: it says nothing of them."
+        )
+    kept = "Not all of it was kept:" if found.registration.departures(found.settings) else "All of it was kept."
+    return (
+        "Models, replicates, settings, margin and metric (macro-F1) were registered, in a commit, before any of these"
+        f" networks was scored on the test images (registration.json). {kept}"
+    )
+
+
+def departures(found: Found) -> list[tuple[str, str, str]]:
+    """What was registered and what holds, by key, in words."""
+    if found.registration is None:
+        return []
+    differing = found.registration.departures(found.settings)
+    return [(key, setting(then), setting(now)) for key, (then, now) in differing.items()]

@@ -1,0 +1,47 @@
+"""A line in the record of looks (records/looks.py) for what evaluate scores."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.base.errors import StageError
+from pipeline.base.git import commit, git
+from pipeline.base.places import study
+from pipeline.records import looks, registration
+from pipeline.records.evaluation import Evaluation
+from pipeline.records.looks import Look, settings_digest, short
+from pipeline.tracking.provenance import experiment_name
+
+
+def note(evaluation: Evaluation, images: str) -> None:
+    """Record that the test images with this SHA-256 were scored."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    looks.note([look(evaluation, images, now, commit(), experiment_name(), registered())])
+
+
+def look(
+    evaluation: Evaluation, images: str, when: str, sha: str = "", experiment: str = "", registration: str = ""
+) -> Look:
+    """What an evaluation says of itself, and what it does not know."""
+    return Look(
+        when=when,
+        images=short(images),
+        weights=short(evaluation.run.weights_sha256),
+        settings=settings_digest(evaluation.config),
+        trained_on=short(str(evaluation.config["dataset"].get("digest", ""))),
+        study=study(),
+        model=evaluation.model,
+        replicate=evaluation.replicate,
+        commit=sha,
+        experiment=experiment,
+        registered=registration,
+    )
+
+
+def registered() -> str:
+    """The digest of the registration that the study has in its last commit; empty where it has none."""
+    if not registration.FILE.exists():
+        return ""
+    try:
+        return registration.digest(git("evaluate", Path.cwd(), "show", f"HEAD:./{registration.FILE}"))
+    except StageError:
+        return ""

@@ -1,0 +1,52 @@
+"""Git knows of evaluations that were made before looks at test images were recorded."""
+
+import json
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import looks as command
+from pipeline.records import looks
+from pipeline.tracking.gathered import from_git
+from tests import fake_study, repo
+
+
+def weights(folder: Path, name: str, digest: str, lr: float = 0.001) -> None:
+    path = folder / f"reports/evaluations/{name}.json"
+    content = json.loads(path.read_text())
+    content["run"]["weights_sha256"] = digest * 64
+    content["config"]["train"]["lr"] = lr
+    path.write_text(json.dumps(content))
+
+
+def test_evaluations_of_every_branch_and_experiment_are_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_study.write(tmp_path, models=("cnn", "vit"), replicates=(0,), epochs=2, images=40)
+    shutil.rmtree(tmp_path / "reports/predictions")
+    repo.call(tmp_path, "git", "init", "--quiet")
+    weights(tmp_path, "cnn-0", "a")  # vit-0 is as earlier versions left it: what its weights were is not known
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-01T02:00:00+02:00")
+    repo.commit(tmp_path)
+    weights(tmp_path, "cnn-0", "b", lr=0.1)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-02T00:00:00+00:00")
+    repo.commit(tmp_path)
+    repo.call(tmp_path, "git", "update-ref", "refs/exps/12/3456/tried", "HEAD")
+    repo.call(tmp_path, "git", "reset", "--quiet", "--hard", "HEAD~1")
+    monkeypatch.chdir(tmp_path)
+    found = from_git()
+    assert [(look.weights[0], look.model, look.when, look.commit) for look in found] == [
+        ("a", "cnn", "2026-01-01T00:00:00+00:00", "0" * 40),
+        ("b", "cnn", "2026-01-02T00:00:00+00:00", "0" * 40),
+    ]
+    assert {look.images for look in found} == {"a7" * 8}
+    command.run(Namespace(gather=False))
+    assert "the record has no look at these test images; --gather asks git" in capsys.readouterr().out
+    command.run(Namespace(gather=True))
+    assert "looks: scored 2 times, by 2 settings, in digits" in capsys.readouterr().out
+    command.run(Namespace(gather=True))
+    assert "looks: 0 that git knew of" in capsys.readouterr().out
+    assert looks.record() == Path(os.path.realpath(tmp_path)) / ".versus/looks.jsonl"
