@@ -191,6 +191,7 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
         (["cross"], "pipeline.trained.cross.read", "reports/cross.json and reports/cross are as they were"),
         (["register"], "pipeline.params.read.load_params", "registration.json is as it was"),
         (["looks"], "pipeline.records.dataset.Dataset.read", "the record has no line less than before"),
+        (["paper"], "pipeline.params.read.load_params", "reports/paper is as it was"),
         (["summary", "."], "pipeline.report.protocols.read", "reports/summary is as it was"),
         (["launch"], "pipeline.launch.launcher.launch", "what was finished stays, `versus launch` goes on from there"),
         (["check"], "pipeline.stages.check.main", "nothing was changed"),

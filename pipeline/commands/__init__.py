@@ -24,6 +24,7 @@ NAMES = (  # in the order in which `versus --help` lists them
     "unpack",
     "cross",
     "summary",
+    "paper",
     "check",
     "schema",
     "completion",
