@@ -37,6 +37,7 @@ FLOORS = (
     "launch",
     "stages",
     "anywhere",
+    "drafting",
     "commands",
     "cli",
 )

@@ -8,7 +8,9 @@ import importlib
 from typing import Protocol, cast
 
 NAMES = (  # in the order in which `versus --help` lists them
+    "new",
     "predict",
+    "page",
     "export",
     "models",
     "mistakes",

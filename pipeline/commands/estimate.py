@@ -13,6 +13,7 @@ from pipeline.base.places import study
 from pipeline.base.quantities import duration
 
 if TYPE_CHECKING:
+    from pipeline.params.study import Params
     from pipeline.training.timing import Estimate
 
 SUMMARY = "Estimate how long the study's trainings will take"
@@ -36,23 +37,34 @@ def run(given: argparse.Namespace) -> None:
 
 def estimate(as_json: bool = False, compiled: bool = False) -> None:
     """Print a line for each model and the sum; if `compiled`, from how many epochs on torch.compile would pay."""
-    from pipeline.inference.device import keep_freed_memory
     from pipeline.params.read import load_params
-    from pipeline.training.timing import measure
 
-    keep_freed_memory()
-    settings = load_params()
-    found = []
-    for number, name in enumerate(settings.models, 1):
-        print(f"measuring {name}, {number} of {len(settings.models)}", file=sys.stderr, flush=True)
-        found.append(measure(settings, name, compiled))
+    found = measured(load_params(), compiled)
     total = sum(each.total for each in found)
     if as_json:
         plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
-        return
-    print(table(found, compiled))
-    print(f"\n{study()}: about {duration(total)} of training, one after the other.\n{LEFT_OUT}")
+    else:
+        print(f"{in_words(found, compiled)}\n{LEFT_OUT}")
+
+
+def measured(settings: "Params", compiled: bool = False) -> "list[Estimate]":
+    """Time the models of the study in the current folder one by one, whose names go to stderr meanwhile."""
+    from pipeline.inference.device import keep_freed_memory
+    from pipeline.training.timing import measure
+
+    keep_freed_memory()
+    found = []
+    for number, name in enumerate(settings.models, 1):
+        print(f"measuring {name}, {number} of {len(settings.models)}", file=sys.stderr, flush=True)
+        found.append(measure(settings, name, compiled))
+    return found
+
+
+def in_words(found: "list[Estimate]", compiled: bool = False) -> str:
+    """The table, and the sum below it."""
+    total = sum(each.total for each in found)
+    return f"{table(found, compiled)}\n\n{study()}: about {duration(total)} of training, one after the other."
 
 
 def table(found: "list[Estimate]", compiled: bool) -> str:

@@ -74,21 +74,30 @@ def overlays(
     network: nn.Module, config: dict[str, Any], paths: list[str], pixels: Tensor, classes: Tensor, folder: Path
 ) -> None:
     """Write a PNG for each image (S, S, C): in grey, coloured by what speaks for its class, as the report does it."""
+    try:
+        pictures, method = explained(network, config, pixels, classes)
+    except ValueError as error:
+        raise StageError(f"--explain: {config['model']}: {error}") from None
+    for path, content in zip(paths, pictures, strict=True):
+        with written_whole(unused_name(folder / f"{Path(path).stem}.png")) as partial:
+            Image.fromarray(content).save(partial, "PNG")
+    print(f"{folder}: what each answer rests on, by {method}", file=sys.stderr)
+
+
+def explained(network: nn.Module, config: dict[str, Any], pixels: Tensor, classes: Tensor) -> tuple[list[Bytes], str]:
+    """What speaks for a class of each image (S, S, C), as colour over it in grey, and by which method it was found.
+
+    Raises ValueError for a network that neither attends nor has a feature map.
+    """
     from pipeline.trained import saliency  # late: figures are not for every answer
 
     device = next(network.parameters()).device
     prepared = form.prepare(pixels, loading.image_format(config)).to(device)
     with memory_remedy("free memory on the device"):
-        try:
-            found = saliency.explain(network, prepared, classes.to(device))
-        except ValueError as error:
-            raise StageError(f"--explain: {config['model']}: {error}") from None
+        found = saliency.explain(network, prepared, classes.to(device))
     images, side = packed.Images(pixels, classes), max(224, pixels.shape[1])
-    for row, (path, heat) in enumerate(zip(paths, found.maps.double().cpu().numpy(), strict=True)):
-        content = overlay(heat, picture(images, row, side), side)
-        with written_whole(unused_name(folder / f"{Path(path).stem}.png")) as partial:
-            Image.fromarray(content).save(partial, "PNG")
-    print(f"{folder}: what each answer rests on, by {found.method}", file=sys.stderr)
+    maps = found.maps.double().cpu().numpy()
+    return [overlay(heat, picture(images, row, side), side) for row, heat in enumerate(maps)], found.method
 
 
 def unused_name(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """How long a model's training takes: a few steps and validation batches are timed, from random weights."""
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -43,6 +44,12 @@ class Estimate:
     @property
     def total(self) -> float:
         return self.seconds * self.trainings + self.trial_seconds
+
+    def of(self, epochs: int) -> "Estimate":
+        """The same training with another number of epochs."""
+        share = epochs / self.epochs
+        seconds, trials = self.seconds * share, self.trial_seconds * share
+        return dataclasses.replace(self, epochs=epochs, seconds=seconds, trial_seconds=trials)
 
     @property
     def pays_from(self) -> int | None:

@@ -1,0 +1,73 @@
+"""The folder of a new study: settings, links to the root's pipeline, DVC's configuration; nothing of another's."""
+
+import os
+import re
+from pathlib import Path
+
+from pipeline.base import git
+from pipeline.base.errors import StageError, shown
+from pipeline.base.files import written_whole
+from pipeline.base.places import checkout
+from pipeline.datasets.source import is_url
+
+LINKS = ("dvc.yaml", ".dvcignore", "pipeline")  # to the root's
+CONFIG = """[core]
+    analytics = false
+    autostage = true
+[cache]
+    type = "reflink,hardlink,symlink,copy"
+    dir = ../../../.dvc/cache
+"""
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+
+
+def place(name: str) -> Path:
+    """Where study `name` is to lie; raises StageError where there is one, or no checkout to lie in."""
+    root = checkout()
+    if root is None or not all((root / each).exists() for each in (*LINKS, ".dvc/config")):
+        raise StageError("no checkout of Versus here; run `versus new` where its dvc.yaml and studies/ lie")
+    if not re.fullmatch(NAME, name):
+        raise StageError(f"{shown(name)}: no name of a study; use letters, digits, `_`, `-` and dots, 100 at most")
+    if os.path.lexists(folder := root / "studies" / name):
+        raise StageError(f"studies/{name} is there already; choose another name, or remove it")
+    return folder
+
+
+def source_seen_from(folder: Path, source: str) -> str:
+    """How params.yaml in `folder` names a source that was named from the current folder.
+
+    Within the checkout by a relative path, of one's own folder with `~`: it is then right in other clones, too.
+    """
+    if is_url(source):
+        return source
+    path, home = Path(os.path.expanduser(source)).absolute(), Path.home()
+    root = folder.parents[1]
+    if path.is_relative_to(root):
+        return Path(os.path.relpath(path, folder)).as_posix()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else path.as_posix()
+
+
+def write(folder: Path, params: str) -> None:
+    """Make the study's folder, whole or not at all."""
+    with written_whole(folder) as partial:
+        (partial / ".dvc").mkdir(parents=True)
+        for name in LINKS:
+            (partial / name).symlink_to(Path("../..") / name)
+        (partial / ".dvc/config").write_text(CONFIG, encoding="utf-8")
+        (partial / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
+        (partial / "params.yaml").write_text(params, encoding="utf-8")
+
+
+def write_settings(folder: Path, params: str) -> None:
+    """Put other settings in place of those there."""
+    with written_whole(folder / "params.yaml") as partial:
+        partial.write_text(params, encoding="utf-8")
+
+
+def prepare(folder: Path) -> None:
+    """Have DVC check, fetch and split; raises StageError where a stage refuses, which has said why."""
+    if not git.dvc(folder, "repro", "--quiet", "split"):
+        raise StageError(
+            f"studies/{folder.name} is written, but its images are refused for the reason above: mend them, then"
+            f" `dvc repro split` in studies/{folder.name}"
+        )

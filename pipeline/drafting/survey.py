@@ -1,0 +1,117 @@
+"""What images of one's own are, looked at before a study of them is written.
+
+Legend: K classes.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from pipeline import datasets
+from pipeline.datasets.collection import SPLITS, Collection, Image
+from pipeline.datasets.decode import decoded
+from pipeline.datasets.partition import assign
+from pipeline.datasets.raw import Raw
+
+SAMPLE = 240  # images that are opened, from all over the data set
+SECONDS = 10.0  # after which no further one is: sizes are known by then
+VAL_FRACTION, TEST_FRACTION = 0.2, 0.2  # what is drawn where there is no official split
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The images of a source: how many of which class, how large, which colours."""
+
+    classes: tuple[str, ...]
+    given: dict[str, int]  # images of each split that the folders name; under an empty name those of none
+    counts: dict[str, tuple[int, ...]]  # split, drawn ones too -> images of each class, (K,)
+    sides: tuple[int, int, int]  # pixels of the shorter side: the smallest, the median, the largest
+    aspect: float  # the longer side of the median image, as a multiple of the shorter
+    grey: bool
+    opened: int  # images that sizes and colours are known of
+
+    @property
+    def images(self) -> int:
+        return sum(self.given.values())
+
+    @property
+    def training(self) -> int:
+        """The images that are left to train on."""
+        return sum(self.counts["train"])
+
+    @property
+    def imbalance(self) -> float:
+        """The training images of the largest class, as a multiple of the smallest's."""
+        return max(self.counts["train"]) / min(self.counts["train"])
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The splits that the folders do not name, which are drawn from the rest."""
+        return tuple(split for split in SPLITS[1:] if not self.given.get(split))
+
+    @property
+    def words(self) -> str:
+        """450 images of 3 classes, 120 to 219 pixels (median 166), colour"""
+        low, middle, high = self.sides
+        pixels = f"{low:,}" if low == high else f"{low:,} to {high:,} (median {middle:,})"
+        return f"{self.images:,} images of {len(self.classes)} classes, {pixels} pixels, {self.colour}"
+
+    @property
+    def colour(self) -> str:
+        return "grey" if self.grey else "colour"
+
+
+def look(source: str) -> Survey:
+    """Survey a folder, archive or URL as the stages fetch and split would take it.
+
+    Raises StageError where they would refuse it: no classes, an image that cannot be read, a class that is too small.
+    """
+    with datasets.opened("folder", source) as (_, collection):
+        counts = _parts(collection)
+        shapes = list(_shapes(collection.images))
+    short, long = zip(*(sorted(shape[:2]) for shape in shapes), strict=True)
+    return Survey(
+        classes=collection.classes,
+        given={split: n for split in ("", *SPLITS) if (n := sum(each.split == split for each in collection.images))},
+        counts=counts,
+        sides=(min(short), round(statistics.median(short)), max(short)),
+        aspect=statistics.median(b / a for a, b in zip(short, long, strict=True)),
+        grey=all(channels == 1 for *_, channels in shapes),
+        opened=len(shapes),
+    )
+
+
+def _shapes(images: Sequence[Image]) -> Iterator[tuple[int, ...]]:
+    """(H, W, C) of a sample of the images, each decoded as a whole; fewer where they take long."""
+    begun = time.monotonic()
+    step = max(1, len(images) // SAMPLE)
+    for number, (_, pixels) in zip(count(1), decoded(images[::step]), strict=False):
+        yield pixels.shape
+        if time.monotonic() - begun > SECONDS:
+            print(f"versus: the images are large: {number} of {len(images):,} were opened", file=sys.stderr)
+            return
+
+
+def _parts(collection: Collection) -> dict[str, tuple[int, ...]]:
+    """Images of each class, by split, as they will be drawn; raises StageError where a class is too small for it."""
+    place = {name: label for label, name in enumerate(collection.classes)}
+    n, nothing = len(collection.images), np.zeros(0, np.int64)
+    raw = Raw(
+        info={"classes": list(collection.classes)},
+        names=[image.name for image in collection.images],
+        splits=np.array([image.split for image in collection.images]),
+        labels=np.array([place[image.label] for image in collection.images]),
+        shapes=np.zeros((n, 3), np.int64),
+        offsets=nothing,
+        pixels=nothing,
+        subjects=np.full(n, ""),
+        ranks=nothing,
+    )
+    rows = assign(raw, VAL_FRACTION, TEST_FRACTION, seed=0)
+    counts = {split: np.bincount(raw.labels[each], minlength=len(place)) for split, each in rows.items()}
+    return {split: tuple(of_class.tolist()) for split, of_class in counts.items()}
