@@ -24,7 +24,7 @@ from pipeline.params.read import load_params
 from tests import repo, trees, walk
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md", ROOT / "studies/README.md"]
 LONG = (
     "export",
     "ablation",
@@ -92,12 +92,6 @@ def test_dvc_takes_every_command_as_it_is_written(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [words for _, words in EVERY if words[0] == "make"], ids=" ".join)
 def test_make_has_the_target(words: list[str]) -> None:
     assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("words", [words for _, words in EVERY if words[:2] == ["cp", "-r"]], ids=" ".join)
-def test_a_study_that_is_copied_is_there_and_has_not_run(words: list[str]) -> None:
-    assert f"{words[2]}/dvc.yaml" in repo.committed()
-    assert f"{words[2]}/dvc.lock" not in repo.committed()
 
 
 def test_every_versus_command_runs_on_a_trained_study(

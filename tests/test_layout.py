@@ -207,7 +207,7 @@ def test_constraints_pin_every_dependency_by_version_alone() -> None:
 @pytest.mark.parametrize("table", sorted(name for name in repo.committed() if name.endswith(TABLE)))
 def test_a_readme_shows_the_committed_results(table: str, tmp_path: Path) -> None:
     """Its table is the report's own: nobody types a result."""
-    page = table.removesuffix(TABLE) + "README.md"
+    page = (table.removesuffix(TABLE) or "studies/") + "README.md"
     committed = repo.export(tmp_path, table, page)
     assert (committed / table).read_text().strip() in (committed / page).read_text()
 

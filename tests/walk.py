@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from tests import repo, trees
 
 PAGES = ("README.md", "docs/index.md", "docs/mlflow.md", "docs/ablations.md", "docs/studies.md", "docs/data.md")
-PAGES += ("docs/extending.md", "docs/cluster.md", "docs/anywhere.md")
+PAGES += ("docs/extending.md", "docs/cluster.md", "docs/anywhere.md", "docs/using.md")
 ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
     "make test": "it comes before this",
     "versus launch --on slurm": "tests/launch/test_launch.py, on a real Slurm, by `make cluster-test`",
@@ -55,6 +55,7 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "dvc exp run --queue -S models.hybrid.depth=1,2,4": "{}; first_two",  # of six experiments, for the time
     "dvc queue start": "{}; queue_done",
     "cd studies/mine": "{}; python -m tests.walk own",
+    "versus page": "{} --port $PORT & server=$!; served $PORT; ended",
     "versus launch": "python -m tests.walk changed; {}",
     "versus launch --workers 2": "cd $CLONE; committed 'Results'; python -m tests.walk changed; {}",
     "versus launch -S augment.strength=0.5,1.0": "versus launch -S augment.strength=0.5,1.0 -S models.hybrid.depth=1",
@@ -72,11 +73,8 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
 
 
 def main() -> None:
-    if sys.argv[1:] == ["own"]:  # the two keys that the README sets, and what it says of laptops without internet
-        own = {"dataset.name": "folder", "dataset.source": "~/my-images", "replicates": [0], "train.epochs": 1}
-        models = YAML(typ="safe").load(Path("params.yaml"))["models"]
-        own |= {"train.warmup_epochs": 0, **{f"models.{name}.pretrained": False for name in models}}
-        repo.change(Path(), own)
+    if sys.argv[1:] == ["own"]:  # the study of own images, for the time
+        repo.change(Path(), {"replicates": [0], "train.epochs": 1, "train.warmup_epochs": 0})
     elif sys.argv[1:] == ["changed"]:
         settings = YAML(typ="safe").load(Path("params.yaml"))
         repo.change(Path(), {"train.lr": settings["train"]["lr"] / 2})
