@@ -43,7 +43,7 @@ SETTINGS = {
     "models": {"tiny": MODEL},
 }
 TARGETS = os.environ.get("TARGETS", "").split()
-TIMED = ("seconds", "started", "images_per_second", "mlflow_run")  # of run.json: when, not what
+TIMED = ("seconds", "started", "images_per_second", "mlflow_run", "usage")  # of run.json: when, not what
 DAMAGED = ("corrupted", "is invalid", "not 'NoneType'")  # what DVC says where it was killed in the middle of writing
 
 

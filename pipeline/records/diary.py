@@ -38,6 +38,15 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Usage:
+    """What a training took of its machine beside time; what was not measured is None."""
+
+    peak_memory_bytes: int | None = None  # of tensors on the GPU, or of the process where it trained on the CPU
+    processor_joules: float | None = None  # of all that ran on the processor meanwhile
+    gpu_joules: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Diary:
     """One training: when, where and how long."""
 
@@ -50,6 +59,7 @@ class Diary:
     train_images: int
     images_per_second: float
     selected: Epoch
+    usage: Usage = Usage()  # nothing in diaries of earlier versions
 
     @classmethod
     def read(cls, folder: Path) -> "Diary":
@@ -58,9 +68,10 @@ class Diary:
         return read_record(cls, folder / "run.json", remedy)
 
     def measured(self) -> dict[str, float | None]:
-        """The scores of the selected epoch and the training's speed, as metrics are called in MLflow."""
+        """The scores of the selected epoch, the training's speed and what it took, as metrics are called in MLflow."""
         chosen = {f"selected_{key}": value for key, value in dataclasses.asdict(self.selected).items() if key != "lr"}
-        return {**chosen, "train_seconds": self.seconds, "images_per_second": self.images_per_second}
+        speed = {"train_seconds": self.seconds, "images_per_second": self.images_per_second}
+        return {**chosen, **speed, **dataclasses.asdict(self.usage)}
 
     def write(self, folder: Path) -> None:
         write_json(folder / "run.json", dataclasses.asdict(self))

@@ -44,6 +44,9 @@ class Cost:
     onnx_differing: int | None = None  # test images of which ONNX Runtime finds another class likeliest
     train_seconds: float
     epochs: int
+    peak_memory_bytes: int | None = None  # this and the next two of training, as `Usage` has them
+    processor_joules: float | None = None
+    gpu_joules: float | None = None
 
     def measured(self) -> dict[str, float]:
         return {name: value for name, value in vars(self).items() if value is not None}

@@ -126,6 +126,7 @@ def cost_of(subject: Subject, onnx: bool) -> Cost:
         onnx_differing=differing_in_onnx(subject.network, subject.images, subject.form) if onnx else None,
         train_seconds=subject.diary.seconds,
         epochs=subject.config["train"]["epochs"],
+        **dataclasses.asdict(subject.diary.usage),
     )
 
 

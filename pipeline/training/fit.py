@@ -22,6 +22,7 @@ from pipeline.records.diary import Epoch
 from pipeline.scoring import metrics
 from pipeline.training import distributed, tuning
 from pipeline.training.compiled import compile_remedy, compiled_by, placed
+from pipeline.training.meter import Meter
 from pipeline.training.optim.average import Average
 from pipeline.training.optim.schedule import learning_rate
 from pipeline.training.record import DivergedError, Fit, Keeper
@@ -47,7 +48,7 @@ class Trainer:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.started = time.perf_counter()
+        self.started, self.meter = time.perf_counter(), Meter(device)
         self.protocol, self.classes, self.seed, self.device = protocol, classes, seed, device
         self.format = recipe.format
         self.remedy = f"halve train.batch_size (now {protocol['batch_size']}) or choose a smaller dataset.image_size"
@@ -117,6 +118,7 @@ class Trainer:
                 seen += len(batch.labels)
                 if self.average is not None:
                     self.average.after_step(self.network)
+                self.meter.tick()
             check_finite(step_losses := torch.stack(losses).cpu(), index + 1)
             if self.average is not None:
                 self.average.after_epoch(self.network, index)
@@ -185,7 +187,8 @@ class Trainer:
 
     def found(self) -> Fit:
         assert self.selected is not None
-        return Fit(self.history, self.selected, self.weights, time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        return Fit(self.history, self.selected, self.weights, seconds, self.meter.usage())
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on, and what was found so far."""
@@ -210,6 +213,7 @@ class Trainer:
         so_far = Fit.from_state_dict(state["so_far"])
         self.history, self.selected, self.weights = so_far.history, so_far.selected, so_far.weights
         self.started -= so_far.seconds
+        self.meter.go_on_from(so_far.usage)
 
 
 def told(fit: Fit, on_epoch: Callable[[Epoch], None] | None) -> Fit:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from pipeline.base.errors import StageError
-from pipeline.records.diary import Epoch
+from pipeline.records.diary import Epoch, Usage
 
 DIVERGED = "lower train.lr, clip with train.clip_norm: 1.0 or set train.precision: fp32"
 
@@ -28,16 +28,19 @@ class Fit:
     selected: Epoch
     weights: dict[str, Tensor]  # of the selected epoch, on the CPU
     seconds: float  # of training and validation, loading and saving apart
+    usage: Usage  # of the machine meanwhile
 
     def state_dict(self) -> dict[str, Any]:
         """The same in types that `torch.load(weights_only=True)` reads."""
         history = [dataclasses.asdict(epoch) for epoch in self.history]
-        return {**vars(self), "history": history, "selected": dataclasses.asdict(self.selected)}
+        plain = {name: dataclasses.asdict(getattr(self, name)) for name in ("selected", "usage")}
+        return {**vars(self), **plain, "history": history}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Fit":
         history = [Epoch(**row) for row in state["history"]]
-        return cls(history, Epoch(**state["selected"]), state["weights"], state["seconds"])
+        selected, usage = Epoch(**state["selected"]), Usage(**state["usage"])
+        return cls(history, selected, state["weights"], state["seconds"], usage)
 
 
 class Keeper(Protocol):

@@ -180,6 +180,7 @@ def diary_of(training: Training, fit: Fit, mlflow_run: str, started: str) -> Dia
         train_images=images,
         images_per_second=images * len(fit.history) / fit.seconds,
         selected=fit.selected,
+        usage=fit.usage,
     )
 
 

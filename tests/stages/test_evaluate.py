@@ -9,6 +9,7 @@ import pytest
 from dvc.render.converter.vega import VegaConverter
 from dvc_render import VegaRenderer
 
+from pipeline.records.diary import Diary, Usage
 from pipeline.records.evaluation import Evaluation
 from tests import repo, trees
 
@@ -61,3 +62,15 @@ def test_sets_of_classes_hold_the_labels_that_the_validation_images_promise(trai
         assert found["set_coverage"] == pytest.approx(0.95, abs=0.05)
         assert found["set_size"] is not None
         assert 1 <= found["set_size"] < 10
+
+
+def test_what_training_took_of_its_machine_comes_with_the_evaluation(trained_folder: Path, tmp_path: Path) -> None:
+    cost = Evaluation.read(trained_folder / "reports/evaluations/tiny-0.json").cost
+    content = json.loads((trained_folder / "models/tiny-0/run.json").read_text())
+    assert cost.peak_memory_bytes == content["usage"]["peak_memory_bytes"]
+    assert cost.peak_memory_bytes is not None
+    assert 5e7 < cost.peak_memory_bytes < 5e10, "Python and torch alone take more than the one"
+    assert (cost.processor_joules, cost.gpu_joules) == (content["usage"]["processor_joules"], None)
+    del content["usage"]
+    trees.put(tmp_path / "run.json", json.dumps(content).encode())
+    assert Diary.read(tmp_path).usage == Usage(), "of an earlier version nothing is known"

@@ -13,6 +13,7 @@ NAMES = (  # of the page, from top to bottom
     "tuning",
     "scorecard",
     "cost",
+    "compute",
     "ensemble",
     "confusion",
     "classes",
