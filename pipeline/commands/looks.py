@@ -1,7 +1,8 @@
 """`versus looks`: how often this study's test images were scored, by which models, experiments and commits.
 
 Every evaluation leaves a line in the checkout's record (pipeline/records/looks.py), report a study's own lines in
-reports/looks.jsonl, for git. `--gather` first adds the evaluations that git's commits and experiments have.
+reports/looks.jsonl, for git. `--gather` first adds the evaluations that git's commits and experiments have, and
+MLflow's runs.
 """
 
 import argparse
@@ -12,7 +13,7 @@ INTERRUPTED = "the record has no line less than before"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gather", action="store_true", help="first add the evaluations that git knows of")
+    parser.add_argument("--gather", action="store_true", help="first add what git and MLflow know of")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -27,7 +28,7 @@ def run(given: argparse.Namespace) -> None:
     images = {looks.short(digest) for digest in Dataset.read().test_digests}
     found = [look for look in looks.known() if look.images in images]
     if not found:
-        print("looks: the record has no look at these test images; --gather asks git")
+        print("looks: the record has no look at these test images; --gather asks git and MLflow")
         return
     header, cells = rows_of(found)
     print(text(header, cells), end="\n\n")
@@ -36,11 +37,13 @@ def run(given: argparse.Namespace) -> None:
 
 
 def gathered() -> None:
-    """Add to the record what git knows and it does not."""
+    """Add to the record what git and MLflow know and it does not."""
     from pipeline.records import looks
-    from pipeline.tracking.gathered import from_git
+    from pipeline.tracking import store
+    from pipeline.tracking.gathered import from_git, from_mlflow
 
     known = {(look.images, look.weights) for look in looks.known()}
-    fresh = [look for look in looks.merged(from_git()) if (look.images, look.weights) not in known]
+    every = [*from_git(), *(from_mlflow(*store.connect()) if store.begun() else [])]
+    fresh = [look for look in looks.merged(every) if (look.images, look.weights) not in known]
     looks.note(fresh)
-    print(f"looks: {len(fresh)} that git knew of; `dvc repro -f report` puts them into {looks.COMMITTED}")
+    print(f"looks: {len(fresh)} that git or MLflow knew of; `dvc repro -f report` puts them into {looks.COMMITTED}")

@@ -1,13 +1,15 @@
-"""Looks at test images that git knows of: evaluations in commits of all branches and DVC experiments.
+"""Looks at test images that git and MLflow know of: evaluations in commits of all branches and experiments, and runs.
 
 They are of times before the record (records/looks.py) was kept, or of clones whose record did not come along. When an
-evaluation was made git does not say; its commit was made later.
+evaluation was made git does not say, whose commit came later; MLflow does.
 """
 
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,34 @@ def from_git() -> list[Look]:
     return found
 
 
+def from_mlflow(client: Any, experiment: str) -> list[Look]:
+    """A look for each run of the study's evaluations whose artifacts are still there."""
+    found, token = [], None
+    with tempfile.TemporaryDirectory() as scratch:
+        while True:
+            page = client.search_runs([experiment], "tags.`versus.stage` = 'evaluate'", page_token=token)
+            for run in page:
+                with contextlib.suppress(Exception):  # its artifacts are gone, or of an earlier version
+                    found.append(of_run(client, run, scratch))
+            token = page.token
+            if not token:
+                return found
+
+
+def of_run(client: Any, run: Any, scratch: str) -> Look:
+    """What an evaluation's run says; raises where it does not say enough."""
+    tags = run.data.tags
+    name = f"{tags['versus.model']}-{tags['versus.replicate']}.json"
+    inputs = [{tag.key: tag.value for tag in each.tags} for each in run.inputs.dataset_inputs]
+    images = next(each["sha256"] for each in inputs if each["mlflow.data.context"] == "test")
+    path = client.download_artifacts(run.info.run_id, name, scratch)
+    evaluation = from_plain(Evaluation, json.loads(Path(path).read_text(encoding="utf-8")))
+    if not evaluation.run.weights_sha256:
+        raise ValueError(name)
+    when = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds")
+    return look(evaluation, images, when, tags.get("versus.commit", ""), tags.get("dvc.experiment", ""))
+
+
 def evaluations(commit: str) -> dict[str, str]:
     """The evaluations of a commit: name -> blob."""
     listed = git(WHO, Path.cwd(), "ls-tree", commit, "reports/evaluations/").splitlines()
@@ -58,7 +88,7 @@ def tested_on(commit: str) -> dict[int | None, str]:
         return {}
 
 
-def contents(blobs: Iterator[str] | Any) -> Iterator[Any]:
+def contents(blobs: Iterable[str]) -> Iterator[Any]:
     """The JSON of blobs, read by one process of git's."""
     names = list(blobs)
     done = subprocess.run(
@@ -73,6 +103,4 @@ def contents(blobs: Iterator[str] | Any) -> Iterator[Any]:
 
 
 def in_utc(at: str) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromisoformat(at).astimezone(UTC).isoformat(timespec="seconds")

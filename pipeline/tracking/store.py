@@ -121,6 +121,12 @@ def store_uri() -> str:
     return GIVEN or f"sqlite:///{main_checkout() / 'mlflow.db'}"
 
 
+def begun() -> bool:
+    """Whether there is a store yet, as far as this machine can tell without asking it."""
+    database = _database()
+    return database is None or database.exists()
+
+
 def connect() -> tuple[Any, str]:
     """A client of the store and the id of this study's experiment, both made if need be, by one process at a time."""
     for key, value in SETTINGS.items():

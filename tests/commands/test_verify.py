@@ -293,6 +293,7 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
     repo.call(study, "dvc", "repro", OMP_NUM_THREADS="2")
     repo.commit(study.parent.parent)
     trees.put(study / "reports/evaluations/old-0.json", b"of a model that is gone")
+    trees.put(study / "reports/looks.jsonl", b"{}")
     repo.commit(study.parent.parent)
     (study / "reports/evaluations/cnn-0.json").write_text("{}")  # not committed: of no account
     (tmp_path / "config").write_text(f"[cache]\n    dir = {study / '.dvc/cache'}\n")  # which all clones share
@@ -302,6 +303,8 @@ def test_a_rerun_gives_each_training_the_threads_that_it_had(tmp_path: Path, mon
         assert threads(committed) == {"cnn-0": (2, 2), "cnn-1": (1, 1), "vit-0": (3, 2), "vit-1": (2, 2)}
         assert threads(again) == threads(committed)
         assert (again / "reports/report").exists()
+        assert not (again / "reports/evaluations/old-0.json").exists()
+        assert (again / "reports/looks.jsonl").exists(), "what was looked at before is no result"
         ran = (again / "ran").read_text().removeprefix((committed / "ran").read_text())
         done = ran.split()  # DVC settles the order of those that have as many threads
         assert [done[0], {*done[1:3]}, done[3]] == ["cnn-1", {"cnn-0", "vit-1"}, "vit-0"], "from no cache, by threads"

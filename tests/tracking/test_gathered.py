@@ -1,16 +1,18 @@
-"""Git knows of evaluations that were made before looks at test images were recorded."""
+"""Git and MLflow know of evaluations that were made before looks at test images were recorded."""
 
 import json
 import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.commands import looks as command
 from pipeline.records import looks
-from pipeline.tracking.gathered import from_git
+from pipeline.tracking.gathered import from_git, from_mlflow
 from tests import fake_study, repo
 
 
@@ -44,9 +46,49 @@ def test_evaluations_of_every_branch_and_experiment_are_looks(
     ]
     assert {look.images for look in found} == {"a7" * 8}
     command.run(Namespace(gather=False))
-    assert "the record has no look at these test images; --gather asks git" in capsys.readouterr().out
+    assert "the record has no look at these test images; --gather asks git and MLflow" in capsys.readouterr().out
     command.run(Namespace(gather=True))
     assert "looks: scored 2 times, by 2 settings, in digits" in capsys.readouterr().out
     command.run(Namespace(gather=True))
-    assert "looks: 0 that git knew of" in capsys.readouterr().out
+    assert "looks: 0 that git or MLflow knew of" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow.db").exists(), "no store is made for a question"
     assert looks.record() == Path(os.path.realpath(tmp_path)) / ".versus/looks.jsonl"
+
+
+class Store:
+    """Two pages of runs, as MLflow's client gives them; the artifacts of the last are gone."""
+
+    def __init__(self, artifacts: Path) -> None:
+        self.artifacts = artifacts
+
+    def search_runs(self, _: list[str], query: str, page_token: str | None) -> Any:
+        assert query == "tags.`versus.stage` = 'evaluate'"
+        runs = {None: [run("cnn", 0)], "next": [run("cnn", 1), run("gone", 0)]}[page_token]
+        return type("Page", (list,), {"token": None if page_token else "next"})(runs)
+
+    def download_artifacts(self, _: str, name: str, folder: str) -> str:
+        return str(shutil.copy(self.artifacts / name, folder))
+
+
+def run(model: str, replicate: int) -> Any:
+    tag = [SimpleNamespace(key="mlflow.data.context", value="test"), SimpleNamespace(key="sha256", value="a7" * 32)]
+    tags = {"versus.model": model, "versus.replicate": str(replicate), "versus.commit": "c", "dvc.experiment": "tried"}
+    return SimpleNamespace(
+        data=SimpleNamespace(tags=tags),
+        info=SimpleNamespace(run_id="1", start_time=1_767_225_600_500),
+        inputs=SimpleNamespace(dataset_inputs=[SimpleNamespace(tags=tag)]),
+    )
+
+
+def test_evaluations_in_mlflow_are_looks_at_the_time_of_their_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_study.write(tmp_path, models=("cnn",), replicates=(0, 1), epochs=2, images=40)
+    for replicate in (0, 1):
+        weights(tmp_path, f"cnn-{replicate}", str(replicate))
+    monkeypatch.chdir(tmp_path)
+    found = from_mlflow(Store(tmp_path / "reports/evaluations"), "0")
+    assert [(look.weights[0], look.when, look.images, look.commit, look.experiment) for look in found] == [
+        ("0", "2026-01-01T00:00:00+00:00", "a7" * 8, "c", "tried"),
+        ("1", "2026-01-01T00:00:00+00:00", "a7" * 8, "c", "tried"),
+    ]

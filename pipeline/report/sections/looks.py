@@ -26,13 +26,15 @@ def section(found: Found) -> Section | None:
 
 
 def sentence(earlier: Earlier | None) -> str:
-    """These test images had been scored 12 times before, by 4 settings, 1 of which is not reported here."""
+    """These test images had been scored 12 times before these results, by 4 settings, 1 of which is not reported."""
     if earlier is None:
         return "How often these test images had been scored before is not known: the record began after these results."
     count, settings, other = len(earlier.looks), earlier.settings, earlier.other_settings
     if not count:
         return CLEAN
-    reported = f"{other or 'none'} of which {'is' if other == 1 else 'are'} not reported here"
+    reported = f"{other} of which {'is' if other == 1 else 'are'} not reported here"
+    if other in (0, settings):
+        reported = f"{'none' if other else 'all'} of which {'is' if other else 'are'} reported here"
     return (
         f"These test images had been scored {times(count)} before these results, by"
         f" {settings} setting{'s' * (settings > 1)}, {reported}."
