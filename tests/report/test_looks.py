@@ -12,7 +12,7 @@ from pipeline.commands import register
 from pipeline.params.read import load_params
 from pipeline.records import looks, registration
 from pipeline.records.evaluation import Evaluation
-from pipeline.records.looks import Look
+from pipeline.records.looks import Earlier, Look
 from pipeline.report import page, results
 from pipeline.report.section import Section
 from pipeline.report.sections import looks as looks_section
@@ -82,6 +82,20 @@ def test_looks_before_the_results_are_counted_with_their_settings_and_shown() ->
     text = str(page.text(page.templates(), "looks", found, results.read(load_params()), Path()))
     assert "&lt;tidy&gt;" in text
     assert "<details>" in text
+
+
+@pytest.mark.parametrize(
+    ("tried", "words"),
+    [
+        (["kept"], "scored once before these results, by 1 setting, all of which are reported here."),
+        (["a", "b"], "scored 2 times before these results, by 2 settings, none of which is reported here."),
+        (["a", "kept", "kept"], "scored 3 times before these results, by 2 settings, 1 of which is not reported here."),
+    ],
+)
+def test_a_sentence_says_how_many_settings_are_left_out(tried: list[str], words: str) -> None:
+    shown = Look(EARLIER, "i", "w", "kept", "t", "digits", "cnn", 0)
+    looked = [dataclasses.replace(shown, weights=str(index), settings=name) for index, name in enumerate(tried)]
+    assert looks_section.sentence(Earlier([shown], looked)).endswith(words)
 
 
 def test_evaluating_or_reporting_again_changes_no_word() -> None:
