@@ -25,8 +25,13 @@ def _scaled(value: float) -> tuple[float, str]:
 
 def size(value: float) -> str:
     """44746568 -> 44.7 MB (a megabyte is 10^6 bytes)"""
+    return in_units(value, "B")
+
+
+def in_units(value: float, unit: str) -> str:
+    """1230, J -> 1.23 kJ; 950, J -> 950 J"""
     text = quantity(value)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+    return f"{text}{unit}" if text[-1].isalpha() else f"{text} {unit}"
 
 
 def duration(seconds: float) -> str:

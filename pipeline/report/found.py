@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.base.quantities import enumerated
+from pipeline.base.quantities import enumerated, in_units
 from pipeline.params import registry
 from pipeline.params.study import Params
 from pipeline.records.checkup import Checkup
@@ -147,6 +147,18 @@ class Model:
     @property
     def mean_train_seconds(self) -> float:
         return float(np.mean(self.train_seconds))
+
+    def taken(self, name: str) -> list[float]:
+        """What each training took, by the names of `Cost`; empty where some have not measured it."""
+        values = [getattr(evaluation.cost, name) for evaluation in self.evaluations]
+        return [] if None in values else values
+
+    @property
+    def energy(self) -> str:
+        """1.23 kJ (processor): of a training in the mean; empty where it was not measured."""
+        parts = {"processor": self.taken("processor_joules"), "GPU": self.taken("gpu_joules")}
+        known = {name: float(np.mean(values)) for name, values in parts.items() if values}
+        return f"{in_units(sum(known.values()), 'J')} ({enumerated(list(known))})" if known else ""
 
     @functools.cached_property
     def timings(self) -> tuple[Timing, ...]:

@@ -243,9 +243,15 @@ def of_results(found: Found) -> Said:
         "runs": (runs(found), f"{EVALUATIONS}, reports/tuning.json, reports/looks.jsonl"),
         "measures": (statistics(found), "reports/metrics.json"),
         "variation": (f"means with {found.basis}", "reports/tables/comparison.csv"),
-        "runtime": (f"training: {seconds}; energy: {UNKNOWN}", EVALUATIONS),
+        "runtime": (f"training: {seconds}; energy: {energy(found)}", EVALUATIONS),
         "machines": (machines(found), EVALUATIONS),
     }
+
+
+def energy(found: Found) -> str:
+    """What a training of each model took; not known where one was not measured."""
+    known = [f"{each.name} {each.energy}" for each in found.models if each.energy]
+    return enumerated(known) if len(known) == len(found.models) else UNKNOWN
 
 
 def runs(found: Found) -> str:

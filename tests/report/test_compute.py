@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from pipeline.params.read import load_params
-from pipeline.report import results
+from pipeline.report import paper, results
+from pipeline.report.cards import card
 from pipeline.report.page import templates
 from pipeline.report.section import Section
 from pipeline.report.sections import compute
@@ -86,12 +87,15 @@ def test_sam_takes_two_steps_and_what_a_frozen_network_takes_is_not_counted(
 
 def test_memory_and_energy_are_shown_where_they_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = study(tmp_path, models=("cnn", "vit", "hybrid"))
-    edit(folder, "cnn-*.json", peak_memory_bytes=512_000_000, processor_joules=1230.0)
+    edit(folder, "cnn-*.json", peak_memory_bytes=512_000_000, processor_joules=950.0)
     edit(folder, "vit-*.json", peak_memory_bytes=1_500_000_000, processor_joules=1000.0, gpu_joules=2500.0)
     edit(folder, "hybrid-1.json", peak_memory_bytes=1, gpu_joules=1.0)
     cells = section(folder, monkeypatch).tables[0].cells
+    found = results.read(load_params())
+    assert "Energy of a training: 3.50 kJ (processor and GPU)." in card(found.models[1], found)
+    assert paper.energy(found) == "not known", "of one model nobody knows"
     assert [row[4:6] for row in cells] == [
-        ("512 MB", "1.23 kJ (processor)"),
+        ("512 MB", "950 J (processor)"),
         ("1.50 GB", "3.50 kJ (processor and GPU)"),
         ("not measured", "not measured"),
     ]

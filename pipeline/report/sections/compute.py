@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.base.quantities import duration, enumerated, quantity, short, size
+from pipeline.base.quantities import duration, quantity, short, size
 from pipeline.records.dataset import Dataset
 from pipeline.records.evaluation import Evaluation
 from pipeline.report import drawing
@@ -97,19 +97,6 @@ def flops_per_image(model: Model) -> int | None:
     return PASSES * (2 if protocol.get("sam") else 1) * model.first.cost.flops
 
 
-def measured(model: Model, name: str) -> list[float]:
-    """What each training took, by the names of `Cost`; empty where some have not measured it."""
-    values = [getattr(each.cost, name) for each in model.evaluations]
-    return [] if None in values else values
-
-
-def energy(model: Model) -> str:
-    """1.23 kJ (processor)"""
-    parts = {"processor": measured(model, "processor_joules"), "GPU": measured(model, "gpu_joules")}
-    known = {name: float(np.mean(values)) for name, values in parts.items() if values}
-    return f"{quantity(sum(known.values()))}J ({enumerated(list(known))})" if known else NOT_MEASURED
-
-
 # scores at equal compute
 
 
@@ -167,12 +154,12 @@ def compute_table(found: Found, costs: Mapping[str, Costs], made: Sequence[Budge
     cells, rows = [], []
     for model in found.models:
         taken = costs[model.name]
-        peak = measured(model, "peak_memory_bytes")
+        peak = model.taken("peak_memory_bytes")
         shown = (SHOWN[kind](taken[kind]) if kind in taken else untold(model, kind) for kind in TITLES)
         memory = size(float(np.mean(peak))) if peak else NOT_MEASURED
         scores = [interval(each.reached.get(model.name)) for each in made]
         texts = (mean_and_interval(*each) for each in scores)
-        cells.append((model.name, *shown, memory, energy(model), *texts, str(model.replicates)))
+        cells.append((model.name, *shown, memory, model.energy or NOT_MEASURED, *texts, str(model.replicates)))
         rows.append(numbers(model, taken, dict(zip((each.of for each in made), scores, strict=True))))
     return Table("compute", caption(found, made), pd.DataFrame(rows), header, tuple(cells))
 
@@ -192,7 +179,7 @@ def interval(reached: Floats | None) -> tuple[float, float, float]:
 def numbers(model: Model, taken: Mapping[str, float], scores: Mapping[str, tuple[float, ...]]) -> dict[str, object]:
     """A model's row: what it took in the mean, and what it had reached."""
     names = ("peak_memory_bytes", "processor_joules", "gpu_joules")
-    used = {name: float(np.mean(values)) if (values := measured(model, name)) else math.nan for name in names}
+    used = {name: float(np.mean(values)) if (values := model.taken(name)) else math.nan for name in names}
     found = {
         f"at_equal_{kind}{end}": value
         for kind, each in scores.items()
