@@ -67,7 +67,7 @@ def imports(name: str) -> frozenset[str]:
 def test_every_stage_depends_on_its_code() -> None:
     """test_code says what that is; check and source run whatever their code is."""
     named = {name: [dep for dep in stage["deps"] if dep.startswith("data/code/")] for name, stage in stages().items()}
-    module = {name: {"finalist": "trial"}.get(name, name) for name in stages()}
+    module = {name: {"finalist": "trial", "teacher": "train"}.get(name, name) for name in stages()}
     assert named == {name: [] if name in ("check", "source") else [f"data/code/{module[name]}"] for name in stages()}
 
 

@@ -30,7 +30,8 @@ from pipeline.images import compressed, packed
 from pipeline.launch import plan
 from pipeline.params.read import load_params
 from pipeline.params.trials import tuned_params
-from pipeline.training.task import resolve
+from pipeline.records.before import Before
+from pipeline.training.task import resolve, taught_by, with_teachers
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the same trainings give the same bytes, the key apart
 LABELS = ("labels.npy", "manifest.csv", "votes.npy")  # of test images, which stay at home
@@ -115,12 +116,12 @@ def to_train(only: Sequence[str]) -> list[Task]:
     found = []
     for group in missing:
         model, _, replicate = group.key.rpartition("-")
-        if only and model not in only:
+        if (only and model not in only) or Before.of(group.key).itself:  # a teacher's: `dvc repro` takes it as it is
             continue
         folder = replicate_folder(FIT, int(replicate))
         info = packed.read_info(folder)
         assignment = {
-            "config": resolve(settings, model, int(replicate), info),
+            "config": with_teachers(resolve(settings, model, int(replicate), info)),
             "normalise": settings.dataset.normalise,
             "source": settings.dataset.source or info["dataset"],
             "commit": commit,
@@ -141,6 +142,8 @@ def needed(tasks: Sequence[Task]) -> Iterator[Path]:
     for replicate in sorted({int(task.name.rpartition("-")[2]) for task in tasks}):
         for place, left in ((FIT, ()), (TEST, LABELS)):
             yield from (path for path in sorted(replicate_folder(place, replicate).iterdir()) if path.name not in left)
+    for task in tasks:
+        yield from (path for folder in taught_by(task.assignment["config"]) for path in sorted(folder.iterdir()))
 
 
 def carried(tasks: Sequence[Task]) -> Iterator[tuple[Stored, Path]]:

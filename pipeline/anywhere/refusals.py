@@ -25,7 +25,7 @@ from pipeline.params.trials import tuned_params
 from pipeline.records.diary import Diary, Epoch
 from pipeline.scoring import metrics
 from pipeline.training import session
-from pipeline.training.task import resolve
+from pipeline.training.task import resolve, with_teachers
 
 LOOKED_AT = 64  # test images whose logits are computed anew
 CLOSE = 0.02  # of the logits' range, within which another machine's may lie: TF32 and other sums of floats
@@ -49,7 +49,8 @@ def refuse_other_settings(tasks: Sequence[Task]) -> None:
         if model not in settings.models or int(replicate) not in settings.replicates:
             raise StageError(f"unpack: params.yaml has no {task.label} any more; bring it back, or pack anew")
         info = packed.read_info(replicate_folder(FIT, int(replicate)))
-        now = {**resolve(settings, model, int(replicate), info), "normalise": settings.dataset.normalise}
+        now = with_teachers(resolve(settings, model, int(replicate), info))
+        now = {**now, "normalise": settings.dataset.normalise}
         then = {**task.assignment["config"], "normalise": task.assignment["normalise"]}
         now = json.loads(json.dumps(now))
         if differing := sorted(key for key in {**now, **then} if now.get(key) != then.get(key)):

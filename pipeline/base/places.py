@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.base.errors import StageError, shown
 
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
+TEACHERS, BEFORE = Path("data/teachers"), Path("data/before")  # trainings that teach; of each, those that it needs
 
 CARRIED = "carried"  # in the folder of a study that was packed: files that its settings name
 

@@ -57,7 +57,8 @@ def rerun(study: Path) -> Iterator[tuple[Path, Path]]:
 def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers of threads and the stages to run with them, in order; no stages stand for all that are left."""
     trained, evaluated = {}, {}
-    for name in leftovers.trainings(load_params(committed / "params.yaml")):
+    settings = load_params(committed / "params.yaml")
+    for name in leftovers.trainings(settings):
         path = committed / f"reports/evaluations/{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +69,9 @@ def steps(committed: Path) -> Iterator[tuple[int, list[str]]]:
             raise StageError(f"{path.name}: as committed, not readable as an evaluation; {COMMIT}") from None
         evaluated[name] = content["cost"].get("cpu_threads", trained[name])  # earlier versions do not say
     counts = sorted({*trained.values(), *evaluated.values()})
-    for stage, threads in (("train", trained), ("evaluate", evaluated)) if len(counts) > 1 else ():
+    teaching = {name: count for name, count in trained.items() if name.rpartition("-")[0] in settings.teachers}
+    every = (("teacher", teaching), ("train", trained), ("evaluate", evaluated))
+    for stage, threads in every if len(counts) > 1 else ():
         for count in counts:
             if stages := [f"{stage}@{name}" for name in threads if threads[name] == count]:
                 yield count, stages

@@ -11,6 +11,7 @@ from pipeline.base.errors import StageError, shown
 from pipeline.params.messages import quoted, validated
 from pipeline.params.settings import HybridModel, Train
 from pipeline.params.study import Params
+from pipeline.params.teaching import teaching_faults
 from pipeline.params.tuning import tuning_faults
 
 WEIGHTS = "what loads weights goes through `pretrained` alone, for the report names it: true, a path or {path, sha256}"
@@ -53,6 +54,7 @@ def parse(content: object) -> Params:
     for check in (_too_many_trainings, _launch_faults, _fold_faults, _vary_faults, _source_faults, _published_faults):
         faults += check(params)
     faults += tuning_faults(params)
+    faults += [] if faults else teaching_faults(params)
     if faults:
         raise StageError("\n".join(f"params.yaml: {fault}" for fault in dict.fromkeys(faults)))
     return params

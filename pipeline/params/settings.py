@@ -46,6 +46,7 @@ Switch = Annotated[bool, Field(examples=[False])]
 Processes = Annotated[int, Field(gt=0, le=10_000)]
 Trainings = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Nothing = Annotated[dict[str, Any], Field(max_length=0)]  # {}: the key says it all
 Ends = Annotated[tuple[float, ...], Field(min_length=2, max_length=2, strict=False)]
 _LAYER = r"(pool|transition [1-9]\d{0,3}|(conv|dw) [1-9]\d{0,3}( skip)?)"
 TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$", max_length=10_000)]
@@ -136,11 +137,22 @@ class Train(Frozen):
     head_epochs: Epochs = 1  # of head_then_full: epochs with the backbone frozen
     full_lr_factor: Share = 0.1  # of head_then_full: of the learning rate, once everything is trained
     devices: Processes = 1  # processes that share each batch, a GPU each where there are GPUs
+    teacher: str | None = None  # a model, named in `teachers` too, whose answers are learnt beside the labels
+    teacher_replicates: Literal["same", "all"] = "same"  # which teach: that of the same number, or all together
+    teacher_temperature: Annotated[float, Field(gt=0, le=1000)] = 2.0  # by which logits are divided before they compare
+    teacher_weight: Share = 0.5  # of the teacher's answers in the loss; the labels have the rest
     targets: Literal["labels", "votes"] = "labels"  # votes: the shares of FER+'s annotators, where the source has them
     keep_epochs: bool = False  # keep the weights of every epoch, for evaluate.inflation
     deterministic: bool = False  # the same bits again on a GPU, at some cost; a CPU gives them anyway
     fast: bool = True  # memory laid out for the processor, fused optimiser; false: the plain forms
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # torch.compile's mode; the second is CUDA graphs
+
+    def plain(self) -> dict[str, Any]:
+        """As trainings keep it: of one without a teacher nothing on teachers, as before there were any."""
+        return self.model_dump(exclude=set() if self.teacher else set(TEACHING))
+
+
+TEACHING = ("teacher", "teacher_replicates", "teacher_temperature", "teacher_weight")  # keys of `train`
 
 
 # Of Train: where and how fast a training runs and what it leaves, not what it does.

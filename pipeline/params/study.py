@@ -13,6 +13,7 @@ from pipeline.params.settings import (
     Frozen,
     Launch,
     Model,
+    Nothing,
     Published,
     Seed,
     Space,
@@ -34,6 +35,10 @@ class Params(Frozen):
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
     verdict: Verdict = Verdict()
+    # DVC reads it too, and dvc.yaml has the same default
+    teachers: dict[str, Nothing] = Field(
+        {}, description="models that teach others, trained before them, such as {cnn: {}}"
+    )
     launch: Launch = Launch()
 
     def model_train(self, name: str) -> Train:
@@ -52,6 +57,14 @@ class Params(Frozen):
         """The augmentation of model `name`: `augment` with the model's own overrides."""
         own = self.models[name].augment
         return validated(Augment, {**self.augment.model_dump(), **own}, f"models.{name}.augment")
+
+    # teaching
+
+    def teachers_of(self, name: str, replicate: int) -> list[str]:
+        """The trainings that teach one of model `name`, such as cnn-0; none where it has no teacher."""
+        train = self.model_train(name)
+        numbers = self.replicates if train.teacher_replicates == "all" else (replicate,)
+        return [f"{train.teacher}-{number}" for number in numbers] if train.teacher else []
 
     # tuning
 

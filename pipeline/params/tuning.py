@@ -15,6 +15,7 @@ FIXED = {  # settings that no trial may change, and why
     "train.devices": "it decides no result",
     "train.include_validation": "the validation images choose among the trials",
     "train.keep_epochs": "it decides no result",
+    "train.teacher": "a teacher is trained before all who have one, and trials have none",
     "train_fraction": "every trial is to see as many images",
     "family": "another family is another model",
 }

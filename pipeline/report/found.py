@@ -51,6 +51,7 @@ class Model:
     own_images: npt.NDArray[np.str_] | None = (
         None  # (R, N), their names where each replicate has its own; `actual` is (R, N) then
     )
+    teacher_seconds: float = 0.0  # of the trainings that teach one of this model, together; their mean over replicates
 
     @property
     def first(self) -> Evaluation:
@@ -129,6 +130,26 @@ class Model:
         return setting(own) if own else ""
 
     @property
+    def teacher(self) -> str:
+        """The model that taught this one; empty where none did."""
+        return self.first.config["train"].get("teacher") or ""
+
+    @property
+    def taught_by_all(self) -> bool:
+        """Whether all replicates of the teacher taught each of this model's, rather than the one of its number."""
+        return self.first.config["train"].get("teacher_replicates") == "all"
+
+    @property
+    def taught(self) -> str:
+        """by cnn, its replicate of the same number (weight 0.5, temperature 2); empty where it had no teacher."""
+        if not self.teacher:
+            return ""
+        train = self.first.config["train"]
+        which = "all its replicates together" if self.taught_by_all else "its replicate of the same number"
+        weight, temperature = train["teacher_weight"], train["teacher_temperature"]
+        return f"by {self.teacher}, {which} (weight {weight:g}, temperature {temperature:g})"
+
+    @property
     def n(self) -> str:
         """n = 5 folds"""
         return f"n = {self.repeated}"
@@ -146,7 +167,8 @@ class Model:
 
     @property
     def mean_train_seconds(self) -> float:
-        return float(np.mean(self.train_seconds))
+        """What a training takes, with those of its teachers."""
+        return float(np.mean(self.train_seconds)) + self.teacher_seconds
 
     def taken(self, name: str) -> list[float]:
         """What each training took, by the names of `Cost`; empty where some have not measured it."""

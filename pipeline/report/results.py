@@ -5,7 +5,7 @@ Shapes: R replicates, N test images, K classes.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def read(settings: Params) -> Found:
     for model in models:
         refuse_other_images(models[0], model)
         refuse_other_settings(tuned, model.evaluations, digests(data, settings.replicates))
+    models = with_teachers(models)
     explanations, sheet = read_explanations(list(settings.models))
     labels, labels_sheet = read_labels(models[0].images)
     return Found(
@@ -147,6 +148,18 @@ def of_every_class(answers: Sequence[Predictions], folds: bool) -> npt.NDArray[n
         return None
     every = [each.of_every_class.astype(np.float32) for each in answers]
     return np.concatenate(every)[None] if folds else np.stack(every)
+
+
+def with_teachers(models: Sequence[Model]) -> tuple[Model, ...]:
+    """The models, each with what the trainings of its teacher took."""
+    seconds = {model.name: model.train_seconds for model in models}
+    taught = {model.name: seconds[model.teacher] for model in models if model.teacher}
+    return tuple(
+        replace(model, teacher_seconds=float(np.sum(every) if model.taught_by_all else np.mean(every)))
+        if (every := taught.get(model.name))
+        else model
+        for model in models
+    )
 
 
 def named(answers: Sequence[Predictions]) -> tuple[str, ...]:

@@ -1,21 +1,22 @@
 """Refuse a params.yaml with unknown keys, wrong types or values out of range before any work is done.
 
-Leaves a constant, so that a valid change reruns this stage and only those that read what changed, and the settings of
-each trial, which are drawn here.
+Leaves a constant, so that a valid change reruns this stage and only those that read what changed, the settings of each
+trial, which are drawn here, and which teachers each training needs.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import written_whole
+from pipeline.base.files import write_json, written_whole
 from pipeline.base.places import study
 from pipeline.base.process import run
 from pipeline.inference.rehearse import rehearse
-from pipeline.params import read, trials
+from pipeline.params import read, teaching, trials
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
 from pipeline.params.trials import Trial
+from pipeline.records.before import NEEDED
 
 
 def main() -> None:
@@ -28,6 +29,8 @@ def main() -> None:
     drawn = [trial for name in settings.models for trial in trials.drawn(settings, name)]
     rehearse_trials(settings, drawn)
     write_trials(drawn)
+    with written_whole(NEEDED) as partial:
+        write_json(partial, teaching.needed(settings))
     with written_whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)

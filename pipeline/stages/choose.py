@@ -1,7 +1,9 @@
-"""Choose each model's settings among its trials, by validation alone.
+"""Choose each model's settings among its trials, by validation alone, and hand out what its teachers have learnt.
 
 Reads what the trials left, and the finalists, where trials were short. Leaves data/chosen/<model>.json, the settings
 that train takes beside those of params.yaml, and all trials in reports/tuning.json. Without trials both say nothing.
+Leaves data/before/<model>-<replicate>, what earlier trainings left for that one: of its teachers the weights and the
+settings; of a teacher's own training all, which train takes as it is. Most have a list of none.
 """
 
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from pipeline.base.process import run
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
 from pipeline.params.trials import CHOSEN, FINALS, RESULTS
+from pipeline.records.before import hand_out, read_needed
 from pipeline.records.tuning import TUNING, TrialResult, Tuning, choose
 
 
@@ -23,6 +26,7 @@ def main() -> None:
         for name in settings.models:
             write_json(chosen / f"{name}.json", found.best(name).settings if name in found.chosen else {})
         found.write(record)
+    hand_out(read_needed())
     if found.trials:
         log(settings, found)
     for name in found.chosen:

@@ -4,6 +4,8 @@ Reads training and validation images only. Leaves models/<model>-<replicate>/ wi
 val_logits.npy, bytes that a rerun reproduces, and run.json: when, where and how long; with `train.keep_epochs` also
 epochs/<number>.safetensors, which nothing selects by. With `train.include_validation` the validation images are trained
 on too: then there are no val_logits.npy and no validation scores, for none would say anything of new images.
+With `--teacher` all this is left in data/teachers, before the trainings that it teaches (`train.teacher`); the
+teacher's own training then takes it from there.
 """
 
 import argparse
@@ -14,9 +16,10 @@ from pipeline.base.places import FIT, replicate_folder
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
+from pipeline.records.before import Before
 from pipeline.tracking import runs
 from pipeline.training import distributed, session
-from pipeline.training.task import resolve
+from pipeline.training.task import resolve, with_teachers
 
 
 def main() -> None:
@@ -25,22 +28,28 @@ def main() -> None:
     )
     parser.add_argument("model", help="a name below `models` in params.yaml")
     parser.add_argument("replicate", type=int, help="the seed of initialisation, order and augmentation")
+    parser.add_argument("--teacher", action="store_true", help="train it before those that it teaches")
     arguments = parser.parse_args()
-    train(arguments.model, arguments.replicate)
+    train(arguments.model, arguments.replicate, arguments.teacher)
 
 
-def train(name: str, replicate: int) -> None:
+def train(name: str, replicate: int, teaches: bool = False) -> None:
     """Train a model of params.yaml from one seed; on several devices, in as many processes."""
     keep_freed_memory()
-    study = tuned_params(name)
+    study, earlier = tuned_params(name), Before.of(f"{name}-{replicate}")
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
+    if earlier.itself and not teaches:
+        session.adopt(earlier)
+        return
     info = packed.read_info(replicate_folder(FIT, replicate))
-    config = resolve(study, name, replicate, info)
-    if distributed.trained_by_several(config["train"], "pipeline.stages.train", name, str(replicate)):
+    config = with_teachers(resolve(study, name, replicate, info))
+    which = [name, str(replicate), *["--teacher"] * teaches]
+    if distributed.trained_by_several(config["train"], "pipeline.stages.train", *which):
         return
     source = study.dataset.source or info["dataset"]
-    session.train(session.Assignment(config, study.dataset.normalise, source, commit()), runs.training_run)
+    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches)
+    session.train(assignment, runs.training_run)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ epoch is over.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from pipeline.training.optim.average import Average
 from pipeline.training.optim.schedule import learning_rate
 from pipeline.training.record import DivergedError, Fit, Keeper
 from pipeline.training.step import Step, check_finite, make_loss, make_optimizer
+from pipeline.training.teachers import Teachers
 
 
 class Trainer:
@@ -47,6 +48,7 @@ class Trainer:
         classes: int,
         seed: int,
         device: torch.device,
+        teachers: Sequence[nn.Module] = (),
     ) -> None:
         self.started, self.meter = time.perf_counter(), Meter(device)
         self.protocol, self.classes, self.seed, self.device = protocol, classes, seed, device
@@ -56,9 +58,10 @@ class Trainer:
             self.network = placed(network, device, protocol["fast"])
             self.train = packed.resident(train, device)
             self.val = packed.resident(val, device) if val is not None else None
+            taught = Teachers(teachers, protocol, device) if teachers else None
         self.optimizer = make_optimizer(self.network, protocol, device)
         loss_of = make_loss(self.train.labels, protocol, classes, device)
-        self.step = Step(self.network, loss_of, self.optimizer, device, protocol, classes)
+        self.step = Step(self.network, loss_of, self.optimizer, device, protocol, classes, taught)
         self.compiled = compiled_by(protocol["compile"], self.network)
         images = (self.train, self.val)
         self.tuning = tuning.Tuning(self.network, protocol, recipe, images, device, lambda: self.step.autocast)

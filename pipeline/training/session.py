@@ -27,16 +27,19 @@ from tqdm import tqdm
 
 from pipeline.base import code
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import FIT, replicate_folder
+from pipeline.base.places import FIT, TEACHERS, replicate_folder
 from pipeline.base.places import study as study_name
 from pipeline.images import packed
 from pipeline.inference import forward
 from pipeline.inference.device import be_deterministic, pick_device, processor
+from pipeline.records.before import Before
 from pipeline.records.diary import Diary, Epoch, Machine
 from pipeline.training import distributed, resume
 from pipeline.training.fit import Trainer
 from pipeline.training.record import Fit
 from pipeline.training.task import Task, prepared, trainer
+
+MODELS, HISTORIES = Path("models"), Path("reports/histories")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Assignment:
     source: str  # of the images, as MLflow shows it
     commit: str  # of the code; empty outside git
     split: int | None = None  # the replicate whose images these are; None: its own
+    teaches: bool = False  # whether this is a teacher's, which comes before all others and is left elsewhere
 
 
 class Tracker(Protocol):
@@ -86,6 +90,8 @@ Opened = Callable[[str, str, Mapping[str, Any], str], AbstractContextManager[Tra
 def train(assignment: Assignment, opened: Opened, until: float = math.inf) -> None:
     """Train what is assigned on the packed images of the current folder, and leave models/NAME and its history.
 
+    A teacher's are left in data/teachers.
+
     `opened` is called with the training's name, its fingerprint, its settings and the tracker's id of an earlier call,
     empty if there was none. A training that would not end by `until`, seconds since 1970, keeps its state and raises
     PassingError. In a group of processes, the first alone logs and saves.
@@ -110,7 +116,7 @@ def begun(assignment: Assignment) -> "Training":
     config = {**config, "normalise": {"mean": form.mean, "std": form.std}}
     machine = describe_machine(device, task.precision)
     key = fingerprint(config, machine)
-    return Training(config, task, device, machine, key, assignment.commit, info["resize"])
+    return Training(config, task, device, machine, key, assignment.commit, info["resize"], assignment.teaches)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +130,7 @@ class Training:
     key: str  # its fingerprint
     commit: str  # of the code
     resize: str  # how split brought images into their form
+    teaches: bool = False
 
     def trainer(self) -> Trainer:
         """What trains it."""
@@ -135,11 +142,11 @@ class Training:
 
     @property
     def folder(self) -> Path:
-        return Path("models") / self.name
+        return (TEACHERS if self.teaches else MODELS) / self.name
 
     @property
     def history(self) -> Path:
-        return Path(f"reports/histories/{self.name}.csv")
+        return (TEACHERS if self.teaches else HISTORIES) / f"{self.name}.csv"
 
 
 def record(training: Training, source: str, opened: Opened, until: float = math.inf) -> None:
@@ -213,6 +220,16 @@ class Listener:
         """Save the weights of an epoch."""
         with written_whole(self.folder / f"{epoch:04d}.safetensors") as partial:
             save_weights(weights, partial)
+
+
+def adopt(earlier: Before) -> None:
+    """Leave a training that was a teacher's, to the byte, as if it had run here."""
+    assert earlier.itself is not None
+    with written_whole(HISTORIES / f"{earlier.name}.csv") as partial:
+        shutil.copyfile(earlier.history, partial)
+    with written_whole(MODELS / earlier.name) as partial:
+        shutil.copytree(earlier.itself, partial)
+    print(f"train: {earlier.name} was trained as a teacher, before its students")
 
 
 def save(training: Training, fit: Fit, diary: Diary, kept: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.training.features import Extras
 from pipeline.training.losses.weights import inverse_frequency, weighted_mean
 from pipeline.training.optim.sam import at_worst_neighbour
 from pipeline.training.record import DivergedError
+from pipeline.training.teachers import Teachers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,8 +31,9 @@ class Step:
         device: torch.device,
         protocol: dict[str, Any],
         classes: int,
+        teachers: Teachers | None = None,
     ) -> None:
-        self.network, self.optimizer = network, optimizer
+        self.network, self.optimizer, self.teachers = network, optimizer, teachers
         self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
         self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
         self.clip_norm, self.rho, self.fast = protocol["clip_norm"], protocol["sam"], protocol["fast"]
@@ -49,12 +51,13 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss, logits = self._backward(batch)
+        soft = self._soft_labels(batch)
+        loss, logits = self._backward(batch, soft)
         if self.extras:
             self.extras.update(batch.labels)
         if self.rho:
             with at_worst_neighbour(self.network, self.rho):
-                self._backward(batch)
+                self._backward(batch, soft)
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
@@ -62,13 +65,22 @@ class Step:
         self.scaler.update()
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
-    def _backward(self, batch: batches.Batch) -> tuple[Tensor, Tensor]:
+    def _soft_labels(self, batch: batches.Batch) -> Tensor | None:
+        """What the teachers answer (N, K), once a step; None where there are none."""
+        if self.teachers is None:
+            return None
+        with self.autocast:
+            return self.teachers.labels(batch.images, len(batch.labels))
+
+    def _backward(self, batch: batches.Batch, soft: Tensor | None) -> tuple[Tensor, Tensor]:
         with self.autocast:
             logits = self.network(batch.images if self.fast else batch.images.contiguous())
         logits = distributed.gathered(logits.float(), len(batch.labels))
         loss = self.loss_of(logits, batch.targets)
         if batch.share < 1:
             loss = batch.share * loss + (1 - batch.share) * self.loss_of(logits, batch.others)
+        if self.teachers is not None and soft is not None:
+            loss = self.teachers.beside(loss, logits, soft)
         self.scaler.scale(loss).backward()
         distributed.sum_gradients(self.network)
         return loss, logits

@@ -1,6 +1,7 @@
 """What a training is of, resolved from params.yaml: network, images, recipe, loss, optimizer and epochs."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,14 @@ from torch import nn
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256
-from pipeline.base.places import find
+from pipeline.base.places import BEFORE, find
 from pipeline.images import packed
 from pipeline.images.recipe import Recipe
 from pipeline.images.recipe import recipe as recipe_recipe
 from pipeline.images.subset import subset
 from pipeline.inference import loading
-from pipeline.training import fit
+from pipeline.records.before import Before
+from pipeline.training import fit, teachers
 from pipeline.training.precision import sound_precision
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Task:
     train_images: packed.Images
     val_images: packed.Images | None  # None: they are among the training images
     precision: str  # settled
+    teachers: Sequence[nn.Module] = ()
 
 
 def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normalise: str, device: torch.device) -> Task:
@@ -48,7 +51,21 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
         train_images=packed.joined(train_images, val_images) if including else train_images,
         val_images=None if including else val_images,
         precision=sound_precision(config["train"]["precision"], device, network, form.size),
+        teachers=teachers.load(taught_by(config), info["classes"], form),
     )
+
+
+def taught_by(config: dict[str, Any]) -> list[Path]:
+    """The folders of the networks that teach a training, by its resolved configuration."""
+    name = f"{config['model']}-{config['replicate']}"
+    return [BEFORE / name / each for each in config.get("teachers", ())]
+
+
+def with_teachers(config: dict[str, Any]) -> dict[str, Any]:
+    """A resolved configuration with the SHA-256 of its teachers' weights; as it is where it has no teacher."""
+    if not config["train"].get("teacher"):
+        return config
+    return {**config, "teachers": Before.of(f"{config['model']}-{config['replicate']}").teachers()}
 
 
 def trainer(task: Task, config: dict[str, Any], device: torch.device) -> fit.Trainer:
@@ -62,6 +79,7 @@ def trainer(task: Task, config: dict[str, Any], device: torch.device) -> fit.Tra
         classes=len(config["classes"]),
         seed=config["replicate"],
         device=device,
+        teachers=task.teachers,
     )
 
 
@@ -78,7 +96,7 @@ def resolve(study: "Params", name: str, replicate: int, info: dict[str, Any]) ->
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
         "train_fraction": fraction,
-        "train": study.model_train(name).model_dump(),
+        "train": study.model_train(name).plain(),
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),
         "weights_sha256": file_digest(find(given) or given) if isinstance(given, str) else None,

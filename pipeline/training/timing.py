@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from pipeline.base.places import FIT, replicate_folder
 from pipeline.images import packed
 from pipeline.inference import forward
 from pipeline.inference.device import memory_remedy, pick_device
+from pipeline.inference.loading import construct
 from pipeline.params.study import Params
 from pipeline.training import fit
 from pipeline.training.compiled import compile_remedy, compiled_by
@@ -108,7 +109,17 @@ def prepared(settings: Params, name: str) -> tuple[Task, dict[str, Any], torch.d
     config = resolve(settings, name, replicate, info)
     config["network"]["pretrained"] = False  # no download: the values of weights take no time
     device = pick_device(config["train"]["device"])
-    return task_prepared(config, folder, info, settings.dataset.normalise, device), config, device
+    task = task_prepared(config, folder, info, settings.dataset.normalise, device)
+    teachers = [untrained(settings, each, info) for each in settings.teachers_of(name, replicate)]
+    return replace(task, teachers=teachers), config, device
+
+
+def untrained(settings: Params, training: str, info: dict[str, Any]) -> torch.nn.Module:
+    """The network of a training, such as cnn-0, as it starts."""
+    model, _, replicate = training.rpartition("-")
+    config = resolve(settings, model, int(replicate), info)
+    config["network"]["pretrained"] = False
+    return construct(config, info, settings.dataset.normalise)[0]
 
 
 def steps(trainer: fit.Trainer) -> Iterator[Any]:

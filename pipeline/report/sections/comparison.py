@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.base.quantities import duration, quantity, size
+from pipeline.base.quantities import duration, enumerated, quantity, size
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table, text
@@ -83,7 +83,13 @@ def cells(model: Model, overridden: bool) -> tuple[str, ...]:
 
 def caption(found: Found) -> str:
     scores = "mean scores" if found.replicates > 1 else "scores"
-    return f"{found.tested}: {scores} with {found.basis}. Trained on {found.places}."
+    return f"{found.tested}: {scores} with {found.basis}. Trained on {found.places}.{of_teachers(found.models)}"
+
+
+def of_teachers(models: Sequence[Model]) -> str:
+    """Whose training time has that of a teacher in it; empty where there are none."""
+    taught = [f"{model.name} that of {model.teacher}" for model in models if model.teacher]
+    return f" Training time includes that of teachers: of {enumerated(taught)}." if taught else ""
 
 
 def highest(models: Sequence[Model]) -> dict[str, str]:

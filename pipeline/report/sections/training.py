@@ -26,9 +26,10 @@ def section(found: Found) -> Section:
         for model in found.models
     }
     averaged = [m.name for m in found.models if m.validated and m.first.config["train"]["select"] == "average"]
+    taught = {model.name: model.taught for model in found.models if model.teacher}
     return Section(
         "Training",
-        {"averaged": averaged, "in_panels": len(found.models) > len(PALETTE)},
+        {"averaged": averaged, "taught": taught, "in_panels": len(found.models) > len(PALETTE)},
         figures={
             "validation_macro_f1": validation_macro_f1_figure(histories, selected),
             "training_curves": training_curves_figure(histories),
