@@ -24,7 +24,7 @@ CACHE = 1 << 21  # bytes of augmented images, in float32
 class Batch(NamedTuple):
     """Augmented images (N, C, S, S) with labels (N,); of each image only `share` where it was mixed with another.
 
-    `targets`, and `others` of the images mixed in, are labels (N,) or shares (N, K).
+    `targets`, and `others` of the images mixed in, are labels (N,) or shares (N, K). `rows` (N,) says which images.
     """
 
     images: Tensor
@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     targets: Tensor
     others: Tensor
     share: float = 1.0
+    rows: Tensor | None = None
 
 
 def order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
@@ -75,11 +76,11 @@ def train_batches(
     for step, inputs in enumerate(augmented):
         labels, targets = feed.labelled(step)
         if mixing is None:
-            yield Batch(inputs, labels, targets, targets)
+            yield Batch(inputs, labels, targets, targets, rows=feed.rows(step))
         else:  # the order is random: an image's neighbour in it is a random partner
             partners = torch.arange(len(inputs), device=device).roll(1)
             mixed = mixup(inputs, partners, mixing[step])[int(not alone) :]
-            yield Batch(mixed, labels, targets, targets.roll(1, 0), mixing[step])
+            yield Batch(mixed, labels, targets, targets.roll(1, 0), mixing[step], feed.rows(step))
 
 
 def _ordered(
@@ -101,6 +102,10 @@ class _Epoch:
     places: Tensor  # (N,) rows of `images`
     labels: Tensor  # (N,), on the device
     draws: Tensor  # (N, D), on the device
+
+    def rows(self, step: int) -> Tensor:
+        """Where the images of a whole batch lie."""
+        return self.places[step * self.batch_size : (step + 1) * self.batch_size]
 
     def labelled(self, step: int) -> tuple[Tensor, Tensor]:
         """Labels and targets of a whole batch."""

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.images import batches
+from pipeline.images import batches, packed
+from pipeline.images.recipe import Recipe
 from pipeline.params import registry
 from pipeline.training import distributed
 from pipeline.training.features import Extras
@@ -33,9 +34,10 @@ class Step:
         classes: int,
         teachers: Teachers | None = None,
     ) -> None:
-        self.network, self.optimizer, self.teachers = network, optimizer, teachers
+        self.network, self.optimizer, self.teachers, self.device = network, optimizer, teachers, device
         self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
         self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
+        self.batch_size = protocol["batch_size"]
         self.clip_norm, self.rho, self.fast = protocol["clip_norm"], protocol["sam"], protocol["fast"]
         dtype = PRECISIONS[protocol["precision"]]
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
@@ -65,12 +67,18 @@ class Step:
         self.scaler.update()
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
+    def prepare(self, images: packed.Images, recipe: Recipe) -> None:
+        """Have the teachers label the training images once, where every epoch shows the same."""
+        if self.teachers is not None and self.teachers.once is None:
+            with self.autocast:
+                self.teachers.look(images, recipe, self.batch_size, self.device)
+
     def _soft_labels(self, batch: batches.Batch) -> Tensor | None:
         """What the teachers answer (N, K), once a step; None where there are none."""
         if self.teachers is None:
             return None
         with self.autocast:
-            return self.teachers.labels(batch.images, len(batch.labels))
+            return self.teachers.labels(batch)
 
     def _backward(self, batch: batches.Batch, soft: Tensor | None) -> tuple[Tensor, Tensor]:
         with self.autocast:

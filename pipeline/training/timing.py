@@ -13,6 +13,7 @@ import torch
 
 from pipeline.base.places import FIT, replicate_folder
 from pipeline.images import packed
+from pipeline.images.recipe import varies
 from pipeline.inference import forward
 from pipeline.inference.device import memory_remedy, pick_device
 from pipeline.inference.loading import construct
@@ -110,7 +111,8 @@ def prepared(settings: Params, name: str) -> tuple[Task, dict[str, Any], torch.d
     config["network"]["pretrained"] = False  # no download: the values of weights take no time
     device = pick_device(config["train"]["device"])
     task = task_prepared(config, folder, info, settings.dataset.normalise, device)
-    teachers = [untrained(settings, each, info) for each in settings.teachers_of(name, replicate)]
+    taught_by = settings.teachers_of(name, replicate) if varies(task.recipe) else []  # else they look once
+    teachers = [untrained(settings, each, info) for each in taught_by]
     return replace(task, teachers=teachers), config, device
 
 

@@ -60,7 +60,7 @@ class Tuning:
             train, val = self.images
             self.network.eval()
             self.features = (
-                self._features(self._as_trained(train), self.autocast),
+                self._features(as_trained(train, self.recipe, self.batch_size, self.device), self.autocast),
                 None
                 if val is None
                 else self._features(
@@ -97,15 +97,6 @@ class Tuning:
             logits = torch.cat([_Flat(self.head)(part).float() for part in features.split(self.batch_size)])
         return logits.cpu()
 
-    def _as_trained(self, images: packed.Images) -> Iterator[Tensor]:
-        """Training images in their order, through the same code as an epoch's."""
-        for start in range(0, len(images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            labels = images.labels[part].to(self.device)
-            draws = torch.zeros(len(labels), self.recipe.draws, device=self.device)
-            pixels = images.pixels[part].to(self.device)
-            yield transform.augment(pixels, draws, self.recipe.strong[labels], self.recipe)
-
     def _features(self, batches: Iterator[Tensor], context: Callable[[], Any]) -> Tensor:
         """What goes into the head, (N, D) or (N, D, 1, 1), of all batches."""
         found: list[Tensor] = []
@@ -115,6 +106,16 @@ class Tuning:
                 self.network(batch)
         hook.remove()
         return torch.cat(found)
+
+
+def as_trained(images: packed.Images, recipe: Recipe, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+    """Training images in their order, through the same code as an epoch's; of a recipe that does not vary."""
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        labels = images.labels[part].to(device)
+        draws = torch.zeros(len(labels), recipe.draws, device=device)
+        pixels = images.pixels[part].to(device)
+        yield transform.augment(pixels, draws, recipe.strong[labels], recipe)
 
 
 class _Flat(nn.Module):

@@ -1,6 +1,7 @@
 """A teacher is trained before its students, once; they learn its answers, and nothing else changes for anybody."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import sha256
+from pipeline.inference import loading
 from pipeline.params.read import load_params
 from pipeline.stages import check, choose, fetch, split
 from pipeline.stages.train import train
 from pipeline.tracking import runs
+from pipeline.training import teachers
 from pipeline.training.timing import prepared
 from tests import small_study
 
@@ -101,6 +104,17 @@ def test_the_same_student_again_is_the_same_to_the_byte(study: Path, monkeypatch
     train("small", 0)
     after = content(study / "models/small-0")
     assert {name for name in before if before[name] != after[name]} == {"run.json"}  # when, and how long
+
+
+def test_a_teacher_that_wants_other_images_or_knows_other_classes_is_refused(study: Path) -> None:
+    """Settings are compared before; this holds for what they do not tell."""
+    folder, ours = study / "data/teachers/big-0", config(study, "small-0")
+    form = dataclasses.replace(loading.image_format(ours), views=10)  # in testing, where no teacher looks
+    assert len(teachers.load([folder], ours["classes"], form)) == 1
+    with pytest.raises(StageError, match=r"train: the teacher big-0 knows other classes than its student"):
+        teachers.load([folder], ours["classes"][::-1], form)
+    with pytest.raises(StageError, match=r"train: the teacher big-0 knows other images than its student"):
+        teachers.load([folder], ours["classes"], dataclasses.replace(form, whole=24))
 
 
 def test_an_estimate_has_the_teachers_in_it(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
