@@ -50,9 +50,10 @@ def study(folder: Path, full: bool) -> None:
                     leave(folder / path, SIZES.get(path, SIZES.get(path.split("/")[0], {})), full)
     for path in inside(stages):  # a file of an output, which a stage of its own reads
         for model in settings["models"]:
-            place = folder / path.replace("${item.model}", model)
-            if "${" not in place.name and not place.exists():
-                leave(place, {}, full)
+            for replicate in settings["replicates"]:
+                named = path.replace("${item.model}", model).replace("${item.replicate}", str(replicate))
+                if "${" not in named and not (folder / named).exists():
+                    leave(folder / named, {}, full)
     for command in (
         f"{sys.executable} -m pipeline.stages.source",  # it runs every time: what it leaves has to be true
         "git init --quiet",

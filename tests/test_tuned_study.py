@@ -102,7 +102,8 @@ def test_a_trial_reads_no_test_image_and_neither_does_the_choice(study: Path) ->
         read = {stage.name: {dep.def_path for dep in stage.deps} for stage in opened.index.stages}
     model = {"data/weights/tiny", "data/trials/drawn/tiny-0.json"}
     assert read["trial@tiny-0"] - {"params.yaml"} == {"data/code/trial", "data/fit/0", *model}
-    assert read["choose"] - {"params.yaml"} == {"data/code/choose", "data/finalists", "data/trials", "data/weights"}
+    places = {"data/code/choose", "data/finalists", "data/teachers", "data/trials", "data/weights"}
+    assert read["choose"] - {"params.yaml"} == places
     assert read["promote"] - {"params.yaml"} == {"data/code/promote", "data/trials"}
     assert not [
         stage for stage, paths in read.items() if "data/test/0" in paths and stage.startswith(("check", "split"))

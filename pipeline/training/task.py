@@ -57,8 +57,7 @@ def prepared(config: dict[str, Any], folder: Path, info: dict[str, Any], normali
 
 def taught_by(config: dict[str, Any]) -> list[Path]:
     """The folders of the networks that teach a training, by its resolved configuration."""
-    name = f"{config['model']}-{config['replicate']}"
-    return [BEFORE / name / each for each in config.get("teachers", ())]
+    return [BEFORE / f"{config['model']}-{config['replicate']}" / each for each in config.get("teachers", ())]
 
 
 def with_teachers(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What a pack holds, and what it is refused for."""
 
 import contextlib
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 
@@ -74,9 +76,11 @@ def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, m
     assert find("other.safetensors") is None
 
 
-@pytest.mark.parametrize("kind", ["trial", "finalist"])
-def test_a_study_whose_search_is_not_over_is_not_packed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the trainings of the search would run here, before the pack is made."""
+@pytest.mark.parametrize("kind", ["trial", "finalist", "teacher"])
+def test_a_study_whose_search_is_not_over_or_whose_teachers_know_nothing_is_not_packed(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else these trainings would run here, before the pack is made."""
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(git, "dvc", lambda _, *command: ran.append(command) or True)
     monkeypatch.setattr(plan, "opened", lambda *_: contextlib.nullcontext())
@@ -97,4 +101,39 @@ def test_labels_of_test_images_stay_at_home_and_other_replicates_images(
     left = {"data/test/1/labels.npy", "data/test/1/manifest.csv", "data/fit/0/info.json", "data/test/0/images.npy"}
     for name in (*travel, *left, "data/raw/images.npy"):
         trees.put(tmp_path / name, b"")
-    assert {path.as_posix() for path in pack.needed([Task("s", "a-1", {}, 1, None)])} == travel
+    assert {path.as_posix() for path in pack.needed([Task("s", "a-1", {"config": {}}, 1, None)])} == travel
+
+
+def test_a_student_travels_with_its_teacher_and_the_teachers_own_training_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the teacher was trained for is here already, and `dvc repro` takes it as it is."""
+    train = {"teacher": "vit", "epochs": 1}
+    models = {"tiny": {**small_study.MODELS["tiny"], "train": train}, "vit": small_study.MODELS["vit"]}
+    monkeypatch.chdir(small_study.write(tmp_path, {"teachers": {"vit": {}}, "replicates": [0]}, models))
+    for name in ("tiny-0", "vit-0"):
+        trees.put(tmp_path / f"data/before/{name}/trainings.json", b'["vit-0"]')
+        for file in ("config.json", "weights.safetensors"):
+            trees.put(tmp_path / f"data/before/{name}/vit-0/{file}", b"learnt")
+    info = dict.fromkeys(("dataset", "title", "variant", "digest"), "x") | {"classes": ["a", "b"]}
+    trees.put(tmp_path / "data/fit/0/info.json", json.dumps(info).encode())
+    for kind in ("images", "labels"):
+        np.save(tmp_path / f"data/fit/0/train_{kind}.npy", np.zeros(4, dtype=np.int64))
+    (tmp_path / "data/test/0").mkdir(parents=True)
+    monkeypatch.setattr(git, "dvc", lambda *_: True)
+    monkeypatch.setattr(plan, "opened", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(plan, "to_run", lambda _, groups: groups)
+    groups = [plan.Group(name, [f"train@{name}"], []) for name in ("tiny-0", "vit-0")]
+    monkeypatch.setattr(plan, "plan", lambda _: [plan.Wave([], groups)])
+    (task,) = pack.to_train([])
+    assert (task.name, task.assignment["config"]["teachers"]) == ("tiny-0", {"vit-0": sha256_of(b"learnt")})
+    travel = {path.as_posix() for path in pack.needed([task]) if path.parts[1] == "before"}
+    assert travel == {f"data/before/tiny-0/vit-0/{file}" for file in ("config.json", "weights.safetensors")}
+    refusals.refuse_other_settings([task])
+    trees.put(tmp_path / "data/before/tiny-0/vit-0/weights.safetensors", b"learnt more since")
+    with pytest.raises(StageError, match=r"tiny-0: other settings than those packed \(teachers\)"):
+        refusals.refuse_other_settings([task])
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

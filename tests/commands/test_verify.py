@@ -316,6 +316,16 @@ def test_a_study_whose_trainings_had_as_many_threads_is_run_in_one_go(committed:
     assert list(steps(committed)) == [(2, [])]
 
 
+def test_teachers_are_trained_again_with_the_threads_that_they_had(tmp_path: Path) -> None:
+    trees.study(tmp_path, {"replicates": [0], "teachers": {"cnn": {}}}, without=["hybrid"])
+    for name, count in (("cnn-0", 2), ("vit-0", 1)):
+        content = {"machine": {"threads": count}, "cost": {"cpu_threads": count}}
+        trees.put(tmp_path / f"reports/evaluations/{name}.json", json.dumps(content).encode())
+    found = list(steps(tmp_path))
+    assert found[0] == (2, ["teacher@cnn-0"])
+    assert found[1:3] == [(1, ["train@vit-0"]), (2, ["train@cnn-0"])]
+
+
 def test_where_there_is_no_study_or_no_git_the_line_says_so(tmp_path: Path) -> None:
     for study, said in (
         (Path("studies/none"), "studies/none: not a folder; give a study's"),

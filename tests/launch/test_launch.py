@@ -218,6 +218,7 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
         code = ["data/code/evaluate", "data/code/train"]
         chosen = f"data/chosen/{model}.json"
         assert group.needs == [
+            f"data/before/{group.key}",
             chosen,
             *code,
             f"data/fit/{replicate}",
@@ -227,26 +228,31 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
-def test_trials_run_side_by_side_before_any_training_does(tmp_path: Path) -> None:
-    """A training waits for what all trials come to; its name may be a trial's too."""
+def test_trials_and_teachers_run_side_by_side_before_any_training_does(tmp_path: Path) -> None:
+    """A training waits for what all of them come to; its name may be a trial's too, or a teacher's."""
     shutil.copy(repo.ROOT / "dvc.yaml", tmp_path)
     trees.study(
         tmp_path,
-        {"tune": {"trials": [0, 1], "models": {"cnn": {}, "vit": {}}, "finalists": []}, "replicates": [0]},
-        without=["hybrid"],
+        {
+            "tune": {"trials": [0, 1], "models": {"cnn": {}, "vit": {}}, "finalists": []},
+            "teachers": {"hybrid": {}},
+            "replicates": [0],
+        },
     )
     for command in ("git", "dvc"):
         repo.call(tmp_path, command, "init", "--quiet")
     with plan.opened(tmp_path) as opened:
         first, last = plan.plan(opened)
-    assert sorted(group.key for group in first.groups) == ["trial cnn-0", "trial cnn-1", "trial vit-0", "trial vit-1"]
-    assert sorted(group.key for group in last.groups) == ["cnn-0", "vit-0"]
+    trials = ["trial cnn-0", "trial cnn-1", "trial vit-0", "trial vit-1"]
+    assert sorted(group.key for group in first.groups) == ["teacher hybrid-0", *trials]
+    assert sorted(group.key for group in last.groups) == ["cnn-0", "hybrid-0", "vit-0"]
     assert first.shared == ["check", "source", "fetch", "split"]
     assert last.shared == ["promote", "choose"]
     assert [group.targets for group in last.groups if group.key == "cnn-0"] == [["train@cnn-0", "evaluate@cnn-0"]]
     assert not [path for group in first.groups for path in group.needs if path.startswith("data/test")]
-    ordered = plan.longest_first(first.groups, {"cnn": 5.0, "vit": 9.0})
-    assert [group.key.partition("-")[0] for group in ordered] == ["trial vit", "trial vit", "trial cnn", "trial cnn"]
+    ordered = plan.longest_first(first.groups, {"cnn": 5.0, "vit": 9.0, "hybrid": 7.0})
+    names = ["trial vit", "trial vit", "teacher hybrid", "trial cnn", "trial cnn"]
+    assert [group.key.partition("-")[0] for group in ordered] == names
 
 
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:
