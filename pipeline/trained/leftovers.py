@@ -10,6 +10,8 @@ from pipeline.params.study import Params
 
 PLACES = (  # folders, and the ends of their files' names
     ("models", ""),
+    ("data/teachers", ""),
+    ("data/teachers", ".csv"),
     ("data/logits", ".npy"),
     ("data/predictions", ".parquet"),
     ("reports/evaluations", ".json"),
