@@ -29,8 +29,7 @@ def main() -> None:
     drawn = [trial for name in settings.models for trial in trials.drawn(settings, name)]
     rehearse_trials(settings, drawn)
     write_trials(drawn)
-    with written_whole(NEEDED) as partial:
-        write_json(partial, teaching.needed(settings))
+    write_needed(settings)
     with written_whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)
@@ -56,6 +55,12 @@ def write_trials(drawn: Sequence[Trial]) -> None:
         partial.mkdir()
         for trial in drawn:
             trial.write(partial / f"{trial.name}.json")
+
+
+def write_needed(settings: Params) -> None:
+    """Leave for each training which teachers' trainings it needs."""
+    with written_whole(NEEDED) as partial:
+        write_json(partial, teaching.needed(settings))
 
 
 def refuse_what_the_data_lack(settings: Params) -> None:

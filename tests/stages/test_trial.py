@@ -42,6 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         params = load_params()
         found = drawn(params, "tiny")
         check.write_trials(found)
+        check.write_needed(params)
         for each in found:
             trial.tried(each, RESULTS / f"{each.name}.json")
         choose.main()
