@@ -113,7 +113,7 @@ class Trainer:
         with memory_remedy(self.remedy), compile_remedy(self.protocol["compile"]):
             begun = self.tuning.begin(index)
             self.step.network = begun if self.compiled is None else self.compiled
-            self.step.prepare(self.train, self.tuning.recipe)
+            self.step.prepare(self.train, self.tuning.recipe, self.protocol["batch_size"])
             for number, batch in enumerate(self.batches(index), start=index * self.per_epoch):
                 rate = self.rate(number, index)
                 loss, right = self.step(batch, rate, number)

@@ -37,7 +37,6 @@ class Step:
         self.network, self.optimizer, self.teachers, self.device = network, optimizer, teachers, device
         self.extras = Extras(network, protocol, classes) if Extras.wanted(protocol) else None
         self.loss_of = self.extras.around(loss_of) if self.extras else loss_of
-        self.batch_size = protocol["batch_size"]
         self.clip_norm, self.rho, self.fast = protocol["clip_norm"], protocol["sam"], protocol["fast"]
         dtype = PRECISIONS[protocol["precision"]]
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
@@ -67,11 +66,11 @@ class Step:
         self.scaler.update()
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
-    def prepare(self, images: packed.Images, recipe: Recipe) -> None:
+    def prepare(self, images: packed.Images, recipe: Recipe, batch_size: int) -> None:
         """Have the teachers label the training images once, where every epoch shows the same."""
         if self.teachers is not None and self.teachers.once is None:
             with self.autocast:
-                self.teachers.look(images, recipe, self.batch_size, self.device)
+                self.teachers.look(images, recipe, batch_size, self.device)
 
     def _soft_labels(self, batch: batches.Batch) -> Tensor | None:
         """What the teachers answer (N, K), once a step; None where there are none."""
