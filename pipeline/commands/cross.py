@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.base.files import write_json, written_whole
+from pipeline.base.places import study
 
 SUMMARY = "Score trained models on the test images of other data sets, as cross.yaml names them"
 EXAMPLE = "versus cross"
@@ -21,16 +22,21 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_given: argparse.Namespace) -> None:
+    from pipeline.records import looks
     from pipeline.report import cross, drawing
     from pipeline.report.table import write
+    from pipeline.tracking.looks import note_others
     from pipeline.trained.cross import read, scored
 
     settings = read()
     results = scored(settings)
+    note_others(settings.models, [given.name for given in settings.datasets.values()])
     with written_whole(REPORTS / "cross") as folder:
         folder.mkdir(parents=True)
         write(cross.table(results), folder)
         drawing.save(cross.heat_map(results), folder, "cross")
     with written_whole(REPORTS / "cross.json") as partial:
         write_json(partial, results)
+    with written_whole(looks.COMMITTED) as partial:
+        partial.write_text(looks.of_study(looks.known(), study()), encoding="utf-8")
     print(f"cross: {len(settings.models)} models on {len(settings.datasets)} data sets: {REPORTS / 'cross'}")

@@ -64,6 +64,11 @@ def short(digest: str) -> str:
     return digest[:DIGITS]
 
 
+def of_data_set(name: str) -> str:
+    """What stands for the test images of a data set where they were scored as they come, not as split packs them."""
+    return short(hashlib.sha256(f"test images of {name}".encode()).hexdigest())
+
+
 def settings_digest(config: Mapping[str, Any]) -> str:
     """What determined a training, as an evaluation has it, but for images, machine and seed."""
     train = {key: value for key, value in config["train"].items() if key not in OF_THE_MACHINE}
@@ -132,15 +137,16 @@ def of_study(looks: Iterable[Look], study: str) -> str:
     return "".join(look.line() for look in looks if look.study == study)
 
 
-def earlier(looks: Sequence[Look], weights: Iterable[str]) -> Earlier | None:
+def earlier(looks: Sequence[Look], weights: Iterable[str], data_set: str = "") -> Earlier | None:
     """The looks at the same test images before the last of those that are shown, by SHA-256 of their weights.
 
-    None where the record does not know all of these: it began later.
+    `data_set` is the name of the one that they are of, whose images `versus cross` scores as they come. None where the
+    record does not know all of these: it began later.
     """
     wanted = {short(each) for each in weights}
     shown = [look for look in looks if look.weights in wanted]
     if not shown or {look.weights for look in shown} != wanted:
         return None
-    images, last = {look.images for look in shown}, max(look.when for look in shown)
+    images, last = {of_data_set(data_set), *(look.images for look in shown)}, max(look.when for look in shown)
     before = [look for look in looks if look.images in images and look.weights not in wanted and look.when < last]
     return Earlier(shown, before)

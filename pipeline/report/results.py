@@ -58,6 +58,7 @@ def read(settings: Params) -> Found:
     models = with_teachers(models)
     explanations, sheet = read_explanations(list(settings.models))
     labels, labels_sheet = read_labels(models[0].images)
+    weights = [each.run.weights_sha256 for model in models for each in model.evaluations]
     return Found(
         study=study(),
         settings=settings,
@@ -70,7 +71,7 @@ def read(settings: Params) -> Found:
         labels_sheet=labels_sheet,
         sheet=sheet,
         tuning=tuning,
-        earlier=earlier(known(), [each.run.weights_sha256 for model in models for each in model.evaluations]),
+        earlier=earlier(known(), weights, data.dataset),
         registration=Registration.read(),
     )
 

@@ -1,11 +1,13 @@
-"""A line in the record of looks (records/looks.py) for what evaluate scores."""
+"""A line in the record of looks (records/looks.py) for what evaluate and `versus cross` score."""
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.base.errors import StageError
 from pipeline.base.git import commit, git
 from pipeline.base.places import study
+from pipeline.params.settings import Weights
 from pipeline.records import looks, registration
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.looks import Look, settings_digest, short
@@ -16,6 +18,32 @@ def note(evaluation: Evaluation, images: str) -> None:
     """Record that the test images with this SHA-256 were scored."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     looks.note([look(evaluation, images, now, commit(), experiment_name(), registered())])
+
+
+def note_others(models: Mapping[str, Weights], data_sets: Iterable[str]) -> None:
+    """Record that trained models were scored on the test images of other data sets, as `versus cross` does.
+
+    A folder of one's own images is not told from another by the name of its kind, and leaves no line.
+    """
+    now, sha = datetime.now(UTC).isoformat(timespec="seconds"), commit()
+    looks.note(
+        [
+            Look(
+                when=now,
+                images=looks.of_data_set(data_set),
+                weights=short(weights.sha256),
+                settings=short(weights.sha256),
+                trained_on="",
+                study=study(),
+                model=name,
+                replicate=0,
+                commit=sha,
+            )
+            for name, weights in models.items()
+            for data_set in data_sets
+            if data_set != "folder"
+        ]
+    )
 
 
 def look(

@@ -1,5 +1,6 @@
 """Models meet other data sets' expressions by name, whatever their order and spelling."""
 
+import dataclasses
 import hashlib
 import json
 from argparse import Namespace
@@ -14,6 +15,7 @@ from pipeline.base.errors import StageError
 from pipeline.commands import cross
 from pipeline.images import packed
 from pipeline.inference import forward, loading
+from pipeline.records import looks
 from tests import trees
 
 NETWORK = {"family": "tiny", "layers": ["conv 4, pool"], "in_channels": 1}
@@ -61,6 +63,14 @@ def test_every_data_set_is_scored_by_the_names_of_its_expressions(study: Path) -
     table = (study / "reports/cross/cross.md").read_text()
     assert f"{found['jaffe']['accuracy']:.4f} ({found['jaffe']['macro_f1']:.4f})" in table
     assert (study / "reports/cross/cross.svg").exists()
+    cross.run(Namespace())
+    looked = {look.images: look for look in looks.merged(looks.read(study / looks.COMMITTED))}
+    rafdb, jaffe = looks.of_data_set("rafdb"), looks.of_data_set("jaffe")
+    assert looked.keys() == {rafdb, jaffe}
+    shown = dataclasses.replace(looked[jaffe], weights="w", images="i", when="9999-01-01T00:00:00+00:00")
+    before = looks.earlier([*looked.values(), shown], ["w"], "rafdb")
+    assert before is not None
+    assert before.looks == [looked[rafdb]], "a study of that data set tells of it"
 
 
 def test_other_weights_and_unknown_expressions_are_refused(study: Path) -> None:
