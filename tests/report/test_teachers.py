@@ -9,7 +9,7 @@ import pytest
 from pipeline.params.read import load_params
 from pipeline.report import cards, results
 from pipeline.report.found import Found
-from pipeline.report.sections import comparison, training
+from pipeline.report.sections import comparison, compute, training
 from tests import fake_study
 
 
@@ -47,6 +47,27 @@ def test_a_student_has_the_time_of_its_teachers_and_the_report_says_whose(
     assert f"Taught {told}, whose answers it learnt beside the labels." in cards.card(vit, study).replace("\\", "")
     assert f"and {vit.teacher_seconds:.1f} s of its teachers" in cards.card(vit, study)
     assert "Taught" not in cards.card(cnn, study)
+
+
+def test_at_equal_time_a_student_begins_when_its_teacher_has_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cheapest takes its teacher's time alone, in which no student gets through an epoch; no FLOPs."""
+    study = found(tmp_path, monkeypatch, "same")
+    made = compute.section(study)
+    rows = made.tables[0].frame.set_index("model")
+    cnn, vit = study.models
+    assert rows["train_seconds"].to_list() == pytest.approx([cnn.mean_train_seconds, vit.mean_train_seconds])
+    assert np.isnan(rows.loc["vit", ["at_equal_seconds", "train_flops", "train_images"]].astype(float)).all()
+    assert [column for column in rows if column.startswith("at_equal")] == [
+        f"at_equal_seconds{end}" for end in ("", "_low", "_high")
+    ]
+    assert "begins with the training of their teachers" in made.tables[0].caption
+    drawn = compute.curves(study, {model.name: compute.costs_of(model, study.data) for model in study.models})
+    first = drawn[drawn["model"] == "vit"]["seconds"].min()
+    assert first == pytest.approx(vit.teacher_seconds + np.mean(vit.train_seconds) / 3)
+    assert compute.best_within(np.array([0.5, 0.7, 0.9]), 100, 70, before=40) == 0.5  # of three of 20 each one
+    assert np.isnan(compute.best_within(np.array([0.5, 0.7, 0.9]), 100, 30, before=40))
 
 
 def test_without_a_teacher_nobody_speaks_of_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

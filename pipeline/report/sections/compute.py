@@ -69,7 +69,10 @@ Costs = Mapping[str, float]  # of a training in the mean, by the names of TITLES
 
 
 def costs_of(model: Model, data: Dataset) -> Costs:
+    """Of a model that was taught the time alone, with its teachers': their passes and images are not counted."""
     found = {"seconds": model.mean_train_seconds}
+    if model.teacher:
+        return found
     images = [
         images_of_epoch(each, data) * len(run) for each, run in zip(model.evaluations, model.histories, strict=True)
     ]
@@ -103,6 +106,7 @@ def flops_per_image(model: Model) -> int | None:
 def budgets(found: Found, costs: Mapping[str, Costs]) -> list[Budget]:
     """What the cheapest of the validated models took of each; nothing of fewer than two, or of what all took alike."""
     histories = validation(found)
+    before = {model.name: model.teacher_seconds for model in found.models}  # 0 where none taught, as of other costs
     made = []
     for kind in TITLES:
         known = {name: costs[name][kind] for name in histories if kind in costs[name]}
@@ -110,19 +114,19 @@ def budgets(found: Found, costs: Mapping[str, Costs]) -> list[Budget]:
             continue
         least = min(known, key=lambda name: known[name])
         reached = {
-            name: np.array([best_within(run, cost, known[least]) for run in histories[name]])
+            name: np.array([best_within(run, cost, known[least], before[name]) for run in histories[name]])
             for name, cost in known.items()
         }
         made.append(Budget(kind, least, known[least], reached))
     return made
 
 
-def best_within(scores: Floats, cost: float, budget: float) -> float:
+def best_within(scores: Floats, cost: float, budget: float, before: float = 0.0) -> float:
     """The best score after an epoch, of scores (E,), within a budget; NaN where no epoch fits into it.
 
-    `cost` is that of all epochs, which take as much each.
+    `cost` is that of all epochs, which take as much each, and of what was spent `before` them, on teachers.
     """
-    epochs = int(len(scores) * budget / cost + 1e-9)
+    epochs = int(max(len(scores) * (budget - before) / (cost - before), 0) + 1e-9)
     return float(scores[:epochs].max()) if epochs else math.nan
 
 
@@ -165,8 +169,8 @@ def compute_table(found: Found, costs: Mapping[str, Costs], made: Sequence[Budge
 
 
 def untold(model: Model, kind: str) -> str:
-    """Why there is no number: a dash for FLOPs that are not counted."""
-    return DASH if kind == "flops" and flops_per_image(model) is None else NOT_MEASURED
+    """Why there is no number: a dash for what is not counted, FLOPs above all."""
+    return DASH if model.teacher or (kind == "flops" and flops_per_image(model) is None) else NOT_MEASURED
 
 
 def interval(reached: Floats | None) -> tuple[float, float, float]:
@@ -196,6 +200,11 @@ def caption(found: Found, made: Sequence[Budget]) -> str:
         " on a GPU, of the process on a CPU. Energy: of all that ran on the processor (RAPL) and the GPU (NVML)"
         " meanwhile, where the machine tells."
     ) + " Trials of settings are not counted." * bool(found.tuning.chosen)
+    if any(model.teacher for model in found.models):
+        text += (
+            " Time of models that were taught begins with the training of their teachers; FLOPs and images of both are"
+            " not counted (a dash)."
+        )
     if made:
         text += (
             " Macro-F1 at equal compute: the best validation score after an epoch that fits into what the cheapest"
@@ -211,10 +220,12 @@ def caption(found: Found, made: Sequence[Budget]) -> str:
 def curves(found: Found, costs: Mapping[str, Costs]) -> pd.DataFrame:
     """A row for each epoch of each training: what it had taken, and the best validation score so far."""
     parts = []
+    before = {model.name: model.teacher_seconds for model in found.models}
     for name, runs in validation(found).items():
         for replicate, scores in enumerate(runs):
             share = np.arange(1, len(scores) + 1) / len(scores)
             taken = {kind: share * costs[name].get(kind, math.nan) for kind in TITLES}
+            taken["seconds"] += (1 - share) * before[name]
             best = np.maximum.accumulate(scores)
             parts.append(pd.DataFrame({"model": name, "replicate": str(replicate), "score": best, **taken}))
     return pd.concat(parts, ignore_index=True)
