@@ -202,8 +202,8 @@ def caption(found: Found, made: Sequence[Budget]) -> str:
     ) + " Trials of settings are not counted." * bool(found.tuning.chosen)
     if any(model.teacher for model in found.models):
         text += (
-            " Time of models that were taught begins with the training of their teachers; FLOPs and images of both are"
-            " not counted (a dash)."
+            " Time of models that were taught begins with the training of their teachers; their FLOPs and images, which"
+            " have the teachers' passes in them, are not counted (a dash)."
         )
     if made:
         text += (
