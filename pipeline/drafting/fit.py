@@ -25,9 +25,9 @@ BUDGET = 300.0  # seconds of training on a CPU: with all else there is a report 
 
 def look_around(data: str, source: str, asked: tuple[str, ...], like: Path | None) -> Drafting:
     """What a draft is made from: the images of `data`, which params.yaml will call `source`, and this machine."""
-    protocol, here = protocol_of(like) if like is not None else None, machine()
-    short = lacking(plan.backbones(asked, protocol, here))
-    return Drafting(source, look(data), here, asked, protocol, short)
+    protocol, survey = protocol_of(like) if like is not None else None, look(data)
+    here = machine()
+    return Drafting(source, survey, here, asked, protocol, lacking(plan.backbones(asked, protocol, here)))
 
 
 def protocol_of(study: Path) -> Protocol:

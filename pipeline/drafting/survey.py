@@ -3,6 +3,7 @@
 Legend: K classes.
 """
 
+import re
 import statistics
 import sys
 import time
@@ -13,6 +14,7 @@ from itertools import count
 import numpy as np
 
 from pipeline import datasets
+from pipeline.base.errors import StageError
 from pipeline.datasets.collection import SPLITS, Collection, Image
 from pipeline.datasets.decode import decoded
 from pipeline.datasets.partition import assign
@@ -112,6 +114,11 @@ def _parts(collection: Collection) -> dict[str, tuple[int, ...]]:
         subjects=np.full(n, ""),
         ranks=nothing,
     )
-    rows = assign(raw, VAL_FRACTION, TEST_FRACTION, seed=0)
+    try:
+        rows = assign(raw, VAL_FRACTION, TEST_FRACTION, seed=0)
+    except StageError as error:  # there is no params.yaml yet whose fractions could be changed
+        raise StageError(
+            re.sub(", leave the class out, or change .*", ", or leave the class out", str(error))
+        ) from None
     counts = {split: np.bincount(raw.labels[each], minlength=len(place)) for split, each in rows.items()}
     return {split: tuple(of_class.tolist()) for split, of_class in counts.items()}

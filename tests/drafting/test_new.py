@@ -85,7 +85,7 @@ def test_splits_that_the_folders_name_are_kept(tmp_path: Path) -> None:
     ("counts", "line"),
     [
         ({"one": 20}, "one class found, two needed"),
-        ({"a": 2, "b": 1}, "too few to draw 20% of them for test"),
+        ({"a": 2, "b": 1}, "5 or more are needed; add images of it, or leave the class out"),
         ({}, "no images"),
         ({"a": 10, "b": 10, "": 1}, "lies in no class's folder"),
     ],
