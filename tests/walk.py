@@ -21,8 +21,16 @@ from ruamel.yaml import YAML
 
 from tests import repo, trees
 
-PAGES = ("README.md", "docs/index.md", "docs/mlflow.md", "docs/ablations.md", "docs/studies.md", "docs/data.md")
-PAGES += ("docs/extending.md", "docs/cluster.md", "docs/anywhere.md", "docs/using.md")
+PAGES = (
+    "README.md",
+    "docs/using.md",
+    "docs/index.md",
+    "docs/mlflow.md",
+    "docs/ablations.md",
+    "docs/studies.md",
+    "docs/data.md",
+)
+PAGES += ("docs/extending.md", "docs/cluster.md", "docs/anywhere.md")
 ELSEWHERE = {  # first words of what is not run, and where it is, or why nowhere
     "make test": "it comes before this",
     "versus launch --on slurm": "tests/launch/test_launch.py, on a real Slurm, by `make cluster-test`",
