@@ -70,7 +70,6 @@ def test_each_model_stands_where_it_was_when_it_had_taken_as_much_as_the_cheapes
     assert rows.loc["vit", "at_equal_flops"] == pytest.approx(after("vit", 4))
     assert "at_equal_images" not in rows, "all saw the same number"
     assert "at equal time (40.0 s, all of vit's)" in made.words["sentence"]
-    assert made.lines == (made.words["sentence"],)
     assert [panel.get_title(loc="left") for panel in made.figures["compute"].axes] == ["By time", "By FLOPs"]
 
 
@@ -111,7 +110,7 @@ def test_a_model_without_validation_scores_is_left_out_and_one_alone_is_compared
         history[["val_loss", "val_accuracy", "val_macro_f1"]] = np.nan
         history.to_csv(path, index=False)
     made = section(tmp_path, monkeypatch)
-    assert (made.words["sentence"], dict(made.figures), made.lines) == ("", {}, ())
+    assert (made.words["sentence"], dict(made.figures)) == ("", {})
     assert "at_equal_seconds" not in made.tables[0].frame
 
 

@@ -521,7 +521,7 @@ def test_the_page_stands_alone_and_is_well_formed(reported: Path) -> None:
     assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(page.ids)
     assert not re.search(r"@import|<script[^>]* src|<link[^>]* href=\"[^d]|url\(['\"]?http", html)
     assert "prefers-color-scheme: dark" in html
-    assert len(re.findall("<svg ", html)) == 11
+    assert len(re.findall("<svg ", html)) == 12
 
 
 def test_the_page_says_what_leads_how_sure_that_is_and_what_it_rests_on(reported: Path) -> None:

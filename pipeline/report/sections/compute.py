@@ -59,7 +59,6 @@ def section(found: Found) -> Section:
         {"sentence": text},
         (compute_table(found, costs, made),),
         figures,
-        lines=(text,) if text else (),
     )
 
 
