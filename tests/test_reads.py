@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from tests import small_study, trees
 
-SECTIONS = ("dataset", "split", "augment", "train", "evaluate", "launch")
+SECTIONS = ("dataset", "split", "augment", "train", "evaluate", "corruptions", "launch")
 MODELS = {name: small_study.MODELS[name] for name in ("tiny", "vit")}
 NOTED: list[set[str]] = []  # of files, by an audit hook, which cannot be taken away again
 
@@ -99,6 +99,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
         source,
         split,
     )
+    from pipeline.stages.corrupt import corrupt
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.train import train
     from pipeline.tracking import runs
@@ -106,11 +107,13 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     folder = tmp_path_factory.mktemp("study")
     images = trees.class_tree(folder / "images", {"": {"cat": 20, "dog": 30}}, (16, 16))
     settings = {"dataset.name": "folder", "dataset.source": "images", "replicates": [0], "train.epochs": 1}
+    settings["corruptions"] = {"replicates": [0], "severities": [5]}
     small_study.write(folder, {**settings, "published": []}, MODELS)
     stages: dict[str, Callable[[], None]] = {
         **{each.__name__.split(".")[-1]: each.main for each in (check, source, fetch, split, doctor, preview, latency)},
         **{f"train@{name}-0": lambda name=name: train(name, 0) for name in MODELS},
         **{f"evaluate@{name}-0": lambda name=name: evaluate(f"{name}-0") for name in MODELS},
+        **{f"corrupt@{name}-0": lambda name=name: corrupt(f"{name}-0") for name in MODELS},
         **{each.__name__.split(".")[-1]: each.main for each in (predictions, labels, explain, report)},
     }
     sys.addaudithook(_note)
@@ -168,7 +171,7 @@ SPOKEN_FOR = {  # files of which something else says what they hold
 }
 STAGES = (
     *("fetch", "split", "doctor", "preview", "latency", "train@tiny-0"),
-    *("evaluate@vit-0", "predictions", "labels", "explain", "report"),
+    *("evaluate@vit-0", "corrupt@vit-0", "predictions", "labels", "explain", "report"),
 )
 
 

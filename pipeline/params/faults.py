@@ -51,7 +51,10 @@ def parse(content: object) -> Params:
     faults = list(_repeated_seeds(params))
     for name in params.models:
         faults += model_faults(params, name)
-    for check in (_too_many_trainings, _launch_faults, _fold_faults, _vary_faults, _source_faults, _published_faults):
+    for check in (
+        *(_too_many_trainings, _launch_faults, _fold_faults, _vary_faults, _source_faults),
+        *(_corruption_faults, _published_faults),
+    ):
         faults += check(params)
     faults += tuning_faults(params)
     faults += [] if faults else teaching_faults(params)
@@ -76,6 +79,16 @@ def _too_many_trainings(params: Params) -> Faults:
                 f"{key}: {len(params.models):,} models x {count:,} {key.removeprefix('tune.')} are {trainings:,}"
                 f" trainings, more than the {MOST_TRAININGS:,} that one study can have"
             )
+
+
+def _corruption_faults(params: Params) -> Faults:
+    wanted = params.corruptions
+    for key, values in {"replicates": wanted.replicates, "severities": wanted.severities}.items():
+        if len(set(values)) != len(values):
+            yield f"corruptions.{key}: {list(values)} names one twice; give each once"
+    if unknown := sorted(set(wanted.replicates) - set(params.replicates)):
+        have = ", ".join(map(str, params.replicates))
+        yield f"corruptions.replicates: got {unknown[0]}, which no model has; choose from {have}"
 
 
 def _launch_faults(params: Params) -> Faults:

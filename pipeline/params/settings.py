@@ -330,6 +330,18 @@ class Evaluate(Frozen):
     inflation: bool = False  # by how much the score would be higher, had the epoch been chosen on the test images
 
 
+class Corruptions(Frozen):
+    """Test images corrupted in common ways, on which trained models are scored too; nothing trains on them."""
+
+    replicates: Annotated[
+        tuple[Seed, ...], Field(max_length=1000, strict=False, examples=[[]])
+    ]  # that are scored on them, such as [0, 1, 2]; none: nothing is corrupted
+    severities: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1, max_length=5, strict=False)
+    ] = (1, 2, 3, 4, 5)
+    seed: Seed = 0  # of what is drawn: noise, clouds, directions
+
+
 class Verdict(Frozen):
     """What a difference between models has to be to matter; results other than the report do not depend on it."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from pipeline.params.messages import validated
 from pipeline.params.settings import (
     Augment,
+    Corruptions,
     Dataset,
     Evaluate,
     Frozen,
@@ -34,6 +35,7 @@ class Params(Frozen):
     tune: Annotated[Tune, Field(examples=[{"trials": [], "models": {}, "finalists": []}])]
     published: Annotated[tuple[Published, ...], Field(strict=False, examples=[[]])]
     evaluate: Annotated[Evaluate, Field(examples=[{"onnx": False}])]
+    corruptions: Annotated[Corruptions, Field(examples=[{"replicates": []}])]
     verdict: Verdict = Verdict()
     # DVC reads it too, and dvc.yaml has the same default
     teachers: dict[str, Nothing] = Field(

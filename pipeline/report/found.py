@@ -5,7 +5,7 @@ Shapes: R replicates, N test images, K classes.
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from pipeline.base.quantities import enumerated, in_units
 from pipeline.params import registry
 from pipeline.params.study import Params
 from pipeline.records.checkup import Checkup
+from pipeline.records.corruptions import Corrupted
 from pipeline.records.dataset import Dataset
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.explanations import Explanations
@@ -222,6 +223,7 @@ class Found:
     tuning: Tuning = NOT_TUNED
     earlier: Earlier | None = None  # looks at the test images; None where the record does not know those shown here
     registration: Registration | None = None  # None where nothing was registered
+    corrupted: Mapping[str, tuple[Corrupted, ...]] = field(default_factory=dict)  # by model; none unless asked for
 
     @property
     def first(self) -> Model:

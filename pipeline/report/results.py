@@ -19,6 +19,7 @@ from pipeline.params.read import flatten, load_params
 from pipeline.params.settings import Augment, Train
 from pipeline.params.study import Params
 from pipeline.records.checkup import Checkup
+from pipeline.records.corruptions import PANEL, Corrupted, Panel, corrupted_path
 from pipeline.records.dataset import Dataset
 from pipeline.records.diary import missing
 from pipeline.records.evaluation import Evaluation
@@ -73,6 +74,7 @@ def read(settings: Params) -> Found:
         tuning=tuning,
         earlier=earlier(known(), weights, data.dataset),
         registration=Registration.read(),
+        corrupted=read_corrupted(models),
     )
 
 
@@ -283,6 +285,30 @@ def read_labels(tested: Sequence[str]) -> tuple[LabelCheck | None, bytes]:
     if tested and not {each.image for each in found.reviews.images} <= set(tested):
         raise StageError(f"{path}: of other test images than were tested on; run `dvc repro` in the study's folder")
     return found, read_picture(path.with_suffix(".jpg"), "labels")
+
+
+def read_corrupted(models: Sequence[Model]) -> dict[str, tuple[Corrupted, ...]]:
+    """What models make of corrupted test images; nothing where params.yaml does not ask, or reports are older.
+
+    Raises StageError where that is of other weights, images or variants than were asked for.
+    """
+    if not PANEL.exists() or not (panel := Panel.read()).replicates:
+        return {}
+    return {model.name: tuple(read_variants(model, panel, each) for each in panel.replicates) for model in models}
+
+
+def read_variants(model: Model, panel: Panel, replicate: int) -> Corrupted:
+    path = corrupted_path(f"{model.name}-{replicate}")
+    found = Corrupted.read(path)
+    scored = next((each for each in model.evaluations if each.replicate == replicate), None)
+    severities = {each.severity for each in found.variants}
+    if scored is None or (found.seed, severities) != (panel.seed, set(panel.severities)):
+        raise StageError(f"{path}: of other variants than params.yaml asks for; run `dvc repro` in the study's folder")
+    if scored.run.weights_sha256 not in ("", found.weights_sha256) or scored.images != found.images:
+        raise StageError(
+            f"{path}: of other weights or images than were evaluated; run `dvc repro` in the study's folder"
+        )
+    return found
 
 
 def other_models(path: Path, stage: str) -> StageError:

@@ -30,7 +30,7 @@ all pairs keeps the chance of calling any equal pair different at 5%, however pa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -132,6 +132,29 @@ def compare(
         )
         for pair in range(len(first))
     ]
+
+
+def compare_shares(
+    right: Mapping[str, npt.NDArray[Any]],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    draws: Draws | None = None,
+) -> dict[tuple[str, str], Difference]:
+    """Accuracy of every pair of models, in their order, from how right each is on each image, 0 to 1: (R, N).
+
+    An image that was looked at in many variants counts once, by the share of them that is right. Of what is right or
+    wrong, as `compare` has it.
+    """
+    names = list(right)
+    if len(names) < 2:
+        return {}
+    shares = np.array([right[name] for name in names], dtype=np.float64)  # (M, R, N)
+    images = shares.shape[-1]
+    drawn = [shares @ times / images for times in _drawn(images, seed, resamples, 2**22 // images)]
+    first, second = np.array(list(combinations(range(len(names)), 2))).T  # (P,), (P,)
+    samples, influences = np.concatenate(drawn, axis=-1), shares.mean(1) / images
+    found = _differences(shares.mean(-1), samples, influences, first, second, draws)
+    return {(names[first[pair]], names[second[pair]]): each for pair, each in enumerate(found)}
 
 
 @dataclass(frozen=True)
@@ -282,17 +305,22 @@ def resample(
         tests = (support @ times).reshape(len(tested), classes, -1).swapaxes(1, 2)  # (R or 1, b, K)
         return f1_and_accuracy(right, tests.astype(np.float64), named)
 
-    rng = np.random.default_rng(seed)
     found: dict[str, list[Floats]] = {name: [] for name in SCORES}
-    step = max(1, min(2**22 // images, 2**23 // height))  # resamples at once: a few hundred MiB at most
+    for times in _drawn(images, seed, resamples, min(2**22 // images, 2**23 // height)):  # a few hundred MiB at most
+        for name, values in count(times).items():
+            found[name].append(values)
+    once = count(np.ones((images, 1), dtype=np.float32))
+    return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
+
+
+def _drawn(images: int, seed: int, resamples: int, at_once: int) -> Iterator[npt.NDArray[np.float32]]:
+    """How often each image is drawn, (N, b), in resamples that many at once."""
+    rng, step = np.random.default_rng(seed), max(1, at_once)
     for start in range(0, resamples, step):
         width = min(step, resamples - start)
         drawn = rng.integers(images, size=(width, images)) + images * np.arange(width)[:, None]
         times = np.bincount(drawn.ravel(), minlength=width * images).reshape(width, images)
-        for name, values in count(np.ascontiguousarray(times.T, dtype=np.float32)).items():
-            found[name].append(values)
-    once = count(np.ones((images, 1), dtype=np.float32))
-    return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
+        yield np.ascontiguousarray(times.T, dtype=np.float32)
 
 
 def _indicator(where: npt.NDArray[np.bool_], rows: npt.NDArray[np.integer], height: int) -> Any:

@@ -14,6 +14,7 @@ PLACES = (  # folders, and the ends of their files' names
     ("data/teachers", ".csv"),
     ("data/logits", ".npy"),
     ("data/predictions", ".parquet"),
+    ("reports/corruptions", ".json"),
     ("reports/evaluations", ".json"),
     ("reports/histories", ".csv"),
     ("reports/predictions", ".parquet"),

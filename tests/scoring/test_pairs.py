@@ -13,6 +13,7 @@ from pipeline.scoring.draws import UNTESTED, Draws
 from pipeline.scoring.metrics import confusion_matrix, score_arrays
 from pipeline.scoring.pairs import (
     compare,
+    compare_shares,
     half_widths,
     holm,
     influence,
@@ -388,3 +389,29 @@ def test_with_the_replicates_said_to_settle_it_a_difference_is_found_in_four_stu
     assert found(told) > 0.77
     if told > pairs.REPLICATES[0]:
         assert found(pairs.REPLICATES[pairs.REPLICATES.index(told) - 1]) < 0.83
+
+
+# Shares
+
+
+def test_shares_that_are_right_or_wrong_are_compared_as_predictions_are() -> None:
+    rng = np.random.default_rng(3)
+    actual, guesses = made_up(rng, [0.9, 0.8, 0.8], 3, [0.1, 0.1, 0.1])
+    right = {name: rows == actual for name, rows in guesses.items()}
+    found = compare_shares(right)
+    for pair in compare(actual, guesses, 4):
+        wanted, got = pair.differences["accuracy"], found[pair.model, pair.other]
+        assert got.verdict == wanted.verdict
+        for key in ("value", "low", "high", "images_low", "images_high", "p", "holm"):
+            assert getattr(got, key) == pytest.approx(getattr(wanted, key), abs=1e-6), key
+    assert compare_shares({"alone": next(iter(right.values()))}) == {}
+
+
+def test_images_looked_at_many_times_are_no_more_images() -> None:
+    """The same answers to a hundred equal variants leave the interval as wide as one does."""
+    rng = np.random.default_rng(3)
+    actual, guesses = made_up(rng, [0.9, 0.8], 1, [0.0, 0.0])
+    right = {name: rows == actual for name, rows in guesses.items()}
+    often = {name: np.stack([rows] * 100).mean(0) for name, rows in right.items()}
+    (one,), (many,) = compare_shares(right).values(), compare_shares(often).values()
+    assert (many.low, many.high) == pytest.approx((one.low, one.high))

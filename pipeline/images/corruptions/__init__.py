@@ -2,8 +2,8 @@
 
 What each does and by how much is as in their code for CIFAR-10-C (github.com/hendrycks/robustness, Apache-2.0): the
 strengths are those for images of 32 pixels a side, gentler than those for ImageNet. Departs: lengths in pixels grow
-with the side; frost is left out (weather.py); glass blur and elastic transformation as their docstrings say. A batch of
-images is corrupted at once, grey ones as they are.
+with the side; frost is left out (weather.py); elastic transformation and JPEG as their docstrings say. Many images
+are corrupted at once, grey ones as they are.
 """
 
 import functools
@@ -36,7 +36,9 @@ def _in_strengths(kind: str, change: Callable[..., Tensor], *strengths: object) 
     return Corruption(kind, tuple(functools.partial(_changed, change, each) for each in arguments))
 
 
-def _changed(change: Callable[..., Tensor], arguments: tuple[object, ...], images: Tensor, rng: torch.Generator) -> Tensor:
+def _changed(
+    change: Callable[..., Tensor], arguments: tuple[object, ...], images: Tensor, rng: torch.Generator
+) -> Tensor:
     return change(images, *arguments, rng=rng)
 
 

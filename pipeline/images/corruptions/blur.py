@@ -29,30 +29,21 @@ def defocus_blur(images: Tensor, radius: float, edge: float, rng: torch.Generato
 
 
 def glass_blur(images: Tensor, sigma: float, distance: int, rounds: int, rng: torch.Generator) -> Tensor:
-    """Pixels trade places with near ones, between two Gaussian blurs.
+    """Each pixel becomes one up to a distance above and left of it, less than that below and right, between two blurs.
 
-    Departs: those whose neighbourhoods do not overlap trade at once, not one after the other.
+    As their code does, in which pixels that are to trade places both become the second.
     """
     side = images.shape[-1]
     blur = linear.gaussian(side, sigma * side / SIDE)
-    shuffled = linear.apply(images, blur).permute(0, 2, 3, 1).contiguous()  # (N, S, S, C)
-    near = max(1, round(distance * side / SIDE))
+    shuffled, near = linear.apply(images, blur), max(1, round(distance * side / SIDE))
+    every = torch.arange(side)
     for _ in range(rounds):
-        for corner in range((2 * near) ** 2):
-            down, right = divmod(corner, 2 * near)
-            _trade(shuffled, near + down, near + right, near, rng)
-    return linear.apply(shuffled.permute(0, 3, 1, 2), blur)
-
-
-def _trade(images: Tensor, top: int, left: int, near: int, rng: torch.Generator) -> None:
-    """Every 2 x near-th pixel from (top, left) on trades places with one up to `near` away, in images (N, S, S, C)."""
-    count, side, _, channels = images.shape
-    rows, columns = (torch.arange(start, side - near + 1, 2 * near) for start in (top, left))
-    first = side * (side * torch.arange(count)[:, None, None] + rows[:, None]) + columns  # (N, rows, columns)
-    drawn = torch.randint((2 * near) ** 2, first.shape, generator=rng)
-    second = first + side * (drawn // (2 * near) - near) + drawn % (2 * near) - near
-    pixels, places = images.view(-1, channels), torch.stack([first, second]).view(2, -1)
-    pixels[places.flatten()] = pixels[places.flip(0).flatten()]
+        drawn = torch.randint((2 * near) ** 2, (len(images), side, side), generator=rng)
+        rows = (every[:, None] + drawn // (2 * near) - near).clamp(0, side - 1)
+        columns = (every + drawn % (2 * near) - near).clamp(0, side - 1)
+        places = (side * rows + columns).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+        shuffled = shuffled.flatten(2).gather(2, places).view(images.shape)
+    return linear.apply(shuffled, blur)
 
 
 def motion_blur(images: Tensor, radius: float, sigma: float, rng: torch.Generator) -> Tensor:

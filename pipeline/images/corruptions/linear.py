@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-
 SMALL = 48  # side in pixels, up to which the matrix of all pixels is small
 
 
@@ -38,7 +37,9 @@ def gaussian(side: int, sigma: float, mode: str = "nearest", truncate: float = 4
     from scipy.ndimage import gaussian_filter1d
 
     each = np.eye(side)  # its columns, blurred, are the matrix's
-    return torch.from_numpy(gaussian_filter1d(each, sigma, axis=0, mode=mode, truncate=truncate) if sigma else each).float()
+    return torch.from_numpy(
+        gaussian_filter1d(each, sigma, axis=0, mode=mode, truncate=truncate) if sigma else each
+    ).float()
 
 
 def zoom(side: int, factor: float) -> Tensor:

@@ -24,6 +24,7 @@ NAMES = (  # of the page, from top to bottom
     "calibration",
     "probabilities",
     "inflation",
+    "corruptions",
     "labels",
     "data",
     "looks",
