@@ -38,6 +38,7 @@ models:
 published: []
 tune: {trials: [], models: {}, finalists: []}
 evaluate: {onnx: false}
+corruptions: {replicates: []}
 """
 TABLE = {"table": "Table 4", "dataset": "mnist", "rows": {"Blurpool": {"model": "blurpool", "accuracy": 0.9921}}}
 
@@ -335,6 +336,8 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("models.hybrid.heads", 5, "models.hybrid.heads: 5 does not divide dim 96"),
     ("models.hybrid.dim", 100, "models.hybrid.heads: 3 does not divide dim 100"),
     ("replicates", [0, 1, 0], "replicates: [0, 1, 0] names a seed twice; give each once"),
+    ("corruptions.replicates", [3], "corruptions.replicates: got 3, which no model has; choose from 0, 1, 2"),
+    ("corruptions.replicates", [1, 1], "corruptions.replicates: [1, 1] names one twice; give each once"),
     ("dataset.name", "folder", "dataset.source: the data set 'folder' needs a folder, an archive or a URL"),
     ("train.epochs", 2, "train.warmup_epochs: 2 leaves none of 2 epochs"),
     ("models.cnn.train.warmup_epochs", 25, "models.cnn.train.warmup_epochs: 25 leaves none of 25 epochs"),
