@@ -21,6 +21,7 @@ NAMES = (  # in the order in which `versus --help` lists them
     "experiments",
     "ablation",
     "estimate",
+    "probe",
     "launch",
     "pack",
     "unpack",
