@@ -5,6 +5,7 @@ chosen. Features are brought to mean 0 and deviation 1 by those of the training 
 Shapes: N images, D features, K classes.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +48,9 @@ class Splits:
         """The same with features of mean 0 and deviation 1 over the training images."""
         from sklearn.preprocessing import StandardScaler  # late: scikit-learn takes a second
 
-        scaler = StandardScaler().fit(self.train.features)
-        return Splits(
-            *(Split(scaler.transform(each.features), each.labels) for each in (self.train, self.val, self.test))
-        )
+        every = [Split(each.features.astype(np.float64), each.labels) for each in (self.train, self.val, self.test)]
+        scaler = StandardScaler().fit(every[0].features)
+        return Splits(*(Split(scaler.transform(each.features), each.labels) for each in every))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def few_shot(splits: Splits, shots: int, seed: int = 0, draws: int = DRAWS) -> P
     if np.bincount(splits.train.labels, minlength=splits.classes).min() < shots:
         return None
     drawn = [_few(splits.train, shots, np.random.default_rng([seed, draw])) for draw in range(draws)]
-    tried = [[_logistic(penalty).fit(few.features, few.labels) for few in drawn] for penalty in PENALTIES]
+    tried = [[_fitted(_logistic(penalty), few) for few in drawn] for penalty in PENALTIES]
     means = [np.mean([_macro_f1(each, splits.val, splits.classes) for each in row]) for row in tried]
     best = int(np.argmax(means))
     kind = f"{shots} image{'s' * (shots > 1)} a class"
@@ -102,6 +102,15 @@ def _few(train: Split, shots: int, rng: np.random.Generator) -> Split:
     ]
     rows = np.concatenate(places)
     return Split(train.features[rows], train.labels[rows])
+
+
+def _fitted(classifier: Classifier, split: Split) -> Classifier:
+    """The classifier, fitted; one whose solver did not end is judged by its scores as any other."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return classifier.fit(split.features, split.labels)
 
 
 def _logistic(penalty: float) -> Classifier:
@@ -118,7 +127,7 @@ def _nearest(count: int) -> Classifier:
 
 def _best(train: Split, val: Split, make: Make, values: Iterable[Any], classes: int) -> tuple[float, Any, Classifier]:
     """The macro-F1 on validation images, the value and the classifier of the value that is best there."""
-    tried = [(value, make(value).fit(train.features, train.labels)) for value in values]
+    tried = [(value, _fitted(make(value), train)) for value in values]
     scores = [_macro_f1(classifier, val, classes) for _, classifier in tried]
     best = int(np.argmax(scores))
     return scores[best], *tried[best]
