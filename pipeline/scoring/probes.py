@@ -17,7 +17,7 @@ from pipeline.scoring import metrics
 from pipeline.scoring.intervals import Interval, intervals, over_replicates
 from pipeline.scoring.metrics import Floats
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of LogisticRegression, the strongest penalty first
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # C of LogisticRegression, the strongest penalty first
 NEIGHBOURS = (1, 5, 10, 20, 50)
 DRAWS = 10  # of few images a class
 STEPS = 1000  # of the solver
