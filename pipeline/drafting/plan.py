@@ -115,6 +115,9 @@ LEFT: Section = {
         "onnx": Choice(False, "true: time each model in ONNX Runtime, too"),
         "inflation": Choice(False),
     },
+    "corruptions": {
+        "replicates": Choice([], "such as [0, 1, 2]: scored on corrupted test images, too (docs/corruptions.md)"),
+    },
     "published": Choice([], "numbers of a paper that is repeated (docs/studies.md)"),
 }
 
