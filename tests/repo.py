@@ -2,6 +2,7 @@
 last commit has of results, whatever was run in the working tree since.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
+from pipeline.launch import warm
 from tests import trees
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,7 @@ def studies() -> list[Path]:
 
 def copy(folder: Path) -> Path:
     """The code and settings of the working tree in `folder`, committed; no results, no data, nothing that ran."""
+    keep_warm()
     new = _git("ls-files", "--others", "--exclude-standard", "--", *NEW)
     for name in (_git("ls-files") + new).splitlines():
         results = name.endswith("dvc.lock") or "reports" in Path(name).parts
@@ -65,6 +68,14 @@ def copy(folder: Path) -> Path:
     call(folder, "git", "init", "--quiet")
     commit(folder)
     return folder
+
+
+@functools.cache
+def keep_warm() -> None:
+    """Let stages that tests start begin as those of a launch do: what they import takes longer than what they do."""
+    kept = contextlib.ExitStack()
+    kept.enter_context(warm.kept())
+    atexit.register(kept.close)
 
 
 def _git(*words: str) -> str:

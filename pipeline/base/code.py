@@ -20,7 +20,7 @@ CODE = Path("data/code")
 # What changes no result: these write and fail, params only refuses (its values are parameters of DVC's), tracking logs,
 # resume gives back what a killed training had.
 NEUTRAL = (
-    *("base.code", "base.errors", "base.files", "base.git", "base.places", "base.process"),
+    *("base.code", "base.errors", "base.files", "base.git", "base.handover", "base.places", "base.process"),
     *("params", "tracking", "training.resume"),
 )
 # Folders whose modules are loaded by name: what imports one of them may load any other.

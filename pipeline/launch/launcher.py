@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.base.errors import StageError
 from pipeline.base.places import study
-from pipeline.launch import copies, executor, plan
+from pipeline.launch import copies, executor, plan, warm
 from pipeline.launch.job import LOG
 from pipeline.launch.prepare import Experiment, Preparation, dvc
 from pipeline.launch.state import Job, Ledger, place, root
@@ -43,7 +43,7 @@ def launch(asked: Asked) -> None:
     ledger.folder.mkdir(parents=True, exist_ok=True)
     retries = given.launch.retries if asked.retries is None else asked.retries
     ref = reference(study())
-    with ledger.held(), _ends_by_signals():
+    with ledger.held(), _ends_by_signals(), warm.kept() if asked.on == "local" else contextlib.nullcontext():
         executed = executor.named(asked.on, ledger.folder / "submitit", settings)
         _end_leftovers(ledger, settings)
         ledger.write(asked.on, [])
