@@ -5,7 +5,6 @@ from the checkout that it works in. The process ends when its standard input doe
 its copies with it.
 """
 
-import atexit
 import contextlib
 import ctypes
 import dataclasses
@@ -20,12 +19,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from pipeline.base.handover import FORWARDED, WARM, likeness
 
@@ -94,6 +91,7 @@ class Asked(BaseException):
 
 
 def main() -> None:
+    given = dict(os.environ)
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -106,8 +104,8 @@ def main() -> None:
         return
     except Asked as asked:
         what = asked.what
-    become(what)
-    _leave(_run(what["module"]))
+    become(what, {name: value for name, value in os.environ.items() if name not in given})
+    runpy.run_module(what["module"], run_name="__main__", alter_sys=True)
 
 
 def serve(path: str) -> None:
@@ -179,12 +177,15 @@ def _end(copy: Copy, selector: selectors.BaseSelector, killed: bool) -> None:
     copy.close()
 
 
-def become(asked: dict[str, Any]) -> None:
-    """Take over from the process of a stage whatever it had: folder, arguments, variables, cores, threads, streams."""
+def become(asked: dict[str, Any], imported: dict[str, str]) -> None:
+    """Take over from the process of a stage whatever it had: folder, arguments, variables, cores, threads, streams.
+
+    `imported` are the variables that libraries set when they are imported.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setpgid(0, 0)
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(imported | asked["environment"])
     del os.environ[WARM]  # there is nothing left to hand over
     time.tzset()
     os.umask(asked["umask"])
@@ -201,31 +202,6 @@ def become(asked: dict[str, Any]) -> None:
         del sys.modules[name]
     importlib.invalidate_caches()
     _have_threads(int(asked["environment"]["OMP_NUM_THREADS"]))
-
-
-def _run(module: str) -> int:
-    """Run a stage to its end; returns its exit status."""
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-def _leave(status: int) -> NoReturn:
-    """End as Python ends, without taking the libraries apart, which takes longer than most stages run."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(status)
 
 
 def _stream(number: int, encoding: str, errors: str) -> TextIO:
