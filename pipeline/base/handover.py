@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 WARM = "VERSUS_WARM"  # the variable with the path of the socket
 OWNED = {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"}
@@ -69,7 +69,7 @@ def _asked(server: socket.socket, module: str, arguments: list[str]) -> int | No
         "umask": _umask(),
         "cores": sorted(os.sched_getaffinity(0)),
         "ignored": [number for number in FORWARDED if signal.getsignal(number) == signal.SIG_IGN],
-        "streams": [[stream.encoding, stream.errors] for stream in (sys.stdin, sys.stdout, sys.stderr)],
+        "streams": [[each.encoding, each.errors, _by_lines(each)] for each in (sys.stdin, sys.stdout, sys.stderr)],
     }
     try:
         server.connect(os.environ[WARM])
@@ -101,6 +101,11 @@ def _wait(server: socket.socket, copy: int) -> NoReturn:
         signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
         os.kill(os.getpid(), -status)
     os._exit(status)
+
+
+def _by_lines(stream: TextIO) -> bool:
+    """Whether a line is out as soon as it is written, or every letter is."""
+    return bool(stream.line_buffering or getattr(stream, "write_through", False))
 
 
 def _umask() -> int:

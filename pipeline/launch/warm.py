@@ -204,10 +204,9 @@ def become(asked: dict[str, Any], imported: dict[str, str]) -> None:
     _have_threads(int(asked["environment"]["OMP_NUM_THREADS"]))
 
 
-def _stream(number: int, encoding: str, errors: str) -> TextIO:
-    """Standard input, output or error as Python opens it."""
-    lines = number == 2 or os.isatty(number)
-    return open(number, "w" if number else "r", 1 if lines else -1, encoding, errors, closefd=False)
+def _stream(number: int, encoding: str, errors: str, by_lines: bool) -> TextIO:
+    """Standard input, output or error as Python opened it."""
+    return open(number, "w" if number else "r", 1 if by_lines else -1, encoding, errors, closefd=False)
 
 
 def _have_threads(number: int) -> None:

@@ -33,7 +33,8 @@ def main():
             "environment": {key: value for key, value in os.environ.items() if key != "VERSUS_WARM"},
             "umask": os.umask(0), "cores": sorted(os.sched_getaffinity(0)), "threads": torch.get_num_threads(),
             "pools": pools, "signals": [callable(signal.getsignal(number)) for number in range(1, 32)],
-            "streams": [[x.encoding, x.errors, x.line_buffering] for x in (sys.stdin, sys.stdout, sys.stderr)],
+            "streams": [[x.encoding, x.errors, x.line_buffering or x.write_through] for x in (sys.stdout, sys.stderr)],
+            "in": [sys.stdin.encoding, sys.stdin.errors],
             "input": sys.stdin.read(), "timezone": time.tzname, "here": sys.modules["pipeline"].__file__,
             "folder": os.getcwd(),
         }))
