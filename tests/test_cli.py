@@ -334,7 +334,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path)
         return sorted(done.stdout.split())
 
-    assert completed("versus", "p") == ["pack", "page", "paper", "predict", "prune"]
+    assert completed("versus", "p") == ["pack", "page", "paper", "predict", "probe", "prune"]
     assert completed("versus", "ex") == ["experiments", "export"]
     assert completed("versus", "predict", "--m") == ["--model"]
     assert completed("versus", "export", "--o") == ["--onnx"]
