@@ -130,17 +130,17 @@ def _named(panel: Axes) -> Iterator[None]:
     panel.set(**named)
 
 
-def line(panel: Axes, table: pd.DataFrame, x: str, y: str, **looks: Any) -> None:
-    """A line for each of the `units`, or one."""
-    if table[y].notna().any():
-        with _named(panel):
-            sns.lineplot(table, x=x, y=y, estimator=None, legend=False, ax=panel, **looks)
+def line(panel: Axes, table: pd.DataFrame, x: str, y: str, by: str | None = None, **looks: Any) -> None:
+    """A line for each value of the column `by`, or one; seaborn's takes ten times as long."""
+    known = table[table[y].notna()].sort_values(x, kind="stable")
+    for _, each in known.groupby(by, sort=False) if by else [("", known)]:
+        panel.plot(each[x].to_numpy(), each[y].to_numpy(), **looks)
 
 
 def curves(panel: Axes, runs: pd.DataFrame, x: str, y: str, tone: str, **looks: Any) -> None:
     """One model's replicates thin, where there are several, and their mean bold."""
     if len(set(runs["replicate"])) > 1:
-        line(panel, runs, x, y, units="replicate", color=tone, **THIN, **looks)
+        line(panel, runs, x, y, by="replicate", color=tone, **THIN, **looks)
     line(panel, means(runs, x, y), x, y, color=tone, **BOLD, **looks)
 
 
@@ -148,7 +148,7 @@ def compare(panels: Mapping[str, Axes], table: pd.DataFrame, x: str, y: str) -> 
     """Each model's curves in its panel, in front of the means of the others in grey."""
     every, tones = means(table, x, y), colours(list(panels))
     for model, panel in panels.items():
-        line(panel, every[every["model"] != model], x, y, units="model", color=GHOST, linewidth=1.2)
+        line(panel, every[every["model"] != model], x, y, by="model", color=GHOST, linewidth=1.2)
         curves(panel, table[table["model"] == model], x, y, tones[model])
 
 
