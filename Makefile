@@ -36,8 +36,7 @@ verify: $(READY)  ## Rerun the default study in a fresh clone, compare it with t
 	versus verify --tolerance $(TOLERANCE)
 
 ui: $(READY)  ## Browse the runs in the MLflow UI, on this machine only (PORT=5000)
-	@echo "http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning in half a minute; Ctrl-C ends it"
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT)
+	versus ui --port $(PORT)
 
 lint: $(READY)  ## Check format, lint and types
 	ruff format --check .

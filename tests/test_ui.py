@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 import requests
 
-from pipeline.tracking import runs
+from pipeline.base.errors import StageError
+from pipeline.tracking import runs, ui
 from pipeline.tracking import store as tracking_store
 from tests import browser, repo
 
@@ -24,9 +27,9 @@ ROWS = """[...document.querySelectorAll('.ag-row')].map(row => [+row.getAttribut
   row.querySelector('a[href*="/runs/"]')?.textContent]).filter(each => each[1]).sort((a, b) => a[0] - b[0])
   .map(each => each[1])"""
 CELLS = """Object.fromEntries([...document.querySelectorAll('.ag-pinned-left-cols-container .ag-row')].map(row => [
-  row.querySelector('a[href*="/runs/"]').textContent, [...document.querySelectorAll(
+  row.querySelector('a[href*="/runs/"]')?.textContent, [...document.querySelectorAll(
     `.ag-center-cols-container .ag-row[row-index="${row.getAttribute('row-index')}"] [col-id="metrics.\\`METRIC\\`"]`
-  )].map(each => each.textContent)[0]]))"""
+  )].map(each => each.textContent)[0]]).filter(each => each[0]))"""  # a group's row has no link
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +47,30 @@ def store(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             key = json.loads((folder / f"models/{name}/run.json").read_text())["key"]
             with runs.training_run(name, key, config) as run:
                 run.model(Path("models") / name, np.load("data/test/0/images.npy")[:1], "crop")
+                for epoch in (1, 2):
+                    run.metrics({"val_macro_f1": score * epoch / 2, "train_loss": 1 / epoch}, step=epoch)
                 run.metrics({"selected_val_macro_f1": score})
             with runs.evaluation_run(name, key, config, lambda _: None) as run:
-                run.metrics({"test_macro_f1": score - 0.125})
+                run.metrics({"test_macro_f1": score - 0.125, "test_f1/0": score})
         with runs.report_run() as run:
-            run.summarise("Of 3 pairs, 2 differ.")
+            run.summarise("Of 3 pairs, 2 differ.\n\nA table.")
             run.champion(json.loads((folder / "reports/evaluations/tiny-1.json").read_text()))
         yield mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="module")
-def address(store: mlflow.MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what `make ui` says stands."""
+    return tmp_path_factory.mktemp("server") / "log.txt"
+
+
+@pytest.fixture(scope="module")
+def address(store: mlflow.MlflowClient, log: Path) -> Iterator[str]:
     """What `make ui` runs, on a port that is free."""
     (port,) = repo.free_ports()
     command = repo.make("--dry-run", "ui", f"PORT={port}")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(
             ["bash", "-c", command],
@@ -115,14 +125,53 @@ def test_the_table_of_runs_has_each_training_with_its_evaluation_below_it_and_vi
     assert "named model-replicate" in tab.evaluate("document.body.innerText")
     tests = {f"{name} test": score - 0.125 for name, score in SCORES.items()}
     for view, metric, scores in (
-        ("Validation scores", "selected_val_macro_f1", SCORES),
+        ("Scores", "selected_val_macro_f1", SCORES),
         ("Test scores", "test_macro_f1", tests),
     ):
         pick(tab, view)
         tab.wait(f"{ROWS}.length == 3 && {CELLS.replace('METRIC', metric)}[{json.dumps(min(scores))}]")
         ranked = sorted(scores, key=lambda name: -scores[name])
         assert tab.evaluate(ROWS) == ranked
-        assert tab.evaluate(CELLS.replace("METRIC", metric)) == {name: str(scores[name]) for name in ranked}
+        shown = tab.evaluate(CELLS.replace("METRIC", metric))
+        assert {name: shown[name] for name in ranked} == {name: str(scores[name]) for name in ranked}
+
+
+def test_the_address_that_make_ui_prints_opens_test_and_validation_scores_with_the_means_of_replicates(
+    address: str, log: Path, tab: browser.Browser
+) -> None:
+    for _ in range(100):
+        if "Ctrl-C" in log.read_text():
+            break
+        time.sleep(0.1)
+    (scores,) = re.findall(r"^digits +(\S+)$", log.read_text(), re.MULTILINE)
+    assert scores.startswith(f"{address}/#/experiments/")
+    tab.open(scores)
+    tab.wait(f"{ROWS}.length == 3 && {CELLS.replace('METRIC', 'test_macro_f1')}['vit-0']")
+    columns = [tab.evaluate(CELLS.replace("METRIC", each)) for each in ("selected_val_macro_f1", "test_macro_f1")]
+    for found, less in zip(columns, (0, 0.125), strict=True):
+        assert {name: found[name] for name in SCORES} == {name: str(score - less) for name, score in SCORES.items()}
+    text = tab.evaluate("document.body.innerText")
+    assert "0.8125 (average)" in text, "of tiny's two replicates by validation"
+    assert "Of 3 pairs, 2 differ. All scores" in text, "above the table"
+    tab.evaluate("document.querySelector('[value=CHART]').click()")
+    tab.wait("document.body.innerText.includes('Scores (4)')")  # charts of the scores alone, not of all metrics
+    assert {"test_macro_f1", "val_macro_f1", "train_loss"} <= set(tab.evaluate("document.body.innerText").split())
+
+
+def test_an_evaluations_scores_are_at_its_training_too(store: mlflow.MlflowClient) -> None:
+    experiment = store.get_experiment_by_name("digits")
+    assert experiment is not None
+    (run,) = store.search_runs([experiment.experiment_id], "attributes.run_name = 'tiny-0'")
+    assert run.data.metrics["test_macro_f1"] == SCORES["tiny-0"] - 0.125
+    assert "test_f1/0" not in run.data.metrics, "the rest is at the evaluation"
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(StageError, match=r"ui: port \d+ cannot be used \(.* in use\); give another by --port"):
+            ui.refuse_taken(taken.getsockname()[1])
 
 
 def pick(tab: browser.Browser, view: str) -> None:

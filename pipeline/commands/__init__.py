@@ -18,6 +18,7 @@ NAMES = (  # in the order in which `versus --help` lists them
     "looks",
     "prune",
     "verify",
+    "ui",
     "experiments",
     "ablation",
     "estimate",

@@ -7,7 +7,9 @@ wherever reports/ is.
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from pipeline.base import escape
 from pipeline.base.files import write_json, written_whole
 from pipeline.base.process import run
 from pipeline.params.read import load_params
@@ -18,10 +20,12 @@ from pipeline.report.found import Found
 from pipeline.report.results import REPORTS
 from pipeline.report.section import Section
 from pipeline.report.table import markdown
+from pipeline.report.words import score
 from pipeline.trained import leftovers
 
 FOLDERS = ("figures", "tables", "cards")
 LONGEST = 4000  # characters of a note that MLflow shows
+FEW = 6  # models whose scores have room in its first line
 
 
 def main() -> None:
@@ -65,10 +69,30 @@ def log(found: Found, made: Mapping[str, Section]) -> None:
         for name in FOLDERS:
             tracked.artifact(REPORTS / name, name)
         tracked.artifact(REPORTS / "report.html")
-        verdict = made["pairs"].lines if "pairs" in made else ()
-        tracked.summarise("\n\n".join([*verdict, markdown(made["comparison"].tables[0])]).strip()[:LONGEST])
+        first = " ".join([in_a_line(made["comparison"].summary["models"]), *verdict(made)])
+        tracked.summarise(f"{first}\n\n{markdown(made['comparison'].tables[0])}".strip()[:LONGEST])
         if chosen := best(found.evaluations):
             tracked.champion(chosen.plain())
+
+
+def verdict(made: Mapping[str, Section]) -> tuple[str, ...]:
+    return made["pairs"].lines if "pairs" in made else ()
+
+
+def in_a_line(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Mean test scores, and validation scores in brackets; of many models those that validation finds best.
+
+    `models` is that of metrics.json: model -> score -> mean.
+    """
+    validation = {name: each["val_macro_f1"]["mean"] for name, each in models.items() if "val_macro_f1" in each}
+    order = sorted(models, key=lambda name: -validation.get(name, 0.0))
+    shown = [
+        f"{escape.markdown(name)} {score(models[name]['macro_f1']['mean'])}"
+        + (f" ({score(validation[name])})" if name in validation else "")
+        for name in order[:FEW]
+    ]
+    title = "Test macro-F1 (validation)" if validation else "Test macro-F1"
+    return f"{title}: {', '.join(shown)}{f' and {len(order) - FEW} more' * (len(order) > FEW)}."
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:

@@ -16,6 +16,7 @@ from pipeline.params.read import flatten
 from pipeline.tracking.champion import SERVING, logged_model, register
 from pipeline.tracking.provenance import change_note, experiment_name
 from pipeline.tracking.store import LEGEND, reachable
+from pipeline.tracking.views import BESIDE, address
 
 
 class Run:
@@ -64,6 +65,15 @@ class Run:
             self.client.log_batch(self.id, metrics=chunk)
             self._metrics |= {(point.key, step) for point in chunk}
 
+    def also(self, run: str) -> None:
+        """Put those of the scores that have been logged beside another run's metrics which its view has as columns."""
+        from mlflow.entities import Metric
+
+        known = self.client.get_run(self.id).data.metrics
+        now = int(time.time() * 1000)
+        points = [Metric(key, known[key], now, 0) for key in BESIDE if key in known]
+        self.client.log_batch(run, metrics=points)
+
     def later(self, values: Mapping[str, float | None], step: int) -> None:
         """As `metrics`; where the store cannot be reached, say so, go on and try again after a minute."""
         self._waiting.append((dict(values), step))
@@ -88,11 +98,16 @@ class Run:
         self.client.set_tag(self.id, "mlflow.note.content", f"{text}{change_note()}")
 
     def summarise(self, text: str) -> None:
-        """Describe a report, and the study too unless the report is a DVC experiment's."""
+        """Describe a report, and the study too unless the report is a DVC experiment's.
+
+        MLflow shows the first paragraph above each of the study's tables; it ends with a link to the scores.
+        """
         self.describe(text)
         if not experiment_name():
             experiment = self.client.get_run(self.id).info.experiment_id
-            self.client.set_experiment_tag(experiment, "mlflow.note.content", f"{text}\n\n{LEGEND}")
+            first, gap, rest = text.partition("\n\n")
+            linked = f"{first} [All scores]({address(experiment)}){gap}{rest}"
+            self.client.set_experiment_tag(experiment, "mlflow.note.content", f"{linked}\n\n{LEGEND}")
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder with what is in it."""

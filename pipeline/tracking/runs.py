@@ -24,6 +24,9 @@ from pipeline.tracking.champion import logged_model
 from pipeline.tracking.provenance import described, experiment_name, provenance, rerun_command
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import close_orphans, connect, newest_run, only_writer, owner, reachable
+from pipeline.tracking.views import SETTINGS
+
+DECIDED = ("network", "train", "augment", "train_fraction", "image_size")  # parts of a training's values: its settings
 
 
 @contextlib.contextmanager
@@ -48,8 +51,9 @@ def training_run(name: str, key: str, values: Mapping[str, Any], known: str = ""
     A training that was killed goes on in the run it had: `known`, or the newest of the same key that never finished.
     The caller sees to it that no other process trains the same.
     """
-    tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
-    with _open(name, "train", tags, reopen=_killed(key, "train", known), system_metrics=True) as run:
+    with _open(
+        name, "train", _training_tags(key, values), reopen=_killed(key, "train", known), system_metrics=True
+    ) as run:
         run.params(values)
         run.describe(f"Training of {name}: {described(values)}.")
         yield run
@@ -111,9 +115,8 @@ def elsewhere(name: str, key: str, values: Mapping[str, Any], began: float, ende
 
     Of one that this store has, no second run is made.
     """
-    tags = {"versus.key": key, "versus.model": values["model"], "versus.replicate": str(values["replicate"])}
-    query = _of(key, "train")
-    with _open(name, "train", {**tags, "versus.elsewhere": "true"}, reopen=query, between=(began, ended)) as run:
+    query, tags = _of(key, "train"), {**_training_tags(key, values), "versus.elsewhere": "true"}
+    with _open(name, "train", tags, reopen=query, between=(began, ended)) as run:
         run.params(values)
         run.describe(f"Training of {name}, on another machine: {described(values)}.")
         yield run
@@ -132,7 +135,7 @@ def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Ca
         client, experiment = connect()
         parent = newest_run(client, experiment, f"tags.`versus.key` = '{key}' and attributes.status = 'FINISHED'")
     if parent is None:
-        with _open(name, "train", {**tags, "versus.key": key, "versus.from_cache": "true"}) as run:
+        with _open(name, "train", {**_training_tags(key, config), "versus.from_cache": "true"}) as run:
             run.params(config)
             run.describe(f"{name} was trained elsewhere: {described(config)}.")
             log_model(run)
@@ -144,6 +147,7 @@ def evaluation_run(name: str, key: str, config: Mapping[str, Any], log_model: Ca
             client.log_inputs(run.id, models=[LoggedModelInput(model)])
             run.model_id = model
         yield run
+        run.also(parent)
 
 
 @contextlib.contextmanager
@@ -151,6 +155,18 @@ def report_run(stage: str = "report") -> Iterator[Run]:
     """A run of its own for what looks at all trainings."""
     with _open(stage, stage, {}) as run:
         yield run
+
+
+def _training_tags(key: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a training's run; the replicates of a model with the same settings have one that is equal."""
+    settings = {part: values.get(part) for part in DECIDED}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return {
+        "versus.key": key,
+        "versus.model": values["model"],
+        "versus.replicate": str(values["replicate"]),
+        SETTINGS: f"{values['model']} {digest}",
+    }
 
 
 def _of(key: str, stage: str) -> str:

@@ -1,7 +1,6 @@
 """MLflow's store: found, reached, refused where it cannot be used, and runs of killed processes closed."""
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -16,7 +15,7 @@ import psutil
 from pipeline.base.errors import PassingError, StageError, shown
 from pipeline.base.files import written_whole
 from pipeline.base.places import main_checkout, study
-from pipeline.tracking import moved
+from pipeline.tracking import moved, views
 
 GIVEN = os.environ.get("MLFLOW_TRACKING_URI", "")  # as the user set it: mlflow itself sets the variable later
 SETTINGS = {  # of mlflow itself; what the user sets stays
@@ -31,14 +30,6 @@ LEGEND = (
     "One run for each training, named model-replicate, below it its evaluation on the test images; `data`, `latency`,"
     " `explain`, `labels` and `report` are of the whole study. Views (top right) have the scores as columns."
 )
-VIEWS = {  # saved views of the table of runs: title -> stage, columns, the first of which they are sorted by
-    "Validation scores": (
-        "train",
-        ["selected_val_macro_f1", "selected_val_accuracy", "selected_epoch", "train_seconds"],
-    ),
-    "Test scores": ("evaluate", ["test_macro_f1", "test_accuracy", "parameters", "flops"]),
-    "Trials of settings": ("trial", ["selected_val_macro_f1", "selected_epoch", "train_seconds", "train_flops"]),
-}
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes where a server or a data base does not answer
 PATIENCE = 20  # seconds that a data base may be locked, as MLflow waits
 UNUSABLE = (
@@ -152,9 +143,9 @@ def connect() -> tuple[Any, str]:
             moved.follow(database, found.artifact_location, main_checkout() / "mlartifacts", study())
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        for key, value in _experiment_tags().items():
-            if key not in found.tags:
-                client.set_experiment_tag(found.experiment_id, key, value)
+        missing = {key: value for key, value in _experiment_tags().items() if key not in found.tags}
+        for key, value in (missing | dict(views.outdated(found.tags))).items():
+            client.set_experiment_tag(found.experiment_id, key, value)
         return client, found.experiment_id
 
 
@@ -174,17 +165,7 @@ def _new_experiment(client: Any) -> str:
 
 def _experiment_tags() -> dict[str, str]:
     """What the UI shows of a study: its kind (trainings, not traces), a description until there is a report, views."""
-    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": LEGEND}
-    for name, (stage, metrics) in VIEWS.items():
-        state = {
-            "searchFilter": f"tags.`versus.stage` = '{stage}'",
-            "orderByKey": f"metrics.`{metrics[0]}`",
-            "orderByAsc": False,
-            "selectedColumns": [*(f"metrics.`{each}`" for each in metrics), "tags.`dvc.changes`"],
-        }
-        made = {"name": name, "createdAt": 0, "state": json.dumps(state)}
-        tags[f"mlflow.sharedViewState.versus-{stage}"] = json.dumps(made)
-    return tags
+    return {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": LEGEND, **views.tags()}
 
 
 def only_writer() -> contextlib.AbstractContextManager[Any]:

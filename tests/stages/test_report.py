@@ -86,6 +86,14 @@ def reported(made: Path) -> Path:
     return made
 
 
+def test_the_first_line_of_a_study_in_mlflow_has_the_scores_of_those_that_validation_finds_best() -> None:
+    models = {f"m_{n}": {"macro_f1": {"mean": n / 10}, "val_macro_f1": {"mean": (n + 1) / 10}} for n in range(8)}
+    first = report.in_a_line(models)
+    assert first.startswith(r"Test macro-F1 (validation): m\_7 0.7000 (0.8000), m\_6 0.6000 (0.7000), ")
+    assert first.endswith(r"m\_2 0.2000 (0.3000) and 2 more.")
+    assert report.in_a_line({"cnn": {"macro_f1": {"mean": 0.5}}}) == "Test macro-F1: cnn 0.5000."
+
+
 def small(folder: Path, **options: object) -> Path:
     """A study that is reported in a second or so."""
     return fake_study.write(folder, **{"models": ("cnn", "vit"), "replicates": (0, 1), "epochs": 3, **options})  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""MLflow's UI on this machine, with the addresses at which a study's runs are shown with their scores."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.base.errors import StageError
+from pipeline.base.places import main_checkout
+from pipeline.tracking import store, views
+
+PATIENCE = 180.0  # seconds that a server may take to start
+
+
+def serve(port: int) -> None:
+    """Start MLflow's server for this machine alone, say where the studies are, and wait until it ends."""
+    refuse_taken(port)
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", store.store_uri()]
+    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # which are for traces
+    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env={**os.environ, **jobs})
+    try:
+        wait(server, f"http://127.0.0.1:{port}")
+        for line in told(f"http://127.0.0.1:{port}"):
+            print(line, flush=True)
+        server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def refuse_taken(port: int) -> None:
+    """Raise StageError where the port cannot be listened at: another server would answer in our server's place."""
+    try:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "no such port"
+        raise StageError(f"ui: port {port} cannot be used ({reason}); give another by --port (make ui PORT=)") from None
+
+
+def wait(server: subprocess.Popen[bytes], address: str) -> None:
+    """Return once the server answers; raises StageError where it ends or takes too long."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise StageError(f"ui: MLflow's server ended ({server.returncode}); what it says stands above")
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=1):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    raise StageError(f"ui: MLflow's server at {address} does not answer after {PATIENCE:.0f} s; try another --port")
+
+
+def told(address: str) -> Iterator[str]:
+    """A line for each study that has runs, the one with the newest first: its name and where its scores are shown."""
+    found = studies()
+    width = max((len(name) for name, _ in found), default=0)
+    for name, experiment in found:
+        yield f"{name:<{width}}  {address}/{views.address(experiment)}"
+    yield f"{'all' if found else 'nothing has run yet':<{width}}  {address}/#/experiments?workflowType=machine_learning"
+    yield "Ctrl-C ends it"
+
+
+def studies() -> list[tuple[str, str]]:
+    """The studies in the store by name and id, the one that ran last first; their views are brought up to date."""
+    if not store.GIVEN and not (main_checkout() / "mlflow.db").exists():
+        return []
+    import mlflow
+
+    with store.reachable():
+        client = mlflow.MlflowClient(store.store_uri())
+        ours = [each for each in client.search_experiments() if any(key.startswith(views.TAG) for key in each.tags)]
+        for each in ours:
+            for key, value in views.outdated(each.tags):
+                client.set_experiment_tag(each.experiment_id, key, value)
+        newest = {each.experiment_id: last_run(client, each.experiment_id) for each in ours}
+    ran = [each for each in ours if newest[each.experiment_id]]
+    ran.sort(key=lambda each: -newest[each.experiment_id])
+    return [(each.name, each.experiment_id) for each in ran]
+
+
+def last_run(client: Any, experiment: str) -> int:
+    """When the newest run of an experiment began, in milliseconds since 1970; 0 where it has none."""
+    found = client.search_runs([experiment], max_results=1, order_by=["attributes.start_time DESC"])
+    return found[0].info.start_time if found else 0
