@@ -60,7 +60,8 @@ bench-gpu: $(READY)  ## The same for what needs a CUDA GPU
 	SHORT=$(SHORT) python -W ignore -m benchmarks gpu
 
 docs: $(READY)  ## Build the pages of docs/ into site/, warnings being errors
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "site/index.html; searched where it is served: mkdocs serve"
 
 cluster-test: $(READY)  ## Tests on a real Slurm, PostgreSQL and S3 server, started here (root; Debian)
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,services,slurm]' 'moto[server]'

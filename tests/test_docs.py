@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from pipeline import cli
 from pipeline.params import registry, schema
 from pipeline.params.read import load_params
+from pipeline.report import sections
 from tests import repo, trees, walk
 
 ROOT = Path(__file__).parents[1]
@@ -200,13 +201,31 @@ def test_the_tables_of_data_sets_are_what_the_data_sets_say() -> None:
         assert f" | {about.licence or 'yours to say'} | {'yes' if about.shareable else 'no'} |" in text
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not here: pip install -e '.[docs]'")
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    importlib.util.find_spec("material") is None, reason="mkdocs-material is not here: pip install -e '.[docs]'"
+)
+def test_the_site_builds_without_a_warning_and_can_be_searched(tmp_path: Path) -> None:
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    repo.make("docs", folder=tmp_path, NO_MKDOCS_2_WARNING="1")
-    assert "Getting started" in (tmp_path / "site/index.html").read_text()
-    assert (tmp_path / "site/params.html").exists()
+    repo.make("docs", folder=tmp_path)
+    found = json.loads((tmp_path / "site/search/search_index.json").read_text(encoding="utf-8"))
+    pages = {entry["location"].partition("#")[0] for entry in found["docs"]}
+    assert pages == {path.with_suffix(".html").name for path in (ROOT / "docs").glob("*.md")}
+    for page in (tmp_path / "site").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.findall(r"<(?:script|img|iframe)[^>]* src=.?https?:|<link[^>]* href=.?https?:", text), page.name
+
+
+def test_every_section_of_a_report_is_explained() -> None:
+    """And its pictures are small: none is of the data set."""
+    text = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
+    for name in sections.NAMES:
+        code = (ROOT / f"pipeline/report/sections/{name}.py").read_text(encoding="utf-8")
+        (title,) = set(re.findall(r'return Section\(\s*"([^"]+)"', code))
+        assert title.lower() in text.lower(), name
+    for picture in (ROOT / "docs/pictures").iterdir():
+        assert picture.stat().st_size < 60_000, picture.name
+        assert f"pictures/{picture.name}" in text
 
 
 def code_cells(notebook: Path) -> list[str]:

@@ -24,7 +24,7 @@ RUN = {  # command -> what runs it
     "torture": "tests/test_torture.py::test_killed_at_random_moments_the_pipeline_ends_where_it_would_have_ended",
     "bench": "tests/test_benchmarks.py::test_make_bench_measures_its_rows",
     "bench-gpu": "tests/test_benchmarks.py::test_make_bench_gpu_measures_or_says_in_one_line_what_it_needs",
-    "docs": "tests/test_docs.py::test_the_site_builds_without_a_warning",
+    "docs": "tests/test_docs.py::test_the_site_builds_without_a_warning_and_can_be_searched",
     "cluster-test": "tests/test_make.py::test_cluster_test_finds_its_tests",
     "format": "tests/test_make.py::test_format_mends_what_it_can",
 }

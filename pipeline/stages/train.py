@@ -18,6 +18,7 @@ from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
 from pipeline.records.before import Before
 from pipeline.tracking import runs
+from pipeline.trained.leftovers import leftovers
 from pipeline.training import distributed, session
 from pipeline.training.task import resolve, with_teachers
 
@@ -49,6 +50,8 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
         return
     source = study.dataset.source or info["dataset"]
     assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches)
+    former = tuple(leftovers(study))
+    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), former=former)
     session.train(assignment, runs.training_run)
 
 

@@ -34,7 +34,7 @@ from pipeline.inference import forward
 from pipeline.inference.device import be_deterministic, pick_device, processor
 from pipeline.records.before import Before
 from pipeline.records.diary import Diary, Epoch, Machine
-from pipeline.training import distributed, resume
+from pipeline.training import distributed, renamed, resume
 from pipeline.training.fit import Trainer
 from pipeline.training.record import Fit
 from pipeline.training.task import Task, prepared, trainer
@@ -52,6 +52,7 @@ class Assignment:
     commit: str  # of the code; empty outside git
     split: int | None = None  # the replicate whose images these are; None: its own
     teaches: bool = False  # whether this is a teacher's, which comes before all others and is left elsewhere
+    former: tuple[str, ...] = ()  # trainings that params.yaml names no more: it may be one of them, renamed
 
 
 class Tracker(Protocol):
@@ -97,10 +98,14 @@ def train(assignment: Assignment, opened: Opened, until: float = math.inf) -> No
     PassingError. In a group of processes, the first alone logs and saves.
     """
     training = begun(assignment)
+    earlier = renamed.found(assignment.former, assignment.config["replicate"], training.key_as)
     if distributed.rank() > 0:
-        training.trainer().run()
-        return
-    record(training, assignment.source, opened, until)
+        if earlier is None:
+            training.trainer().run()
+    elif earlier is not None:
+        taken(training, earlier, assignment.source, opened)
+    else:
+        record(training, assignment.source, opened, until)
 
 
 def begun(assignment: Assignment) -> "Training":
@@ -136,6 +141,10 @@ class Training:
         """What trains it."""
         return trainer(self.task, self.config, self.device)
 
+    def key_as(self, model: str) -> str:
+        """The fingerprint that it would have if its model had another name."""
+        return fingerprint({**self.config, "model": model}, self.machine)
+
     @property
     def name(self) -> str:
         return f"{self.config['model']}-{self.config['replicate']}"
@@ -161,6 +170,18 @@ def record(training: Training, source: str, opened: Opened, until: float = math.
         f"train: {name} validation macro-F1 {shown(fit.selected.val_macro_f1)} at epoch {fit.selected.epoch} of"
         f" {len(fit.history)}, {fit.seconds:.1f} s on {training.machine.device}"
     )
+
+
+def taken(training: Training, earlier: renamed.Earlier, source: str, opened: Opened) -> None:
+    """Take what the same training left under its model's former name, and log it as if it had been trained."""
+    name, config = training.name, {**training.config, "taken_from": earlier.folder.name}
+    with under_way(training, name, config, source, opened) as (_, tracked):
+        diary = dataclasses.replace(earlier.diary, key=training.key, mlflow_run=tracked.id)
+        renamed.take(earlier, training.folder, training.history, training.config, diary)
+        for row in pd.read_csv(training.history).to_dict("records"):
+            tracked.later({str(key): value for key, value in row.items()}, step=int(row["epoch"]))
+        log(training, diary, tracked)
+    print(f"train: {name} is {earlier.folder.name} under another name: taken from {earlier.folder}, not trained again")
 
 
 @contextlib.contextmanager

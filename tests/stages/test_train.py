@@ -17,6 +17,7 @@ from pipeline.inference import forward, loading
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.train import train
 from pipeline.tracking import runs
+from pipeline.training import session
 from tests import small_study, trees
 
 TINY = {"tiny": {**small_study.MODELS["tiny"], "train": {"epochs": 2, "lr": 0.02, "select": "last"}}}
@@ -73,6 +74,41 @@ def test_including_validation_images_is_training_on_a_split_that_has_none(study:
     including(study, False)
     train("tiny", 0)
     assert (study / "models/tiny-0/weights.safetensors").read_bytes() == found
+
+
+def test_a_renamed_model_is_not_trained_again(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the training is told apart by: another setting trains, and so does a twin whose elder is still wanted."""
+    small_study.write(study, {}, TINY)
+    train("tiny", 0)
+    kept = {path.name: path.read_bytes() for path in (study / "models/tiny-0").iterdir()}
+    renamed = {"small": TINY["tiny"]}
+    other = {"small": {**TINY["tiny"], "train": {**TINY["tiny"]["train"], "lr": 0.03}}}
+    trained: list[str] = []
+    record = session.record
+    monkeypatch.setattr(session, "record", lambda one, *rest: (trained.append(one.name), record(one, *rest)))
+    small_study.write(study, {}, other)
+    train("small", 0)
+    assert trained == ["small-0"]
+    shutil.rmtree("models/small-0")
+    small_study.write(study, {}, {**TINY, **renamed})
+    train("small", 0)
+    assert trained == ["small-0", "small-0"]
+    shutil.rmtree("models/small-0")
+    small_study.write(study, {}, renamed)
+    train("small", 0)
+    assert trained == ["small-0", "small-0"]
+    assert "small-0 is tiny-0 under another name: taken from models/tiny-0, not trained" in capsys.readouterr().out
+
+    found = {path.name: path.read_bytes() for path in (study / "models/small-0").iterdir()}
+    assert {name for name in found if found[name] != kept[name]} == {"config.json", "run.json"}
+    assert json.loads(found["config.json"]) == {**json.loads(kept["config.json"]), "model": "small"}
+    then, now = json.loads(kept["run.json"]), json.loads(found["run.json"])
+    assert {key for key in now if now[key] != then[key]} <= {"key", "mlflow_run"}
+    assert now["key"] != then["key"]
+    histories = [Path(f"reports/histories/{name}-0.csv").read_bytes() for name in ("tiny", "small")]
+    assert histories[0] == histories[1]
 
 
 @pytest.mark.parametrize("changes", [{}, {"select": "average"}, {"select": "average", "average": "ema"}], ids=str)
