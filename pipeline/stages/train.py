@@ -9,6 +9,7 @@ teacher's own training then takes it from there.
 """
 
 import argparse
+from pathlib import Path
 
 from pipeline.base.errors import StageError
 from pipeline.base.git import commit
@@ -18,9 +19,10 @@ from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
 from pipeline.records.before import Before
 from pipeline.tracking import runs
-from pipeline.trained.leftovers import leftovers
 from pipeline.training import distributed, session
 from pipeline.training.task import resolve, with_teachers
+
+NAMED = Path("data/weights")  # a file for each model of params.yaml
 
 
 def main() -> None:
@@ -52,7 +54,19 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
     assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches)
     former = tuple(leftovers(study))
     assignment = session.Assignment(config, study.dataset.normalise, source, commit(), former=former)
+    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), former=former(replicate))
     session.train(assignment, runs.training_run)
+
+
+def former(replicate: int) -> tuple[str, ...]:
+    """What models/ has of this replicate, of models that the study names no more: one may have been renamed.
+
+    Which it names is told by the files that `source` leaves, not by params.yaml: they change no result, and another
+    model in it is no reason to train this one again.
+    """
+    named = {path.name for path in NAMED.iterdir()} if NAMED.is_dir() else None
+    found = sorted(path.name for path in Path("models").glob(f"*-{replicate}"))
+    return tuple(name for name in found if named is not None and name.rpartition("-")[0] not in named)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,15 @@ def test_a_renamed_model_is_not_trained_again(
     study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the training is told apart by: another setting trains, and so does a twin whose elder is still wanted."""
-    small_study.write(study, {}, TINY)
+
+    def written(models: dict[str, dict]) -> None:
+        """params.yaml, and what the stage `source` leaves for each of its models."""
+        small_study.write(study, {}, models)
+        shutil.rmtree("data/weights", ignore_errors=True)
+        for name in models:
+            trees.put(study / "data/weights" / name, b"")
+
+    written(TINY)
     train("tiny", 0)
     kept = {path.name: path.read_bytes() for path in (study / "models/tiny-0").iterdir()}
     renamed = {"small": TINY["tiny"]}
@@ -88,15 +96,15 @@ def test_a_renamed_model_is_not_trained_again(
     trained: list[str] = []
     record = session.record
     monkeypatch.setattr(session, "record", lambda one, *rest: (trained.append(one.name), record(one, *rest)))
-    small_study.write(study, {}, other)
+    written(other)
     train("small", 0)
     assert trained == ["small-0"]
     shutil.rmtree("models/small-0")
-    small_study.write(study, {}, {**TINY, **renamed})
+    written({**TINY, **renamed})
     train("small", 0)
     assert trained == ["small-0", "small-0"]
     shutil.rmtree("models/small-0")
-    small_study.write(study, {}, renamed)
+    written(renamed)
     train("small", 0)
     assert trained == ["small-0", "small-0"]
     assert "small-0 is tiny-0 under another name: taken from models/tiny-0, not trained" in capsys.readouterr().out
