@@ -154,7 +154,7 @@ def test_the_address_that_make_ui_prints_opens_test_and_validation_scores_with_t
     assert "0.8125 (average)" in text, "of tiny's two replicates by validation"
     assert "Of 3 pairs, 2 differ. All scores" in text, "above the table"
     tab.evaluate("document.querySelector('[value=CHART]').click()")
-    tab.wait("document.body.innerText.includes('Scores (4)')")  # charts of the scores alone, not of all metrics
+    tab.wait(r"/Scores\s*\(4\)/.test(document.body.innerText)")  # charts of the scores alone, not of all metrics
     assert {"test_macro_f1", "val_macro_f1", "train_loss"} <= set(tab.evaluate("document.body.innerText").split())
 
 
