@@ -51,10 +51,8 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
     if distributed.trained_by_several(config["train"], "pipeline.stages.train", *which):
         return
     source = study.dataset.source or info["dataset"]
-    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches)
-    former = tuple(leftovers(study))
-    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), former=former)
-    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), former=former(replicate))
+    names = () if teaches else former(replicate)  # a teacher's own training is left elsewhere
+    assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches, former=names)
     session.train(assignment, runs.training_run)
 
 
