@@ -75,6 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stage(study: Path, **environment: str) -> subprocess.Popen[str]:
     fixed = {"PYTHONPATH": str(repo.ROOT), "OMP_NUM_THREADS": "1"}
+    fixed["VERSUS_WARM"] = ""  # so that the processes are its children
     store = {**fixed, "MLFLOW_TRACKING_URI": f"sqlite:///{study}/store.db"}
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.stages.train", "tiny", "0"],
