@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from pipeline.images import picture
 from pipeline.images.corruptions import linear
 
 BLOCK, HIGHEST = 16, 65_500  # pixels of a JPEG
@@ -71,4 +72,5 @@ def _as_jpeg(pixels: Tensor, quality: int) -> Tensor:
     """Images (N, H, W, C) that have been one file."""
     column, buffer = pixels.flatten(0, 1).squeeze(-1).numpy(), io.BytesIO()
     Image.fromarray(column).save(buffer, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(buffer))).view(pixels.shape)
+    read = picture.opened(buffer.getvalue(), "a corrupted image", ("JPEG",))
+    return torch.from_numpy(np.array(read)).view(pixels.shape)
