@@ -27,6 +27,7 @@ from tests import repo, trees, walk
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md", ROOT / "studies/README.md"]
 LONG = (
+    "ui",
     "export",
     "ablation",
     "experiments",

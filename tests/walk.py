@@ -63,6 +63,7 @@ INSTEAD = {  # a command -> what is run; the command itself stands as {}
     "dvc exp run --queue -S models.hybrid.depth=1,2,4": "{}; first_two",  # of six experiments, for the time
     "dvc queue start": "{}; queue_done",
     "cd studies/mine": "{}; python -m tests.walk own",
+    "versus ui": "{} --port $PORT & server=$!; served $PORT; ended",
     "versus page": "{} --port $PORT & server=$!; served $PORT; ended",
     "versus launch": "python -m tests.walk changed; {}",
     "versus launch --workers 2": "cd $CLONE; committed 'Results'; python -m tests.walk changed; {}",
