@@ -37,6 +37,5 @@ def run(_given: argparse.Namespace) -> None:
         drawing.save(cross.heat_map(results), folder, "cross")
     with written_whole(REPORTS / "cross.json") as partial:
         write_json(partial, results)
-    with written_whole(looks.COMMITTED) as partial:
-        partial.write_text(looks.of_study(looks.known(), study()), encoding="utf-8")
+    looks.keep(study())
     print(f"cross: {len(settings.models)} models on {len(settings.datasets)} data sets: {REPORTS / 'cross'}")

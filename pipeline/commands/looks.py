@@ -25,7 +25,8 @@ def run(given: argparse.Namespace) -> None:
 
     if given.gather:
         gathered()
-    images = {looks.short(digest) for digest in Dataset.read().test_digests}
+    data = Dataset.read()
+    images = {looks.of_data_set(data.dataset), *map(looks.short, data.test_digests)}
     found = [look for look in looks.known() if look.images in images]
     if not found:
         print("looks: the record has no look at these test images; --gather asks git and MLflow")

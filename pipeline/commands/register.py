@@ -22,6 +22,7 @@ def run(_given: argparse.Namespace) -> None:
     from pipeline.records import looks
     from pipeline.records.dataset import Dataset
     from pipeline.records.registration import FILE, Registration
+    from pipeline.report.sections.looks import times
 
     settings = load_params()
     before = Registration.read()
@@ -35,8 +36,8 @@ def run(_given: argparse.Namespace) -> None:
     margin = f"margin {settings.verdict.margin}" if settings.verdict.margin else "no margin"
     print(f"register: {', '.join(settings.models)}; {replicates}, macro-F1, {margin}: {FILE}")
     print(f"register: it counts from the commit that has it: git add {FILE} && git commit")
-    if REPORT.exists():
+    if REPORT.exists() and not before:
         data = Dataset.read()
-        images = {looks.short(digest) for digest in data.test_digests}
+        images = {looks.of_data_set(data.dataset), *map(looks.short, data.test_digests)}
         if count := sum(look.images in images for look in looks.known()):
-            print(f"register: {count} looks at these test images came before it, as the report will say")
+            print(f"register: these test images were scored {times(count)} before it, as the report will say")

@@ -89,6 +89,8 @@ def _corruption_faults(params: Params) -> Faults:
     if unknown := sorted(set(wanted.replicates) - set(params.replicates)):
         have = ", ".join(map(str, params.replicates))
         yield f"corruptions.replicates: got {unknown[0]}, which no model has; choose from {have}"
+    if wanted.replicates and params.split.folds:
+        yield "corruptions.replicates: each of split.folds is tested on images of its own; choose [], or split.folds: 0"
 
 
 def _launch_faults(params: Params) -> Faults:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipeline.base.errors import StageError
+from pipeline.base.files import written_whole
 from pipeline.base.places import checkout, state_folder
-from pipeline.params.settings import OF_THE_MACHINE
+from pipeline.params.settings import OF_THE_MACHINE, Augment, Train
 
 COMMITTED = Path("reports/looks.jsonl")
 DIGITS = 16  # of a SHA-256 that are kept
@@ -70,11 +73,27 @@ def of_data_set(name: str) -> str:
 
 
 def settings_digest(config: Mapping[str, Any]) -> str:
-    """What determined a training, as an evaluation has it, but for images, machine and seed."""
-    train = {key: value for key, value in config["train"].items() if key not in OF_THE_MACHINE}
+    """What determined a training, as an evaluation has it, but for images, machine and seed.
+
+    What is as it is by default counts no more than what a version did not know yet.
+    """
+    train, augment = (
+        {
+            key: value
+            for key, value in config[part].items()
+            if key not in OF_THE_MACHINE and (key not in model.model_fields or value != _default(model, key))
+        }
+        for part, model in (("train", Train), ("augment", Augment))
+    )
     size = config["dataset"].get("image_size")
-    decided = {"train": train, "augment": config["augment"], "model": config["model"], "image_size": size}
+    decided = {"train": train, "augment": augment, "model": config["model"], "image_size": size}
     return short(hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
+
+
+def _default(model: type[BaseModel], key: str) -> Any:
+    """As JSON has it; what params.yaml must name has none."""
+    found = model.model_fields[key].get_default(call_default_factory=True)
+    return json.loads(json.dumps(found, default=str))
 
 
 def different(looks: Iterable[Look]) -> int:
@@ -132,9 +151,12 @@ def merged(looks: Iterable[Look]) -> list[Look]:
     return list(first.values())
 
 
-def of_study(looks: Iterable[Look], study: str) -> str:
-    """What git keeps of a study's looks."""
-    return "".join(look.line() for look in looks if look.study == study)
+def keep(study: str) -> None:
+    """Add a study's looks to those that git keeps, of which none is taken out; without any, there is no file."""
+    found = merged([*read(COMMITTED), *(look for look in read(record()) if look.study == study)])
+    if found:
+        with written_whole(COMMITTED) as partial:
+            partial.write_text("".join(look.line() for look in found), encoding="utf-8")
 
 
 def earlier(looks: Sequence[Look], weights: Iterable[str], data_set: str = "") -> Earlier | None:

@@ -106,7 +106,10 @@ class StudyResults:
         config = Evaluation.read(self.folder / f"reports/evaluations/{first}.json").config
         found = BEFORE | decided_by({part: config[part] for part in ("model", "augment", "train")})
         space = self.settings.space(model) if self.settings.tuned(model) else {}
-        free = {*(f"train.{key}" for key in OF_THE_MACHINE), *space}
+        free = {*(f"train.{key}" for key in OF_THE_MACHINE), *map(_decided_as, space)}
+        given = {key.removeprefix("args.") for key in space if key.startswith("args.")}
+        if isinstance(arguments := found.get("model.args"), dict):
+            found["model.args"] = {key: value for key, value in arguments.items() if key not in given}
         searched = {"replicates": self.repeats, "tuned": "no"}
         if space:
             search = self.settings.tune.model_dump(include={"finalists", "short_epochs", "seconds", "sampler"})
@@ -114,6 +117,11 @@ class StudyResults:
             content = {"trials": len(self.settings.tune.trials), **search, "space": dimensions}
             searched = {"replicates": self.repeats, **{f"tune.{key}": setting(each) for key, each in content.items()}}
         return searched | {key: setting(value) for key, value in found.items() if key not in free}
+
+
+def _decided_as(key: str) -> str:
+    """The dotted key of a setting that trials search: one of the model itself has none before it."""
+    return key if key.startswith(("train.", "augment.")) else f"model.{key}"
 
 
 def read(folder: Path) -> StudyResults | None:

@@ -43,8 +43,8 @@ def scores_table(studies: Sequence[StudyResults], ranks: Ranks, metric: str) -> 
         cells.append((each.title, *(interval(score) for score in found.values()), str(n)))
     cells.append(("Mean rank", *(f"{mean:.2f}" for mean in ranks.means), counted(len(studies))))
     caption = (
-        f"{SCORE_TITLES[metric]} on the test images of each data set, means with 95% intervals over n replicates"
-        f" ({studies[0].repeats}). Ranks: 1 is the best. {' '.join(verdict(ranks))}"
+        f"{SCORE_TITLES[metric]} on the test images of each data set, means with the 95% intervals of each"
+        f" study's report, and n replicates ({studies[0].repeats}). Ranks: 1 is the best. {' '.join(verdict(ranks))}"
     )
     header = ("Data set", *ranks.models, "n")
     return Table("summary", caption, pd.DataFrame(rows), header, tuple(cells), rules=(len(studies),))

@@ -54,9 +54,7 @@ def leave(found: Found, made: Mapping[str, Section]) -> None:
         html.write_text(page.render(found, made, figures), encoding="utf-8")
         summary = {key: value for section in made.values() for key, value in section.summary.items()}
         write_json(numbers, {"study": found.study, **summary})
-    if text := looks.of_study(looks.known(), found.study):
-        with written_whole(looks.COMMITTED) as partial:
-            partial.write_text(text, encoding="utf-8")
+    looks.keep(found.study)
 
 
 def log(found: Found, made: Mapping[str, Section]) -> None:

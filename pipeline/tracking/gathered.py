@@ -37,7 +37,7 @@ def from_git() -> list[Look]:
             seen |= set(fresh.values())
             for content in contents(fresh.values()):
                 with contextlib.suppress(ValueError):  # damaged, or of an earlier version
-                    evaluation = from_plain(Evaluation, content)
+                    evaluation = from_plain(Evaluation, json.loads(content))
                     if evaluation.run.weights_sha256 and (digest := images.get(evaluation.replicate, images.get(None))):
                         found.append(look(evaluation, digest, in_utc(at), evaluation.run.commit))
     return found
@@ -73,8 +73,8 @@ def of_run(client: Any, run: Any, scratch: str) -> Look:
 
 def evaluations(commit: str) -> dict[str, str]:
     """The evaluations of a commit: name -> blob."""
-    listed = git(WHO, Path.cwd(), "ls-tree", commit, "reports/evaluations/").splitlines()
-    entries = [line.split("\t", 1) for line in listed]
+    listed = git(WHO, Path.cwd(), "ls-tree", "-z", commit, "reports/evaluations/").split("\0")
+    entries = [line.split("\t", 1) for line in listed if line]
     return {name: entry.split()[2] for entry, name in entries if name.endswith(".json")}
 
 
@@ -88,8 +88,8 @@ def tested_on(commit: str) -> dict[int | None, str]:
         return {}
 
 
-def contents(blobs: Iterable[str]) -> Iterator[Any]:
-    """The JSON of blobs, read by one process of git's."""
+def contents(blobs: Iterable[str]) -> Iterator[bytes]:
+    """What is in blobs, read by one process of git's."""
     names = list(blobs)
     done = subprocess.run(
         ["git", "cat-file", "--batch"], input="\n".join(names).encode(), capture_output=True, check=True, timeout=600
@@ -98,7 +98,7 @@ def contents(blobs: Iterable[str]) -> Iterator[Any]:
     for _ in names:
         head, _, rest = rest.partition(b"\n")
         size = int(head.split()[2])
-        yield json.loads(rest[:size])
+        yield rest[:size]
         rest = rest[size + 1 :]
 
 

@@ -103,6 +103,7 @@ def tune(folder: Path, trials: int) -> None:
     params = yaml.load(folder / "params.yaml")
     params["tune"]["trials"] = list(range(trials))
     params["tune"]["models"] = {name: {"train.lr": {"log_uniform": [0.001, 0.1]}} for name in MODELS}
+    params["tune"]["models"]["vit"]["dropout"] = {"uniform": [0.0, 0.5]}
     yaml.dump(params, folder / "params.yaml")
 
 
@@ -137,6 +138,7 @@ def test_what_trials_of_one_search_chose_and_what_a_machine_is_may_differ(templa
         tune(each, 8)
     change_config(studies[1], "train", "lr", 0.5)
     change_config(studies[1], "train", "device", "cuda")
+    change_config(studies[1], "model", "dropout", 0.3)
     run(*studies)
     tune(studies[1], 16)
     with pytest.raises(StageError, match=r"tune.trials is 8 in s0, 16 in s1"):

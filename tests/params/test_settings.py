@@ -435,6 +435,13 @@ def test_something_of_another_shape_is_refused_where_it_stands(key: str, value: 
     assert str(fault.value).startswith(f"params.yaml: {line}")
 
 
+def test_folds_are_not_scored_on_corrupted_images() -> None:
+    content = edited("corruptions.replicates", [0])
+    content["split"]["folds"] = 5
+    with pytest.raises(StageError, match=r"corruptions.replicates: each of split.folds is tested on images of its own"):
+        faults.parse(content)
+
+
 def test_every_fault_is_named_at_once() -> None:
     content = edited("train.optimizer", "adam")
     content["models"]["cnn"]["dropot"] = 0.1

@@ -50,6 +50,25 @@ def test_settings_are_the_same_on_another_machine_and_from_another_seed() -> Non
     moved = {**config, "train": {**train, "device": "cuda"}, "dataset": {"digest": "b", "image_size": 32}}
     assert settings_digest(moved) == first
     assert settings_digest({**config, "train": {**train, "lr": 0.2}}) != first
+    assert settings_digest({**config, "train": {**train, "label_smoothing": 0.0}}) == first, "which it is by default"
+
+
+def test_git_keeps_what_it_had_when_a_study_is_renamed_and_what_another_study_scored_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "reports").mkdir()
+    monkeypatch.chdir(tmp_path)
+    looks.keep("one")
+    assert not looks.COMMITTED.exists(), "there is nothing to say"
+    looks.note([FIRST, replace(FIRST, study="one", when="2030-01-01T00:00:00+00:00"), another("b", study="one")])
+    looks.COMMITTED.write_text(another("a", study="before").line())
+    looks.keep("one")
+    assert [(look.weights[0], look.study) for look in looks.read(looks.COMMITTED)] == [
+        ("a", "before"),
+        ("b", "one"),
+        ("w", "one"),
+    ]
 
 
 def test_looks_of_an_experiments_copy_and_of_a_launched_clone_are_in_the_users_own_record(
@@ -71,7 +90,6 @@ def test_looks_of_an_experiments_copy_and_of_a_launched_clone_are_in_the_users_o
     (home / "studies/one" / looks.COMMITTED).write_text(another("c", study="one").line() + FIRST.line())
     monkeypatch.chdir(home)
     assert [look.weights[0] for look in looks.known()] == ["w", "b", "c"]
-    assert looks.of_study(looks.known(), "one") == another("c", study="one").line()
 
 
 def test_git_keeps_the_looks_of_both_branches_in_a_merge(tmp_path: Path) -> None:
