@@ -134,7 +134,8 @@ def like(given: Drafting, other: Protocol) -> dict[str, Choice | Section]:
         "normalise": Choice(theirs["normalise"], f"of {other.name}"),
     }
     if given.asked:
-        return found | {"models": models(given)}
+        found.pop("teachers", None)  # as what is searched, of models that are not here
+        return found | {"tune": LEFT["tune"], "models": models(given)}
     found["models"] = {
         key: {**taken(model), **({"pretrained": given.start} if model.get("pretrained") is True else {})}
         for key, model in other.content["models"].items()

@@ -121,7 +121,7 @@ def serve(path: str) -> None:
                     return
                 if key.data is None:
                     _answer(listener, selector)
-                elif key.fd in selector.get_map():  # its copy has not ended in this round
+                elif selector.get_map().get(key.fd) is key:  # its copy has not ended in this round
                     _end(key.data, selector, killed=key.fd != key.data.handle)
 
 
@@ -150,7 +150,13 @@ def _answer(listener: socket.socket, selector: selectors.BaseSelector) -> None:
             copy.close()
         asker.close()
         raise Asked(asked)
-    copy = Copy(pid, os.pidfd_open(pid), asker)
+    try:
+        copy = Copy(pid, os.pidfd_open(pid), asker)
+    except OSError:  # too many files are open: the stage goes on by itself
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        asker.close()
+        return
     selector.register(copy.handle, selectors.EVENT_READ, copy)
     selector.register(asker, selectors.EVENT_READ, copy)
     copy.say(pid)

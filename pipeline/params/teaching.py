@@ -22,6 +22,10 @@ def teaching_faults(params: Params) -> Faults:
     """Faults of a study whose models are in order, each for itself."""
     for name in sorted(params.teachers.keys() - params.models.keys()):
         yield f"teachers.{shown(name)}: no such model; choose from {', '.join(params.models)}"
+    taught = {params.model_train(name).teacher for name in params.models}
+    for name in sorted(params.teachers.keys() & params.models.keys() - taught):
+        if params.tuned(name):
+            yield f"teachers.{shown(name)}: trials would search its settings, and it trains before them; take it out"
     for name in params.models:
         if teacher := params.model_train(name).teacher:
             where = f"models.{name}: train.teacher: {shown(teacher)}"

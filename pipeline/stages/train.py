@@ -9,6 +9,7 @@ teacher's own training then takes it from there.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from pipeline.base.errors import StageError
@@ -43,7 +44,8 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
     if name not in study.models:
         raise StageError(f"train: no model {name!r} in params.yaml; choose from {', '.join(study.models)}")
     if earlier.itself and not teaches:
-        session.adopt(earlier)
+        if distributed.first_host() and os.environ.get("RANK", "0") == "0":  # the others find it in the same folder
+            session.adopt(earlier)
         return
     info = packed.read_info(replicate_folder(FIT, replicate))
     config = with_teachers(resolve(study, name, replicate, info))
@@ -51,7 +53,7 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
     if distributed.trained_by_several(config["train"], "pipeline.stages.train", *which):
         return
     source = study.dataset.source or info["dataset"]
-    names = () if teaches else former(replicate)  # a teacher's own training is left elsewhere
+    names = () if teaches or distributed.launched() else former(replicate)  # a teacher's training is left elsewhere
     assignment = session.Assignment(config, study.dataset.normalise, source, commit(), teaches=teaches, former=names)
     session.train(assignment, runs.training_run)
 

@@ -95,6 +95,7 @@ def resolve(study: "Params", name: str, replicate: int, info: dict[str, Any]) ->
         "data": {key: info[key] for key in ("dataset", "title", "variant", "digest")},
         "network": network,
         "train_fraction": fraction,
+        **({"subset_seed": info["seed"]} if fraction < 1 else {}),  # which images it is, that the data's digest lacks
         "train": study.model_train(name).plain(),
         "overrides": overrides,
         "augment": study.model_augment(name).model_dump(),

@@ -189,6 +189,14 @@ def test_networks_are_named_after_timms_and_each_is_named_once() -> None:
         fit.lacking(["resnet19"])
 
 
+def test_models_that_are_asked_for_leave_another_studys_search_and_teachers_to_it() -> None:
+    content = YAML(typ="safe").load(trees.ROOT / "studies/digits_tuned/params.yaml") | {"teachers": {"cnn": {}}}
+    given = Drafting("~/x", surveyed(), CPU, ("hybrid",), Protocol("digits_tuned", content), lacking="x")
+    found = plan.like(given, Protocol("digits_tuned", content))
+    assert found["tune"] == plan.LEFT["tune"]
+    assert "teachers" not in found
+
+
 def test_another_studys_protocol_is_taken_and_none_of_its_images_and_results() -> None:
     content = YAML(typ="safe").load((ROOT / "studies/rafdb/params.yaml").read_text())
     given = Drafting("~/x", surveyed(side=100), CPU, protocol=Protocol("rafdb", content), lacking="resnet18")

@@ -55,6 +55,15 @@ def content(changes: dict[str, Any]) -> Any:
             r"cnn: trials would search settings of cnn, and have no teacher; .* take cnn out of tune\.models",
         ),
         (
+            {
+                "models.vit.train": {},
+                "tune.trials": [0],
+                "tune.models": {"cnn": {}},
+                "tune.space": {"train.lr": {"choice": [0.1]}},
+            },  # without a student
+            r"teachers\.cnn: trials would search its settings, and it trains before them; take it out",
+        ),
+        (
             {"tune.trials": [0], "tune.models": {"hybrid": {"train.teacher": {"choice": ["cnn", None]}}}},
             r"tune\.models\.hybrid\.train\.teacher: no trial can change it",
         ),

@@ -119,6 +119,16 @@ def test_what_was_registered_first_and_kept_is_said_to_be(capsys: pytest.Capture
     assert text == f"digits\nregistration {registration.present()}\n"  # so that report runs again when it changes
 
 
+def test_a_setting_that_a_later_version_has_was_kept_at_its_default() -> None:
+    register.run(Namespace())
+    content = json.loads(registration.FILE.read_text())
+    assert content["settings"].pop("train.teacher_temperature")
+    registration.FILE.write_text(json.dumps(content))
+    register.run(Namespace())
+    looks.note(evaluated(registration.present()))
+    assert said(section()).endswith("All of it was kept.")
+
+
 def test_what_was_registered_and_not_kept_is_named() -> None:
     register.run(Namespace())
     content = json.loads(registration.FILE.read_text())
@@ -142,8 +152,12 @@ def test_a_registration_that_came_later_binds_nothing(capsys: pytest.CaptureFixt
     ours = evaluated(registration.present())
     looks.note([dataclasses.replace(ours[0], registered=""), *ours[1:]])
     assert "was not committed as it is when 1 of these 4 trained networks were first scored" in said(section())
+    capsys.readouterr()
     register.run(Namespace())
-    assert "register: 4 looks at these test images came before it" in capsys.readouterr().out
+    assert "scored" not in capsys.readouterr().out, "it is the same registration, made before"
+    registration.FILE.unlink()
+    register.run(Namespace())
+    assert "register: these test images were scored 4 times before it" in capsys.readouterr().out
 
 
 def test_a_registration_counts_from_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Path) -> None:

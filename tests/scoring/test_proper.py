@@ -1,8 +1,8 @@
 """Scores of whole probabilities are those of scikit-learn or of their definition, and their intervals hold them.
 
 Of 500 simulated studies with 360 test images and 150 with 2,000, of ten classes, one to three trainings, and
-from 70 to 99.9% of images right, the intervals of Brier score, risk-coverage area and macro AUROC held the expected score in 95% or more,
-those of a class's AUROC in 99%.
+from 70 to 99.9% of images right, the intervals of Brier score, risk-coverage area and macro AUROC held the expected
+score in 95% or more, those of a class's AUROC in 99%.
 """
 
 import numpy as np

@@ -17,9 +17,10 @@ from pipeline.images.recipe import Recipe
 from pipeline.images.recipe import recipe as recipe_recipe
 from pipeline.inference import forward
 from pipeline.params import faults
+from pipeline.params.read import load_params
 from pipeline.params.settings import Train
 from pipeline.records import diary
-from pipeline.training import record, tuning
+from pipeline.training import record, task, tuning
 from pipeline.training.fit import Trainer
 from tests import small_study
 from tests.trees import striped
@@ -191,4 +192,7 @@ def test_a_study_trains_a_head_through_its_stages(tmp_path: Path) -> None:
     whole = sum(row["train"] for row in json.loads((folder / "reports/data.json").read_text())["classes"])
     assert evaluation["train_images"] == pytest.approx(whole / 5, abs=10)
     assert evaluation["overrides"]["train_fraction"] == 0.2
+    study, info = load_params(folder / "params.yaml"), packed.read_info(folder / "data/fit/0")
+    resolved = [task.resolve(study, "net", 0, {**info, "seed": seed}) for seed in (0, 1)]
+    assert resolved[0] != resolved[1], "another seed of the split draws other images"
     assert evaluation["scores"]["top5_accuracy"] >= evaluation["scores"]["accuracy"]
