@@ -1,7 +1,7 @@
 """Refuse a params.yaml with unknown keys, wrong types or values out of range before any work is done.
 
 Leaves a constant, so that a valid change reruns this stage and only those that read what changed, the settings of each
-trial, which are drawn here, which teachers each training needs, and on which corrupted images models are scored.
+trial, which are drawn here, and which teachers each training needs.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from pipeline.params import read, teaching, trials
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
 from pipeline.params.trials import Trial
-from pipeline.records import corruptions
 from pipeline.records.before import NEEDED
 
 
@@ -31,9 +30,6 @@ def main() -> None:
     rehearse_trials(settings, drawn)
     write_trials(drawn)
     write_needed(settings)
-    with written_whole(corruptions.PANEL) as partial:
-        wanted = settings.corruptions
-        corruptions.Panel(list(wanted.replicates), list(wanted.severities), wanted.seed).write(partial)
     with written_whole(Path("data/checked")) as partial:
         partial.write_text("params.yaml is valid\n")
     trainings = len(settings.models) * len(settings.replicates)

@@ -4,7 +4,8 @@ Files outside the study can be no dependencies of DVC's that hold on another mac
 at every `dvc repro`. It leaves what other stages depend on instead: `reports/source.json`, which git keeps, of the
 images that fetch is to read, in data/weights a file for each model, of the weights that it starts from, in data/code a
 file for each stage, of the code that it rests on, and in data/study the name that the report gives, the margin of its
-verdicts, which params.yaml need not have, and what the study registered. Where something is not on this machine, what
+verdicts, which params.yaml need not have, and what the study registered. What is asked of corrupted images lies in
+reports/corruptions/panel.json, so that the folder is always there. Where something is not on this machine, what
 was read before stands.
 """
 
@@ -24,7 +25,7 @@ from pipeline.datasets import content
 from pipeline.datasets import source as sources
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
-from pipeline.records import registration
+from pipeline.records import corruptions, registration
 
 RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
 
@@ -45,6 +46,9 @@ def main() -> None:
     code.write()
     with written_whole(STUDY) as partial:
         partial.write_text(shown(settings), encoding="utf-8")
+    with written_whole(corruptions.PANEL) as partial:
+        wanted = settings.corruptions
+        corruptions.Panel(list(wanted.replicates), list(wanted.severities), wanted.seed).write(partial)
     print(f"source: {name} {source or 'from its official source'}, SHA-256 {record['sha256'][:12]}")
 
 

@@ -1,6 +1,7 @@
 """A stage that another process runs in its place is, does and ends as one that runs by itself."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -124,7 +125,10 @@ def test_it_ends_as_it_would_end_by_itself(words: tuple[str, ...], folder: Path,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_it_is_sent_reaches_the_copy(number: signal.Signals, folder: Path, kept: str) -> None:
-    process = begun(folder, "wait", socket=kept)
+    heard = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # also where a job in the background runs it
+    process = begun(folder, "wait", socket=kept, preexec_fn=heard)
     assert process.stdout
     copy = psutil.Process(int(process.stdout.readline()))
     assert copy.pid != process.pid, "a copy runs it"

@@ -12,7 +12,7 @@ from pipeline.inference import forward, loading
 from pipeline.records.corruptions import Corrupted, Panel
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.predictions import Predictions, cached_path
-from pipeline.stages import check, corrupt
+from pipeline.stages import corrupt, source
 from tests import small_study, trees
 
 
@@ -58,8 +58,8 @@ def test_what_changes_nothing_leaves_the_scores_of_evaluate(study: Path, monkeyp
     assert record.right.tolist() == [Predictions.read(study / cached_path("tiny-0")).right.tolist()] * 2
 
 
-def test_check_says_what_is_asked_for(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_says_what_is_asked_for(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study)
     with contextlib.redirect_stdout(None):
-        check.main()
+        source.main()
     assert Panel.read() == Panel([0], [2, 5], 3)
