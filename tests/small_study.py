@@ -87,6 +87,19 @@ def run(
     return folder
 
 
+def prepared(folder: Path) -> Path:
+    """The images of a study that is written already, fetched and split."""
+    from pipeline.stages import fetch, source, split
+    from pipeline.tracking import runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(runs, "data_run", lambda _: contextlib.nullcontext(Untracked()))
+        for stage in (source, fetch, split):
+            stage.main()
+    return folder
+
+
 def write(folder: Path, settings: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]] = MODELS) -> Path:
     """params.yaml of such a study."""
     content = YAML(typ="safe").load((trees.ROOT / "params.yaml").read_text(encoding="utf-8"))

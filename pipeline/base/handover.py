@@ -94,11 +94,11 @@ def _wait(server: socket.socket, copy: int) -> NoReturn:
             signal.signal(number, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     answer = server.recv(8)
-    status = (
-        int.from_bytes(answer, "big", signed=True) if answer else -signal.SIGKILL
-    )  # the server is gone, and so it is
+    # Without an answer the server is gone, and so is the copy.
+    status = int.from_bytes(answer, "big", signed=True) if answer else -signal.SIGKILL
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 

@@ -25,9 +25,7 @@ def run(given: argparse.Namespace) -> None:
 
     if given.gather:
         gathered()
-    data = Dataset.read()
-    images = {looks.of_data_set(data.dataset), *map(looks.short, data.test_digests)}
-    found = [look for look in looks.known() if look.images in images]
+    found = looks.at(Dataset.read())
     if not found:
         print("looks: the record has no look at these test images; --gather asks git and MLflow")
         return

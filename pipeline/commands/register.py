@@ -36,8 +36,5 @@ def run(_given: argparse.Namespace) -> None:
     margin = f"margin {settings.verdict.margin}" if settings.verdict.margin else "no margin"
     print(f"register: {', '.join(settings.models)}; {replicates}, macro-F1, {margin}: {FILE}")
     print(f"register: it counts from the commit that has it: git add {FILE} && git commit")
-    if REPORT.exists() and not before:
-        data = Dataset.read()
-        images = {looks.of_data_set(data.dataset), *map(looks.short, data.test_digests)}
-        if count := sum(look.images in images for look in looks.known()):
-            print(f"register: these test images were scored {times(count)} before it, as the report will say")
+    if REPORT.exists() and not before and (found := looks.at(Dataset.read())):
+        print(f"register: these test images were scored {times(len(found))} before it, as the report will say")

@@ -31,10 +31,8 @@ LIBRARIES = (  # what stages import of others, except what few of them need
     *("sklearn.metrics", "sklearn.model_selection", "PIL.Image", "ruamel.yaml", "pydantic", "psutil", "git"),
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.pyplot", "seaborn", "jinja2"),
 )
-ALONE = {
-    "OMP_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-}  # so that no library begins a thread
+# So that no library begins a thread.
+ALONE = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 PATIENCE = 10  # seconds that a request may take to arrive
 PR_SET_PDEATHSIG = 1
 

@@ -4,6 +4,7 @@ Unknown keys, wrong types and values out of range are refused here, with the cho
 functions take plain values.
 """
 
+import json
 import math
 import os
 from collections.abc import Iterable
@@ -157,6 +158,16 @@ TEACHING = ("teacher", "teacher_replicates", "teacher_temperature", "teacher_wei
 
 # Of Train: where and how fast a training runs and what it leaves, not what it does.
 OF_THE_MACHINE = ("device", "devices", "deterministic", "fast", "compile", "keep_epochs")
+SECTIONS: dict[str, type[BaseModel]] = {"split": Split, "augment": Augment, "train": Train}
+
+
+def is_default(key: str, value: object) -> bool:
+    """Whether a setting, by its dotted key and as JSON has it, is as it is where params.yaml does not name it."""
+    part, _, name = key.partition(".")
+    field = SECTIONS[part].model_fields.get(name) if part in SECTIONS else None
+    if field is None or field.is_required():
+        return False
+    return bool(value == json.loads(json.dumps(field.get_default(call_default_factory=True), default=str)))
 
 
 class Weights(Frozen):

@@ -21,7 +21,7 @@ PANEL = FOLDER / "panel.json"
 
 @dataclass(frozen=True)
 class Panel:
-    """What params.yaml asks for, which check leaves: the replicates of each model, none where nothing is corrupted."""
+    """What params.yaml asks for, which source leaves: the replicates of each model, none where nothing is corrupted."""
 
     replicates: list[int]
     severities: list[int]
@@ -29,7 +29,7 @@ class Panel:
 
     @classmethod
     def read(cls, path: Path = PANEL) -> "Panel":
-        return read_output(cls, path, "check")
+        return read_output(cls, path, "source")
 
     def write(self, path: Path) -> None:
         write_json(path, dataclasses.asdict(self))

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
 from pipeline.base.places import checkout, state_folder
-from pipeline.params.settings import OF_THE_MACHINE, Augment, Train
+from pipeline.params.settings import OF_THE_MACHINE, is_default
+from pipeline.records.dataset import Dataset
 
 COMMITTED = Path("reports/looks.jsonl")
 DIGITS = 16  # of a SHA-256 that are kept
@@ -81,19 +80,13 @@ def settings_digest(config: Mapping[str, Any]) -> str:
         {
             key: value
             for key, value in config[part].items()
-            if key not in OF_THE_MACHINE and (key not in model.model_fields or value != _default(model, key))
+            if key not in OF_THE_MACHINE and not is_default(f"{part}.{key}", value)
         }
-        for part, model in (("train", Train), ("augment", Augment))
+        for part in ("train", "augment")
     )
     size = config["dataset"].get("image_size")
     decided = {"train": train, "augment": augment, "model": config["model"], "image_size": size}
     return short(hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
-
-
-def _default(model: type[BaseModel], key: str) -> Any:
-    """As JSON has it; what params.yaml must name has none."""
-    found = model.model_fields[key].get_default(call_default_factory=True)
-    return json.loads(json.dumps(found, default=str))
 
 
 def different(looks: Iterable[Look]) -> int:
@@ -128,6 +121,12 @@ def known() -> list[Look]:
     root = checkout() or Path.cwd()
     paths = [record(), COMMITTED, root / COMMITTED, *sorted(root.glob(f"studies/*/{COMMITTED}"))]
     return merged(look for path in paths for look in read(path))
+
+
+def at(data: Dataset) -> list[Look]:
+    """All that this checkout knows of the test images of a study, and of those of its data set as they come."""
+    images = {of_data_set(data.dataset), *map(short, data.test_digests)}
+    return [look for look in known() if look.images in images]
 
 
 def read(path: Path) -> list[Look]:

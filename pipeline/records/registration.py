@@ -4,25 +4,20 @@ It counts from the commit that has it: a look at test images (looks.py) says whi
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from pipeline.base.files import write_json
 from pipeline.params.read import flatten
-from pipeline.params.settings import OF_THE_MACHINE, Augment, Split, Train
+from pipeline.params.settings import OF_THE_MACHINE, is_default
 from pipeline.params.study import Params
 from pipeline.records.diary import read_record
 from pipeline.records.looks import short
 
 FILE = Path("registration.json")
 METRIC = "macro_f1"  # which verdicts are on
-SECTIONS: Mapping[str, type[BaseModel]] = {"split": Split, "augment": Augment, "train": Train}
-NONE = object()
 FIXED = ("dataset", "split", "replicates", "augment", "train", "models", "tune", "verdict")
 
 
@@ -59,18 +54,9 @@ class Registration:
         A setting that the version of the registration did not have was as it is by default.
         """
         now = Registration.of(settings).settings
-        then = {key: value for key, value in now.items() if value == _default(key)} | self.settings
+        then = {key: value for key, value in now.items() if is_default(key, value)} | self.settings
         keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
         return {key: (then.get(key), now.get(key)) for key in keys}
-
-
-def _default(key: str) -> Any:
-    """Of a setting by its dotted key, as JSON has it; an object that no setting is where it has none."""
-    part, _, name = key.partition(".")
-    field = SECTIONS[part].model_fields.get(name) if part in SECTIONS else None
-    if field is None or field.is_required():
-        return NONE
-    return json.loads(json.dumps(field.get_default(call_default_factory=True), default=str))
 
 
 def digest(text: str) -> str:

@@ -1,6 +1,5 @@
 """`versus probe`: features of networks as they start, computed once, kept by content."""
 
-import contextlib
 import csv
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from pipeline import cli
 from pipeline.base.errors import StageError
 from pipeline.inference import embedding
 from pipeline.params.read import load_params
-from pipeline.stages import fetch, source, split
-from pipeline.tracking import runs
 from pipeline.trained import frozen
 from tests import small_study, trees
 
@@ -34,12 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = {"given": {**RESNET, "pretrained": "resnet.safetensors"}, "scratch": RESNET}
     settings = {"dataset.name": "folder", "dataset.source": "images", "replicates": [0]}
     small_study.write(folder, settings, models)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(runs, "data_run", lambda _: contextlib.nullcontext(small_study.Untracked()))
-        for stage in (source, fetch, split):
-            stage.main()
-    return folder
+    return small_study.prepared(folder)
 
 
 def test_models_that_start_from_weights_are_probed_and_their_features_computed_once(

@@ -26,7 +26,7 @@ from pipeline.records.dataset import Dataset
 from pipeline.records.labels import LabelCheck, Reviews
 from pipeline.report import results
 from pipeline.report.sections.labels import judge, scored
-from pipeline.stages import fetch, labels, source, split
+from pipeline.stages import fetch, labels
 from pipeline.tracking import runs
 from pipeline.trained import overlay
 from tests import repo, small_study
@@ -49,12 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     write_both(folder, per_class=5)
     small_study.write(folder, {"dataset.name": "mnist", "dataset.source": "png", "split.val_fraction": 0.4})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(runs, "data_run", lambda _: contextlib.nullcontext(small_study.Untracked()))
-        for stage in (source, fetch, split):
-            stage.main()
-    return folder
+    return small_study.prepared(folder)
 
 
 def test_reviews_are_told_of_the_images_that_were_reviewed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
