@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -83,7 +84,7 @@ def around(tab: browser.Browser, part: str) -> dict[str, float]:
     return {"x": x - MARGIN, "y": y - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN, "scale": 1}
 
 
-def shot(tab: browser.Browser, clip: dict[str, float]) -> Image.Image:
+def shot(tab: browser.Browser, clip: Mapping[str, float]) -> Image.Image:
     """What a part of the page shows, in few colours."""
     taken = tab.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
     image = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
