@@ -12,7 +12,6 @@ SHORT ?=
 PAGES ?=
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
-UV := $(shell command -v uv)
 # Scripts in .venv start with its full path: where the checkout was moved or copied, they would run what lies elsewhere.
 MADE := $(shell sed -n '1s|^\#!\(/.*\)/bin/python.*|\1|p' .venv/bin/pip 2>/dev/null)
 MOVED := $(if $(MADE),$(if $(filter $(realpath $(MADE)),$(realpath .venv)),,moved))
@@ -21,14 +20,12 @@ export PATH := $(BIN):$(PATH)
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
-setup: $(READY)  ## Make .venv with everything that a study needs, by uv where there is one, else by pip
+setup: $(READY)  ## Make .venv with everything that a study needs, by uv, else by pip
 
-$(READY): pyproject.toml constraints.txt $(MOVED)
+$(READY): pyproject.toml constraints.txt environment.py $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("versus: Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
 	test -z "$(MOVED)" -a -x "$(BIN)/pip" || $(PYTHON) -m venv --clear .venv
-	test -n "$(UV)" && "$(UV)" pip install --quiet --python "$(BIN)/python" --constraint constraints.txt --editable '.[dev]' || \
-		"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
-	@"$(BIN)/python" -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # as pip would, on all cores
+	"$(BIN)/python" environment.py dev
 	touch $@
 
 repro: $(READY)  ## Run the default study: only what changed reruns
