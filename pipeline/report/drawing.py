@@ -2,7 +2,7 @@
 
 Shapes: K classes, R replicates. One colour per model in every figure (`colours`), all of them told apart by
 colour-blind readers (Okabe and Ito 2008). INK to PAPER are the only colours of text, lines and ground: a page may put
-its own in their place. Figures are seaborn's, on figures that pyplot does not know; intervals are ours.
+its own in their place. Figures are matplotlib's and seaborn's, and unknown to pyplot; intervals are ours.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -30,6 +32,8 @@ Score = tuple[float, float, float]  # mean, low and high end of its 95% interval
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d91")
 SHARES = LinearSegmentedColormap.from_list("shares", ["#f4f8fb", "#b9d4e8", "#5c9bc8", "#1e6aa5", "#0b3c66"], N=64)
 DASHED = (0, (4, 2))
+PIXELS = 150  # of an inch of a heatmap
+MARGIN = 0.1  # inches around a figure
 Look = dict[str, Any]  # of a line
 THIN: Look = {"linewidth": 0.8, "alpha": 0.5}
 BOLD: Look = {"linewidth": 2.2}
@@ -49,6 +53,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlepad": 8,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # no search for what is in the way
     "figure.facecolor": "white",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
@@ -85,14 +90,36 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name`.svg into `folder`; the same figure gives the same bytes."""
-    for line in figure.findobj(Line2D):
+    """Write `name`.svg into `folder`, cut to what is drawn; the same figure gives the same bytes.
+
+    It is drawn once: `savefig(bbox_inches="tight")` draws a first time to learn where to cut, which a viewBox can be
+    told afterwards. Axes without a word are left out of what is measured.
+    """
+    drawn, wordless = io.StringIO(), _wordless(figure)
+    for line in (line for panel in figure.axes for line in panel.lines):
         line.get_path().should_simplify = True  # matplotlib would only for 128 points and more
-    drawn = io.StringIO()
+    for axis in wordless:
+        axis.set_in_layout(False)
+    figure.patch.set_visible(False)
+    figure.dpi = PIXELS
     with mpl.rc_context(STYLE):
-        undated = {"Date": None, "Creator": None}
-        figure.savefig(drawn, format="svg", dpi=150, metadata=undated, transparent=True, bbox_inches="tight")
-    (folder / f"{name}.svg").write_text(compact(drawn.getvalue(), name), encoding="utf-8")
+        FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None, "Creator": None})
+        for axis in wordless:
+            axis.set_visible(False)
+        shown = figure.get_tightbbox().padded(MARGIN)  # inches from below
+    sides = (shown.x0, figure.get_figheight() - shown.y1, shown.width, shown.height)
+    left, top, width, height = (round(72 * inches, 2) for inches in sides)
+    text = compact(drawn.getvalue(), name, (left, top, width, height))
+    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+
+
+def _wordless(figure: Figure) -> list[Axis]:
+    """The axes that say nothing: no name, and no number at a tick."""
+    axes = [each for panel in figure.axes for each in ((panel.xaxis, "labelbottom"), (panel.yaxis, "labelleft"))]
+    nameless = [(axis, side) for axis, side in axes if not axis.get_label_text()]
+    for axis, _ in nameless:
+        axis.set_label_coords(0, 0)  # or it looks for the place of no name
+    return [axis for axis, side in nameless if not axis.get_tick_params()[side]]
 
 
 def panels(
@@ -146,9 +173,13 @@ def curves(panel: Axes, runs: pd.DataFrame, x: str, y: str, tone: str, **looks: 
 
 def compare(panels: Mapping[str, Axes], table: pd.DataFrame, x: str, y: str) -> None:
     """Each model's curves in its panel, in front of the means of the others in grey."""
-    every, tones = means(table, x, y), colours(list(panels))
+    tones, end = colours(list(panels)), [[np.nan, np.nan]]
+    known = means(table, x, y).dropna(subset=[y]).sort_values(x, kind="stable")
+    drawn = {name: np.concatenate([each[[x, y]].to_numpy(), end]) for name, each in known.groupby("model", sort=False)}
     for model, panel in panels.items():
-        line(panel, every[every["model"] != model], x, y, by="model", color=GHOST, linewidth=1.2)
+        others = [points for name, points in drawn.items() if name != model]
+        if others:  # as one line with gaps
+            panel.plot(*np.concatenate(others)[:-1].T, color=GHOST, linewidth=1.2)
         curves(panel, table[table["model"] == model], x, y, tones[model])
 
 
@@ -159,6 +190,7 @@ def heatmap(panel: Axes, shares: npt.NDArray[np.float64], **looks: Any) -> None:
     panel.collections[0].set_clip_on(False)
     for text in list(panel.texts):
         text.set_color("#fefefe" if text.get_color() == "w" else "#12324d")
+        text.set_in_layout(False)  # it is within its cell
         if not text.get_text():
             text.remove()
 

@@ -12,14 +12,18 @@ from xml.etree import ElementTree as ET
 NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/1999/xlink"}
 SVG, HREF = f"{{{NAMESPACES['']}}}", f"{{{NAMESPACES['xlink']}}}href"
 UNWRITABLE = "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"  # characters that XML has no place for
+Box = tuple[float, float, float, float]  # left, top, width and height in points
 POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3}  # of one command of a path
 for each in NAMESPACES.items():
     ET.register_namespace(*each)
 
 
-def compact(text: str, name: str) -> str:
-    """The figure `name`, looking the same; without its DOCTYPE the text has no entities to expand."""
+def compact(text: str, name: str, shown: Box | None = None) -> str:
+    """The figure `name`, looking the same, cut to what is `shown`; without its DOCTYPE it has no entities to expand."""
     root = ET.fromstring(re.sub(UNWRITABLE, "\ufffd", text[text.index("<svg") :]))
+    if shown:
+        left, top, width, height = shown
+        root.attrib |= {"width": f"{width}pt", "height": f"{height}pt", "viewBox": f"{left} {top} {width} {height}"}
     looks: dict[str, str] = {}
     for element in root.iter():
         _shorten(element, name)

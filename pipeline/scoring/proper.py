@@ -61,18 +61,13 @@ def auroc(scores: Floats, positive: Booleans) -> Influenced:
     others = images - ours
     if not ours or not others or np.isnan(scores).any():
         return np.nan, np.full(images, np.nan)
-    among = np.empty(images)
-    among[positive], among[~positive] = midranks(scores[positive]), midranks(scores[~positive])
-    above = midranks(scores) - among  # of an image, those of the other side that it is above
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    of_class = np.bincount(place, weights=positive)  # images of each score
+    sides = (each.cumsum() - each / 2 for each in (count - of_class, of_class))  # as many are below, ties counting half
+    above = np.where(positive, *(below[place] for below in sides))  # of an image, those of the other side
     part = np.where(positive, above / others, 1 - above / ours)  # (N,), each image's share of pairs in order
     area = float(part[positive].mean())
     return area, (part - area) * images / np.where(positive, ours, others)
-
-
-def midranks(values: Floats) -> Floats:
-    """Ranks from 1, the mean of them for equal values."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def of_classes(probabilities: Floats, labels: Labels) -> list[Influenced]:

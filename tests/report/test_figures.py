@@ -1,9 +1,13 @@
 """Figures of the report that weigh models against each other: what is drawn is what the numbers say."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from pipeline.report import drawing
 from pipeline.report.sections import calibration, classes
@@ -110,3 +114,18 @@ def test_a_mean_is_of_what_all_replicates_have() -> None:
     table = pd.DataFrame(rows, columns=["model", "replicate", "epoch", "score"])
     found = drawing.means(table, "epoch", "score")
     assert found[["model", "epoch", "score"]].to_numpy().tolist() == [["a", 1, pytest.approx(0.6)], ["b", 1, 0.1]]
+
+
+def test_a_figure_is_cut_to_what_is_drawn(tmp_path: Path) -> None:
+    figure = Figure(figsize=(4, 3))
+    panel = figure.add_axes((0.25, 0.25, 0.5, 0.5))
+    panel.set(xticks=(), yticks=())
+    figure.text(0.5, 0.9, "above", size=10)
+    drawing.save(figure, tmp_path, "cut")
+    left, top, width, height = (
+        float(each) for each in re.findall(r'viewBox="([^"]*)"', (tmp_path / "cut.svg").read_text())[0].split()
+    )
+    margin = 7.2  # points, a tenth of an inch
+    assert (left, left + width) == pytest.approx((72 - margin, 216 + margin), abs=1)
+    assert 10 < top + margin < 0.1 * 216  # the words are on that line, and of 10 points
+    assert top + height == pytest.approx(0.75 * 216 + margin, abs=1)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -63,8 +62,7 @@ def reliability_figure(bins: Mapping[str, Sequence[tuple[npt.NDArray[np.float64]
         found = share > 0
         x, y = np.nansum(runs[:, :2] * runs[:, 2:], 0)[:, found] / runs[:, 2].sum(0)[found]
         panel.plot(x, y, color=tone, linewidth=1.4)
-        dots: drawing.Look = {"sizes": (8, 68), "size_norm": (0, 1), "linewidth": 0, "legend": False, "zorder": 3}
-        sns.scatterplot(x=x, y=y, size=share[found], color=tone, ax=panel, **dots)
+        panel.scatter(x, y, s=8 + 60 * share[found], color=tone, linewidth=0, zorder=3)
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
     bold: drawing.Look = {"marker": "o", "markersize": 4.5, "linewidth": 1.4}
     looks = {"all replicates": bold, "replicate": THIN} if len(runs) > 1 else {"the model": bold}

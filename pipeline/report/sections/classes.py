@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -60,14 +59,16 @@ def class_scores_figure(scores: Mapping[str, Sequence[Score]], classes: Sequence
 def _class_scores(panel: Axes, scores: Mapping[str, npt.NDArray[np.float64]], cut: bool) -> None:
     """Each model's mean, low and high end in a line of its own."""
     tones = colours(list(scores))
-    means = {"x": [mean for mean, _, _ in scores.values()], "y": list(scores), "hue": list(scores), "palette": tones}
+    known = [(row, mean, tones[name]) for row, (name, (mean, *_)) in enumerate(scores.items()) if not math.isnan(mean)]
+    rows, means, shades = zip(*known, strict=True) if known else ((), (), ())
     if cut:
-        sns.stripplot(**means, orient="h", jitter=False, size=4.5, legend=False, ax=panel)
+        panel.scatter(means, rows, s=4.5**2, c=shades, linewidth=0.45, zorder=3)
     else:
-        sns.barplot(**means, orient="h", width=0.62, saturation=1, alpha=0.75, errorbar=None, legend=False, ax=panel)
+        panel.barh(rows, means, height=0.62, color=shades, alpha=0.75, linewidth=0.6)
     for row, (model, (_, low, high)) in enumerate(scores.items()):
         if not math.isnan(low):
             panel.plot([low, high], [row] * 2, color=tones[model] if cut else INK, linewidth=1.2, zorder=4)
+    panel.set_yticks(range(len(scores)), list(scores))
     panel.set_ylim(len(scores) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")
     panel.spines["left"].set_visible(False)
