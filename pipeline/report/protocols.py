@@ -54,10 +54,12 @@ class TestedOn:
     cross_validation: Folds | None = None
     vary: str = "none"
 
-    @property
-    def images(self) -> str:
-        """What tells the data set from others: its name, or of a folder of images those that are tested on."""
-        return self.digests.test if self.dataset == "folder" else self.dataset
+
+@dataclass(frozen=True)
+class Source:
+    """What is read of a study's source.json: what the images are, before their size and split are chosen."""
+
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,18 @@ class StudyResults:
     settings: Params
     data: TestedOn
     headlines: Headlines
+    source: Source | None = None  # where an earlier version ran
 
     @property
     def name(self) -> str:
         return self.headlines.study
+
+    @property
+    def images(self) -> set[str]:
+        """What tells the data set from others: its name, or of a folder of images their source and those tested on."""
+        if self.data.dataset != "folder":
+            return {self.data.dataset}
+        return {self.data.digests.test, *([self.source.sha256] if self.source else [])}
 
     @property
     def models(self) -> list[str]:
@@ -126,7 +136,7 @@ def _decided_as(key: str) -> str:
 
 def read(folder: Path) -> StudyResults | None:
     """What a study's folder holds of results; None where it has not run, or is no study."""
-    metrics = folder / "reports/metrics.json"
+    metrics, source = folder / "reports/metrics.json", folder / "reports/source.json"
     if not metrics.exists() or not (folder / "params.yaml").exists():
         return None
     return StudyResults(
@@ -134,6 +144,7 @@ def read(folder: Path) -> StudyResults | None:
         settings=load_params(folder / "params.yaml"),
         data=read_record(TestedOn, folder / "reports/data.json", RERUN),
         headlines=read_record(Headlines, metrics, RERUN),
+        source=read_record(Source, source, RERUN) if source.exists() else None,
     )
 
 
@@ -154,14 +165,14 @@ def shared_models(studies: Sequence[StudyResults], wanted: Sequence[str] = ()) -
 
 def refuse_mixture(studies: Sequence[StudyResults], models: Sequence[str]) -> None:
     """Raise StageError where studies were not done alike, or where two are of one data set, which would count twice."""
-    seen: dict[str, str] = {}
+    seen: dict[str, StudyResults] = {}
     for each in studies:
-        if (images := each.data.images) in seen:
-            raise StageError(
-                f"summary: {seen[images]} and {each.name} are of one data set, {each.data.title}, which counts once;"
-                " name one of them"
-            )
-        seen[images] = each.name
+        for images in sorted(each.images):
+            if (other := seen.setdefault(images, each)) is not each:
+                raise StageError(
+                    f"summary: {other.name} and {each.name} are of one data set, {each.data.title}, which counts once,"
+                    " whatever its images' size and split; name one of them"
+                )
     if found := differences(studies, models):
         more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise StageError(

@@ -132,6 +132,18 @@ def test_studies_that_were_not_done_alike_are_refused(template: Path, work: Path
     assert not (work / "reports").exists()
 
 
+def test_one_folder_of_images_at_two_sizes_is_one_data_set(template: Path, work: Path) -> None:
+    studies = several(template, work, 2)
+    for number, each in enumerate(studies):
+        digests = {"fit": f"fit {number}", "test": f"test {number}"}
+        edit(each / "reports/data.json", dataset="folder", digests=digests)
+        (each / "reports/source.json").write_text(json.dumps({"source": "~/here", "sha256": f"images {number}"}))
+    run(*studies)
+    edit(studies[1] / "reports/source.json", source="~/there", sha256="images 0")
+    with pytest.raises(StageError, match=r"s0 and s1 are of one data set, Set 1, which counts once, whatever its"):
+        run(*studies)
+
+
 def test_what_trials_of_one_search_chose_and_what_a_machine_is_may_differ(template: Path, work: Path) -> None:
     studies = several(template, work, 2)
     for each in studies:

@@ -107,6 +107,11 @@ def test_nothing_is_wider_than_the_window_but_what_scrolls_by_itself(page: brows
     beyond = """[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll, svg, .unseen')
         && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 100))"""
     assert page.evaluate(beyond) == []
+    page.evaluate("""document.querySelector('main').insertAdjacentHTML('beforeend', `<div class="scroll" id="wide">
+        <div style="width: 2000px; text-align: right"><span class="unseen">not distinguishable</span></div></div>`)""")
+    within = page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.getElementById('wide').remove()")
+    assert within, "words for those who listen widen the page"
 
 
 CONTRAST = """(() => {

@@ -81,3 +81,4 @@ def test_folds_have_scores_without_intervals(tmp_path: Path, monkeypatch: pytest
     (row,) = section(study, monkeypatch).tables[0].cells
     assert not any("[" in cell for cell in row[1:4])
     assert all(float(cell) > 0 for cell in row[1:4])
+    assert row[-1] == "2", "n is how many were trained, though their images are told of together"

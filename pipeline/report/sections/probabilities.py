@@ -77,7 +77,7 @@ def scores(model: Model, areas: Areas) -> Scores:
         macro = [proper.macro(each) for each in zip(*areas, strict=True)]
         most = sum(each for each in images_of_areas(model, areas) if not math.isnan(each))
         found["macro_auroc"] = proper.area_interval(macro, most, shared)
-    over_images = {name: without_ends(each) if model.folds else each for name, each in found.items()}
+    over_images = {name: without_ends(each, model) if model.folds else each for name, each in found.items()}
     return {**over_images, **of_sets(model)}
 
 
@@ -86,9 +86,9 @@ def luck(model: Model) -> float | None:
     return None if model.own_images is None else model.shared
 
 
-def without_ends(interval: Interval) -> Interval:
+def without_ends(interval: Interval, model: Model) -> Interval:
     """Of folds, whose images are told of together, the score alone."""
-    return Interval(interval.mean, math.nan, math.nan, interval.n, interval.basis)
+    return Interval(interval.mean, math.nan, math.nan, model.replicates, interval.basis)
 
 
 def images_of_areas(model: Model, areas: Areas) -> list[float]:
@@ -105,7 +105,7 @@ def class_intervals(model: Model, areas: Areas) -> list[Interval]:
     """AUROC of each class."""
     most = images_of_areas(model, areas)
     found = [proper.area_interval(runs, each, luck(model)) for runs, each in zip(areas, most, strict=True)]
-    return [without_ends(each) for each in found] if model.folds else found
+    return [without_ends(each, model) for each in found] if model.folds else found
 
 
 def of_sets(model: Model) -> Scores:

@@ -154,7 +154,7 @@ def cells(row: Beside) -> tuple[str, ...]:
 def caption(found: Found) -> str:
     margin = found.settings.verdict.margin
     over = "trainings of one seed" if found.replicates > 1 else "these weights, seeds not varied,"
-    stated = f"within ±{margin:g}, as params.yaml states" if margin else "params.yaml states no `verdict.margin`"
+    stated = f"within ±{margin:g}, as params.yaml states" if margin else "params.yaml states no verdict.margin"
     return (
         f"{found.tested}, macro-F1: how often the first model, whose mean is higher, scores above the second, {over} on"
         " as many new test images, with 95% intervals, of each pair alone. A difference that holds is meaningful where"
