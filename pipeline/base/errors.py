@@ -44,8 +44,12 @@ def disk_full(error: BaseException) -> bool:
 
 def shown(name: str, most: int = 160) -> str:
     """A name from elsewhere as a message may show it: on one line, what is not printable escaped, the middle cut."""
-    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+    text = name if name.isprintable() else "".join(map(_escaped, name))
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def legible(text: str) -> str:

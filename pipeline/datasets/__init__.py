@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from pipeline.base.garbage import uncollected
 from pipeline.datasets.collection import About, Collection
 from pipeline.datasets.source import open_source
 from pipeline.params import registry
@@ -23,5 +24,8 @@ def opened(name: str, source: str) -> Iterator[tuple[About, Collection]]:
     if module.ABOUT.embedded:
         yield module.ABOUT, module.read()
         return
-    with open_source(name, module.ABOUT, source) as tree:
-        yield module.ABOUT, module.read(tree)
+    with contextlib.ExitStack() as stack:
+        with uncollected():
+            tree = stack.enter_context(open_source(name, module.ABOUT, source))
+            collection = module.read(tree)
+        yield module.ABOUT, collection

@@ -76,7 +76,9 @@ def ranked(images: Iterable[Image]) -> list[Image]:
     placed = []
     for image in images:
         group = image.split, image.label
-        placed.append(replace(image, rank=seen[group]))
+        placed.append(
+            Image(image.name, image.label, image.split, image.pixels, image.subject, image.votes, seen[group])
+        )
         seen[group] += 1
     return placed
 

@@ -1,6 +1,9 @@
 """Encoded images to pixels: uint8 (H, W, C), C 1 for grey and 3 for RGB."""
 
 import ctypes
+import gc
+import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -10,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 
 import numpy as np
 from PIL import ExifTags, ImageFile
@@ -19,10 +21,10 @@ from PIL import Image as PillowImage
 from pipeline.base.errors import PassingError, StageError
 from pipeline.base.places import cores
 from pipeline.datasets.collection import Image
-from pipeline.images.picture import opened
+from pipeline.images.picture import opened, plain_jpeg
 
 MANY = 2048  # images, from which on processes are worth their start
-CHUNK = 32, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
+CHUNK = 256, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TURNS = {  # EXIF's orientation -> what undoes it; exif_transpose also rewrites the rest of EXIF, and may fail at that
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -33,6 +35,8 @@ TURNS = {  # EXIF's orientation -> what undoes it; exif_transpose also rewrites 
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
+Shape = tuple[int, ...]  # (H, W, C)
+Decoded = tuple[list[Shape], bytes]
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -43,6 +47,16 @@ def decode(content: bytes, name: str, mode: str = "") -> np.ndarray:
     show white; of 16 bits the high byte is kept. Raises StageError naming the image if any byte of it is unreadable, or
     if its 16 bits hold 12 or fewer: their high byte would be 16 shades.
     """
+    plain = plain_jpeg(content)
+    image = _read(content, name, mode) if plain is None else _opaque(plain, mode, None)
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)  # (H, W, C)
+    if pixels.shape[2] == 3 and not mode and (pixels == pixels[:, :, :1]).all():
+        pixels = pixels[:, :, :1]
+    return np.ascontiguousarray(pixels)
+
+
+def _read(content: bytes, name: str, mode: str) -> PillowImage.Image:
+    """An image of any format, grey or RGB, upright and opaque."""
     with opened(content, name) as image:
         try:
             deep = _has_16_bits(image)
@@ -50,14 +64,11 @@ def decode(content: bytes, name: str, mode: str = "") -> np.ndarray:
             if deep:
                 _refuse_few_shades(image, name)
             turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            pixels = np.asarray(_opaque(image, mode, turn), dtype=np.uint8)
+            return _opaque(image, mode, turn).copy()
         except StageError:
             raise
         except Exception as error:  # Pillow's plugins raise whatever comes along
             raise StageError(f"{name}: unreadable or truncated image ({error})") from None
-    if pixels.ndim == 3 and not mode and (pixels == pixels[:, :, :1]).all():
-        pixels = pixels[:, :, 0]
-    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])  # (H, W, C)
 
 
 def _has_16_bits(image: ImageFile.ImageFile) -> bool:
@@ -108,38 +119,53 @@ def of_size(pixels: np.ndarray, side: int, name: str) -> np.ndarray:
 
 
 def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
-    """Each image with its pixels (H, W, C), in order, read ahead on all cores.
+    """Each image with its pixels (H, W, C), in order, read ahead on all cores."""
+    for part, shapes, content in decoded_parts(images):
+        starts = itertools.accumulate(map(math.prod, shapes), initial=0)
+        for image, shape, start in zip(part, shapes, starts, strict=False):  # the last start is the end
+            yield image, np.frombuffer(content, np.uint8, math.prod(shape), start).reshape(shape)
+
+
+def decoded_parts(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], list[Shape], bytes]]:
+    """Some images at a time, in order, their shapes and their pixels one after another, read ahead on all cores.
 
     At most a few chunks of images per core are held at a time. Of many images, a process per core where a fork is safe:
     small ones take longer to open than to decode, and threads take turns at that.
     """
     workers = len(cores())
     forks = len(images) >= MANY and workers > 1 and sys.platform == "linux"
-    most, size = CHUNK
-    chunk = max(1, min(most, size // images[0].pixels().nbytes)) if forks else 1
+    chunk = _chunk(images) if forks else 1
     parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
     pool: Executor
     if forks:
         context = multiprocessing.get_context("fork")
         pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(parts, os.getpid()))
-        decode_part: Callable[[int], list[np.ndarray]] = _decode_part
+        decode_part: Callable[[int], Decoded] = _decode_part
     else:
         pool, decode_part = ThreadPoolExecutor(workers), lambda place: _pixels(parts[place])
     with warnings.catch_warnings(), pool:
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
         ahead = (pool.submit(decode_part, place) for place in range(len(parts)))
-        pending: deque[Future[list[np.ndarray]]] = deque()
+        pending: deque[Future[Decoded]] = deque()
         for part in parts:
             try:
-                pending.extend(islice(ahead, 2 * workers - len(pending)))
+                pending.extend(itertools.islice(ahead, 2 * workers - len(pending)))
                 found = pending.popleft().result()
             except BrokenProcessPool:
                 raise PassingError("a process that decodes images was killed, perhaps for want of memory") from None
-            yield from zip(part, found, strict=True)
+            yield part, *found
 
 
-def _pixels(images: Sequence[Image]) -> list[np.ndarray]:
-    return [image.pixels() for image in images]
+def _chunk(images: Sequence[Image]) -> int:
+    """How many images a process decodes at a time, from the largest of a few of them."""
+    most, size = CHUNK
+    return max(1, min(most, size // max(image.pixels().nbytes for image in images[:: len(images) // 8 + 1])))
+
+
+def _pixels(images: Sequence[Image]) -> Decoded:
+    """The shapes of some images, and their pixels as one run of bytes, which travels faster than many arrays."""
+    found = [np.ascontiguousarray(image.pixels()) for image in images]
+    return [pixels.shape for pixels in found], b"".join(pixels.data for pixels in found)
 
 
 _parts: list[Sequence[Image]] = []  # in a process of the pool: what is to be decoded
@@ -149,6 +175,7 @@ def _begin(parts: list[Sequence[Image]], parent: int) -> None:
     """Take over the images, which came with the fork; end with the parent, and leave signals to it."""
     global _parts
     _parts = parts
+    gc.freeze()  # what came with the fork stays: nothing of it is looked through, or copied for that
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -156,5 +183,5 @@ def _begin(parts: list[Sequence[Image]], parent: int) -> None:
         os._exit(1)
 
 
-def _decode_part(place: int) -> list[np.ndarray]:
+def _decode_part(place: int) -> Decoded:
     return _pixels(_parts[place])

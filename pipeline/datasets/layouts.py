@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Found:
 
     @property
     def stem(self) -> str:
-        return posixpath.splitext(posixpath.basename(self.path))[0]
+        return self.path.rpartition("/")[2].rpartition(".")[0]  # it has a suffix, for it is an image
 
     @property
     def jpeg(self) -> bool:
@@ -72,6 +72,7 @@ def say_what_is_passed_over(tree: Tree) -> None:
         print(f"versus: {tree.label}: passed over {'; '.join(parts)}", file=sys.stderr)
 
 
+@cache
 def split_of(folder: str) -> str:
     """The split that a folder's name means, whatever its case and what stands beside: `seg_train`, `Test images`.
 
@@ -90,9 +91,9 @@ def class_folders(tree: Tree, folders: Mapping[str, str], splits: tuple[str, ...
     found: dict[str, list[Found]] = {}  # folder that holds the splits -> images
     strangers: dict[str, str] = {}
     for path in filter(is_image, tree.paths):
-        *above, split_folder, class_folder, _ = ["", "", *path.split("/")]
+        above, _, class_folder = path.rpartition("/")[0].rpartition("/")
+        base, _, split_folder = above.rpartition("/")
         split = split_of(split_folder)
-        base = "/".join(above[2:])
         if split and class_folder.lower() in folders:
             found.setdefault(base, []).append(Found(path, split, folders[class_folder.lower()]))
         elif split:

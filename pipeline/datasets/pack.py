@@ -14,6 +14,8 @@ from pipeline.base.places import cores
 from pipeline.datasets.raw import Raw
 from pipeline.datasets.resize import fitted
 
+RUN = 256  # values whose squares add up to less than 2**24: float32 holds them as they are
+
 
 def pack(raw: Raw, rows: dict[str, np.ndarray], image_size: int, resize: str, fit: Path, test: Path) -> dict[str, str]:
     """Write the images, labels and manifests into the new folders `fit` and `test`; returns their digests.
@@ -71,9 +73,11 @@ def write_manifest(path: Path, raw: Raw, rows: dict[str, np.ndarray], splits: tu
         columns = ["split", "row", "name", "label"]
         skipped = 1 if splits == ("test",) else 0
         manifest.writerow(columns[skipped:])
+        classes = raw.classes
         for split in splits:
-            for place, row in enumerate(rows[split]):
-                line = [split, place, raw.names[row], raw.classes[raw.labels[row]]]
+            labels = raw.labels[rows[split]].tolist()
+            for place, (row, label) in enumerate(zip(rows[split].tolist(), labels, strict=True)):
+                line = (split, place, raw.names[row], classes[label])
                 manifest.writerow(line[skipped:])
 
 
@@ -82,13 +86,15 @@ def statistics(images: np.ndarray) -> dict[str, Any]:
 
     Exact: from sums of whole numbers.
     """
-    channels = images.shape[-1]
-    total, products, count = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64), 0
+    channels, count = images.shape[-1], images[..., 0].size
+    total, products = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64)
+    planes = np.empty((channels, -(-images[:64, ..., 0].size // RUN), RUN), np.float32)
     for start in range(0, len(images), 64):
-        part = np.ascontiguousarray(images[start : start + 64].reshape(-1, channels).T).astype(np.float64)  # (C, M)
-        total += part.sum(1).astype(np.int64)  # of whole numbers below 2**53
-        products += (part @ part.T).astype(np.int64)
-        count += part.shape[1]
+        _fill(planes, images[start : start + 64])
+        total += [_sum(plane) for plane in planes]
+        for one in range(channels):
+            for other in range(one + 1):
+                products[[one, other], [other, one]] += _sum(np.einsum("mr,mr->m", planes[one], planes[other]))
     mean = total / count
     covariance = (products / count - np.outer(mean, mean)) / 255**2
     return {
@@ -96,3 +102,16 @@ def statistics(images: np.ndarray) -> dict[str, Any]:
         "std": np.sqrt(covariance.diagonal().clip(0)).round(6).tolist(),
         "covariance": covariance.round(8).tolist(),
     }
+
+
+def _fill(planes: np.ndarray, images: np.ndarray) -> None:
+    """Copy each channel of images (N, S, S, C) into its plane (M, RUN), and zeros behind it."""
+    for channel, plane in enumerate(planes.reshape(len(planes), -1)):
+        values = np.ascontiguousarray(images[..., channel]).ravel()
+        plane[: len(values)] = values
+        plane[len(values) :] = 0
+
+
+def _sum(numbers: np.ndarray) -> int:
+    """The sum of whole numbers, exact below 2**53."""
+    return int(numbers.sum(dtype=np.float64))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.errors import StageError
+from pipeline.base.garbage import uncollected
 
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject", "rank")
 
@@ -35,7 +36,7 @@ class Raw:
     def open(cls, folder: Path) -> "Raw":
         try:
             info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
-            with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
+            with uncollected(), (folder / "index.csv").open(encoding="utf-8", newline="") as file:
                 head, *lines = csv.reader(file)
             pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
         except FileNotFoundError as error:

@@ -257,7 +257,7 @@ def _walk(folder: Path) -> tuple[list[str], list[str]]:
 
 def _hidden(path: str) -> bool:
     """What operating systems leave beside the data, and what begins with a dot."""
-    return any(part.lower() in LITTER or part.startswith(".") for part in path.split("/"))
+    return any(part.startswith(".") or part.lower() in LITTER for part in (path.split("/") if "/" in path else [path]))
 
 
 def _first_hidden(folder: str) -> str:
@@ -293,7 +293,7 @@ def _refuse_odd(label: str, paths: Iterable[str]) -> None:
 def _refuse_outside(archive: Path, members: Iterable[tuple[str, str | None]]) -> None:
     """Raise if a member's name, or where a link leads, is outside the archive's own folder."""
     for name, target in members:
-        if _absolute(name) or ".." in name.replace("\\", "/").split("/"):
+        if _absolute(name) or (".." in name and ".." in name.replace("\\", "/").split("/")):
             raise StageError(
                 f"{archive}: member '{shown(name)}' lies outside the archive's folder; the archive is refused"
             )
@@ -311,7 +311,7 @@ def _refuse_linked_folders(tree: Tree, links: dict[str, str]) -> None:
 
 
 def _absolute(name: str) -> bool:
-    return name.startswith(("/", "\\")) or bool(re.match("[A-Za-z]:", name)) or "\0" in name
+    return name.startswith(("/", "\\")) or (name[1:2] == ":" and bool(re.match("[A-Za-z]", name))) or "\0" in name
 
 
 def _beside(name: str, target: str) -> str:

@@ -7,11 +7,14 @@ images give the same bytes, wherever they come from.
 
 import csv
 import hashlib
+import math
 import re
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline import datasets
 from pipeline.base.errors import StageError, shown
@@ -19,7 +22,7 @@ from pipeline.base.files import write_json, written_whole
 from pipeline.base.places import RAW
 from pipeline.base.process import run
 from pipeline.datasets.collection import About, Collection, variant
-from pipeline.datasets.decode import decoded
+from pipeline.datasets.decode import decoded_parts
 from pipeline.datasets.raw import COLUMNS
 from pipeline.params.read import load_params
 from pipeline.stages.source import confirm
@@ -94,12 +97,13 @@ def write(folder: Path, collection: Collection, info: dict[str, Any]) -> str:
     ):
         index = csv.writer(index_file, lineterminator="\n")
         index.writerow(COLUMNS)
-        for image, pixels in decoded(collection.images):  # (H, W, C)
-            content = pixels.tobytes()
+        for images, shapes, content in decoded_parts(collection.images):
             pixel_file.write(content)
             digest.update(content)
-            index.writerow((image.name, image.label, image.split, *pixels.shape, offset, image.subject, image.rank))
-            offset, brightest = offset + len(content), max(brightest, int(pixels.max()))
+            brightest = max(brightest, int(np.frombuffer(content, np.uint8).max()))
+            for image, shape in zip(images, shapes, strict=True):
+                index.writerow((image.name, image.label, image.split, *shape, offset, image.subject, image.rank))
+                offset += math.prod(shape)
     if brightest < QUARTER:
         print(
             f"versus: no value of any image is above {brightest} of 255: if the files hold 10 to 14 bits in 16, save"
