@@ -27,6 +27,7 @@ NEUTRAL = (
 BY_NAME = ("datasets", "images.augment", "networks", "report.sections", "training.losses", "training.optim")
 # Files that are no modules, and which module reads them.
 READ_BY = {
+    "images.resample": ("images/resample.c",),
     "report.ablation": ("report/ablation.html",),
     "report.cards": ("report/card.md",),
     "report.page": ("report/templates/*", "report/sections/*.html"),

@@ -239,3 +239,59 @@ def test_of_many_frames_the_first_is_read_and_no_more(kind: str) -> None:
     before = time.process_time()
     assert decode(content, "x").shape == (64, 64, 3)
     assert time.process_time() - before < 1
+
+
+# JPEGs that hold a picture and nothing else
+
+
+def jpeg(mode: str = "RGB", **options: object) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    return saved(Image.fromarray(pixels).convert(mode), "jpeg", **options)
+
+
+@pytest.mark.parametrize("wanted", ["", "L", "RGB"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg(),
+        jpeg("L"),
+        jpeg(progressive=True, optimize=True),
+        jpeg(subsampling=0, quality=97),
+        jpeg(restart_marker_blocks=1),
+        jpeg(comment=b"\xff\xda"),
+    ],
+    ids=["colour", "grey", "progressive", "4:4:4", "restarts", "comment"],
+)
+def test_a_plain_jpeg_has_the_pixels_that_pillow_reads(
+    content: bytes, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert picture.plain_jpeg(content) is not None
+    found = decode(content, "x", wanted)
+    monkeypatch.setattr(decoding, "plain_jpeg", lambda _: None)
+    np.testing.assert_array_equal(found, decode(content, "x", wanted))
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg(exif=turned()),
+        jpeg(icc_profile=b"profile"),
+        jpeg("CMYK"),
+        jpeg()[:-200],
+        jpeg()[:30],
+        jpeg().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),  # 12 bits
+        jpeg().replace(b"\xff\xc0\x00\x11\x08\x00\x25\x00\x32", b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff"),
+        jpeg(progressive=True).replace(b"\xff\xd9", bytes.fromhex("ffda0008010100003f00") * 200 + b"\xff\xd9"),
+        saved(Image.new("RGB", (4, 4)), "png"),
+        b"",
+    ],
+    ids=["EXIF", "profile", "CMYK", "truncated", "header", "12 bits", "huge", "scans", "PNG", "nothing"],
+)
+def test_every_other_file_goes_the_long_way(content: bytes) -> None:
+    assert picture.plain_jpeg(content) is None

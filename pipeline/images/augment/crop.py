@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGE = 64  # pixels: from here on one image at a time is faster than all at once
+from pipeline.images.resample import crops
+
+LARGE = 64  # pixels: from here on a kernel for uint8 is faster on a CPU than all images at once in float
 
 
 def resized_crop(
@@ -32,7 +34,7 @@ def resized_crop(
     if images.dtype == torch.uint8 and images.device.type == "cpu" and angle is None and size >= LARGE:
         boxes = torch.stack([top, left, height, width], dim=1)
         if torch.equal(boxes, boxes.round()):
-            return _one_by_one(images, boxes.int().tolist(), size, flip)
+            return crops(images, boxes, size, flip)
     count, _, rows, columns = images.shape
     centres = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size - 0.5  # (S,) in [-0.5, 0.5]
     x = centres.expand(count, size)  # (N, S)
@@ -49,16 +51,6 @@ def resized_crop(
         torch.broadcast_tensors(x * (2 / max(columns - 1, 1)) - 1, y * (2 / max(rows - 1, 1)) - 1), dim=-1
     )  # (N, S, S, 2)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
-
-
-def _one_by_one(images: Tensor, boxes: list[list[int]], size: int, flip: Tensor | None) -> Tensor:
-    """Whole pixels of large images by torch's own uint8 kernel: several times as fast on a CPU."""
-    crops = torch.empty(len(images), size, size, images.shape[1], dtype=torch.uint8).permute(0, 3, 1, 2)
-    for index, (top, left, height, width) in enumerate(boxes):
-        part = images[index : index + 1, :, top : top + height, left : left + width]
-        crop = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
-        crops[index] = crop.flip(-1) if flip is not None and flip[index] else crop
-    return crops
 
 
 def _clamp(offset: Tensor, length: Tensor, start: Tensor) -> Tensor:
