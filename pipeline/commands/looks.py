@@ -1,7 +1,7 @@
 """`versus looks`: how often this study's test images were scored, by which models, experiments and commits.
 
-Every evaluation leaves a line in the checkout's record (pipeline/records/looks.py), report a study's own lines in
-reports/looks.jsonl, for git. `--gather` first adds the evaluations that git's commits and experiments have, and
+What scores test images leaves a line in the checkout's record (pipeline/records/looks.py), report a study's own lines
+in reports/looks.jsonl, for git. `--gather` first adds the evaluations that git's commits and experiments have, and
 MLflow's runs.
 """
 
@@ -32,7 +32,8 @@ def run(given: argparse.Namespace) -> None:
     header, cells = rows_of(found)
     print(text(header, cells), end="\n\n")
     settings, studies = looks.different(found), enumerated(sorted({look.study for look in found}))
-    print(f"looks: scored {times(len(found))}, by {settings} setting{'s' * (settings > 1)}, in {studies}")
+    count = f"{times(len(found))}{looks.kinds(found)}"
+    print(f"looks: scored {count}, by {settings} setting{'s' * (settings > 1)}, in {studies}")
 
 
 def gathered() -> None:
@@ -41,8 +42,8 @@ def gathered() -> None:
     from pipeline.tracking import store
     from pipeline.tracking.gathered import from_git, from_mlflow
 
-    known = {(look.images, look.weights) for look in looks.known()}
+    known = {look.key for look in looks.known()}
     every = [*from_git(), *(from_mlflow(*store.connect()) if store.begun() else [])]
-    fresh = [look for look in looks.merged(every) if (look.images, look.weights) not in known]
+    fresh = [look for look in looks.merged(every) if look.key not in known]
     looks.note(fresh)
     print(f"looks: {len(fresh)} that git or MLflow knew of; `dvc repro -f report` puts them into {looks.COMMITTED}")

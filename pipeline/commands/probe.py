@@ -2,7 +2,7 @@
 
 Of models that start from weights, unless others are named. It needs what split left, trains no network, and keeps the
 features, so that another call computes none again. C and k are chosen on validation images; test images are scored once
-by what was chosen.
+by what was chosen, and leave a look (`versus looks`).
 """
 
 import argparse
@@ -23,9 +23,12 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.params.read import load_params
     from pipeline.report import probes
     from pipeline.report.table import text
+    from pipeline.tracking import looks
     from pipeline.trained import frozen
 
     found = frozen.all_probed(load_params(), given.models)
+    for each in found:
+        looks.note_probed(each.model, each.network, each.images)
     table = probes.table(found)
     print(text(table.header, table.cells), table.caption, sep="\n\n")
     if given.csv is not None:

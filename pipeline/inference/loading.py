@@ -62,3 +62,17 @@ def image_format(config: dict[str, Any]) -> form.Format:
     augment = config.get("augment", {})
     whole, crop = form.sides(config["image_size"], augment)
     return form.Format(whole, mean, std, crop, augment.get("test_crops", 1))
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What determined a training, as evaluations have it."""
+    return {
+        "dataset": {**config["data"], "image_size": config["image_size"]},
+        "augment": config["augment"],
+        "train": config["train"],
+        "model": {
+            **config["network"],
+            "pretrained": networks.weights_name(config),
+            "train_fraction": config["train_fraction"],
+        },
+    }

@@ -1,6 +1,7 @@
 """The record of every look at test images: which trained network was scored on them, when, from which commit.
 
-A look is one network scored on one set of test images; the same network again tells nothing new and is no second look.
+A look is one network scored on one set of test images; the same network again tells nothing new and is no second look,
+unless it is scored in another of the KINDS.
 `.versus/looks.jsonl` of the user's own checkout gets a line at every evaluation, in an experiment's copy or a clone of
 `versus launch` too; report writes a study's own into its reports/looks.jsonl, for git, which joins the lines of two
 branches (.gitattributes). Nothing is ever taken out.
@@ -9,10 +10,11 @@ branches (.gitattributes). Nothing is ever taken out.
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
@@ -22,6 +24,13 @@ from pipeline.records.dataset import Dataset
 
 COMMITTED = Path("reports/looks.jsonl")
 DIGITS = 16  # of a SHA-256 that are kept
+Kind = Literal["evaluation", "corruptions", "epochs", "probe"]
+KINDS: dict[Kind, str] = {  # how the test images were scored
+    "evaluation": "as they are",
+    "corruptions": "corrupted",
+    "epochs": "after every epoch",
+    "probe": "by a probe",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -39,9 +48,19 @@ class Look:
     commit: str = ""  # of the code that scored it; empty where that is not known
     experiment: str = ""  # DVC's
     registered: str = ""  # the registration that was committed by then
+    kind: Kind = "evaluation"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from another look."""
+        return (self.images, self.weights, self.kind)
 
     def line(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False) + "\n"
+        """It as JSON; an evaluation, as all were in earlier versions, names no kind."""
+        content = dataclasses.asdict(self)
+        if self.kind == "evaluation":
+            del content["kind"]
+        return json.dumps(content, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,13 @@ def different(looks: Iterable[Look]) -> int:
     return sum(max(map(len, replicates.values())) for replicates in trained.values())
 
 
+def kinds(looks: Iterable[Look]) -> str:
+    """(9 as they are, 2 corrupted): how many were of each kind; empty where all are evaluations."""
+    counts = Counter(look.kind for look in looks)
+    told = ", ".join(f"{counts[kind]:,} {words}" for kind, words in KINDS.items() if counts[kind])
+    return f" ({told})" if counts.keys() - {"evaluation"} else ""
+
+
 # reading and writing
 
 
@@ -144,9 +170,9 @@ def read(path: Path) -> list[Look]:
 
 def merged(looks: Iterable[Look]) -> list[Look]:
     """Each look once, as it was first known, in the order of time."""
-    first: dict[tuple[str, str], Look] = {}
+    first: dict[tuple[str, str, str], Look] = {}
     for look in sorted(looks):
-        first.setdefault((look.images, look.weights), look)
+        first.setdefault(look.key, look)
     return list(first.values())
 
 
@@ -165,7 +191,7 @@ def earlier(looks: Sequence[Look], weights: Iterable[str], data_set: str = "") -
     record does not know all of these: it began later.
     """
     wanted = {short(each) for each in weights}
-    shown = [look for look in looks if look.weights in wanted]
+    shown = [look for look in looks if look.weights in wanted and look.kind == "evaluation"]
     if not shown or {look.weights for look in shown} != wanted:
         return None
     images, last = {of_data_set(data_set), *(look.images for look in shown)}, max(look.when for look in shown)

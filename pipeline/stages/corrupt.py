@@ -22,6 +22,7 @@ from pipeline.inference.device import be_deterministic, keep_freed_memory, memor
 from pipeline.params.read import load_params
 from pipeline.params.settings import Corruptions
 from pipeline.records.corruptions import Corrupted, Variant, corrupted_path
+from pipeline.tracking import looks
 
 BATCH = 256  # images scored at a time, at least: nothing is kept for a step back
 
@@ -42,7 +43,8 @@ def corrupt(name: str) -> None:
     if config["train"].get("deterministic"):
         be_deterministic()
     device = torch.device("cpu") if config["train"]["device"] == "cpu" else pick_device("auto")  # it may have come here
-    images = packed.read(replicate_folder(TEST, config["replicate"]))
+    test = replicate_folder(TEST, config["replicate"])
+    images = packed.read(test)
     with memory_remedy("free memory on the device"):
         network = network.to(memory_format=torch.channels_last).to(device)  # as processors read images
 
@@ -57,7 +59,9 @@ def corrupt(name: str) -> None:
         ]
     digest = sha256(folder / "weights.safetensors")
     with written_whole(corrupted_path(name)) as partial:
-        Corrupted(config["model"], config["replicate"], digest, wanted.seed, len(images), found).write(partial)
+        made = Corrupted(config["model"], config["replicate"], digest, wanted.seed, len(images), found)
+        made.write(partial)
+    looks.note_corrupted(made, loading.settings(config), packed.read_info(test)["digest"])
     mean = sum(each.accuracy for each in found) / len(found)
     print(f"corrupt: {name} accuracy {mean:.4f} over {len(found)} variants of {len(images):,} test images")
 

@@ -158,7 +158,7 @@ def evaluated(subject: Subject, logits: Tensor, first: Tensor | None, cost: Cost
         cost=cost,
         machine=diary.machine,
         run=origin(subject),
-        config=settings(config),
+        config=loading.settings(config),
         overrides=config["overrides"],
         initialisation=networks.initialisation(subject.network, config),
     )
@@ -188,20 +188,6 @@ def origin(subject: Subject) -> Origin:
         started=diary.started,
         weights_sha256=sha256(subject.folder / WEIGHTS),
     )
-
-
-def settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What determined a training, as the report shows it."""
-    return {
-        "dataset": {**config["data"], "image_size": config["image_size"]},
-        "augment": config["augment"],
-        "train": config["train"],
-        "model": {
-            **config["network"],
-            "pretrained": networks.weights_name(config),
-            "train_fraction": config["train_fraction"],
-        },
-    }
 
 
 def inflated(subject: Subject, honest: dict[str, float], device: torch.device) -> Inflation | None:

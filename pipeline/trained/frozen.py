@@ -37,6 +37,8 @@ class Probed:
     model: str
     features: int
     probes: list[Probe]
+    network: str  # SHA-256 of what the features come from, images apart
+    images: str  # SHA-256 of the test images
 
 
 def starting_from_weights(study: Params) -> list[str]:
@@ -68,7 +70,9 @@ def probed(study: Params, name: str, seed: int = 0) -> Probed:
     splits = Splits(**found).scaled
     few = [probes.few_shot(splits, shots, seed) for shots in SHOTS]
     every = [probes.linear(splits), probes.neighbours(splits), *(each for each in few if each)]
-    return Probed(name, splits.train.features.shape[1], every)
+    none = packed.Images(images.pixels[:0], images.labels[:0])
+    tested = packed.read_info(test)["digest"]
+    return Probed(name, splits.train.features.shape[1], every, digest(network, form, none), tested)
 
 
 def cached(network: nn.Module, form: Format, images: packed.Images, device: torch.device) -> Floats:

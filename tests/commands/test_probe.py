@@ -13,6 +13,7 @@ from pipeline import cli
 from pipeline.base.errors import StageError
 from pipeline.inference import embedding
 from pipeline.params.read import load_params
+from pipeline.records import looks
 from pipeline.trained import frozen
 from tests import small_study, trees
 
@@ -46,6 +47,8 @@ def test_models_that_start_from_weights_are_probed_and_their_features_computed_o
     assert [row["probe"] for row in rows][:3] == ["linear", "nearest neighbours", "1 image a class"]
     assert {row["features"] for row in rows} == {"16"}
     assert "test images were scored once" in said
+    (look,) = looks.known()
+    assert (look.kind, look.model) == ("probe", "given")
     monkeypatch.setattr(embedding, "features", lambda *_: pytest.fail("computed again"))
     cli.main(["probe", "given"])
     assert capsys.readouterr().out == said

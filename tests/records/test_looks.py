@@ -1,5 +1,6 @@
 """How often test images were scored: each trained network once, wherever it ran, and nothing is lost in merges."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,17 @@ def test_a_network_is_looked_at_once_however_often_it_is_scored() -> None:
     again = replace(FIRST, when="2026-03-01T00:00:00+00:00", commit="later")
     assert merged([again, FIRST, again]) == [FIRST]
     assert len(merged([FIRST, replace(FIRST, images="o" * 16)])) == 2
+
+
+def test_a_look_of_another_kind_is_another_and_an_evaluation_reads_as_ever() -> None:
+    corrupted = replace(FIRST, kind="corruptions", when="2026-01-02T00:00:00+00:00")
+    assert merged([FIRST, corrupted, corrupted]) == [FIRST, corrupted]
+    assert "kind" not in FIRST.line()
+    assert Look(**json.loads(corrupted.line())) == corrupted
+    found = earlier([FIRST, corrupted, another("e", "01", kind="epochs"), another("z", "03")], ["z"])
+    assert found is not None
+    assert looks.kinds(found.looks) == " (1 as they are, 1 corrupted, 1 after every epoch)"
+    assert earlier([corrupted], [FIRST.weights]) is None, "it was not evaluated"
 
 
 def test_looks_before_the_results_are_those_at_the_same_images_by_other_networks_until_the_last_of_them() -> None:

@@ -78,7 +78,7 @@ def test_looks_before_the_results_are_counted_with_their_settings_and_shown() ->
     assert found is not None
     (table,) = found.tables
     assert list(table.frame["looks"]) == [2, 2, 1]
-    assert table.cells[0] == ("cnn", "digits", "–", "cccccccc", "2", "2026-01-01", "2026-01-01", "no")
+    assert table.cells[0] == ("cnn", "digits", "–", "cccccccc", "as they are", "2", "2026-01-01", "2026-01-01", "no")
     text = str(page.text(page.templates(), "looks", found, results.read(load_params()), Path()))
     assert "&lt;tidy&gt;" in text
     assert "<details>" in text
@@ -96,6 +96,20 @@ def test_a_sentence_says_how_many_settings_are_left_out(tried: list[str], words:
     shown = Look(EARLIER, "i", "w", "kept", "t", "digits", "cnn", 0)
     looked = [dataclasses.replace(shown, weights=str(index), settings=name) for index, name in enumerate(tried)]
     assert looks_section.sentence(Earlier([shown], looked)).endswith(words)
+
+
+def test_kinds_of_looks_are_counted() -> None:
+    ours = evaluated()
+    looks.note(ours)
+    assert "(" not in said(section())
+    probe = dataclasses.replace(ours[0], weights="p", settings="p", when=EARLIER, kind="probe")
+    looks.note([probe, dataclasses.replace(ours[0], weights="t", when=EARLIER)])
+    assert "had been scored 2 times (1 as they are, 1 by a probe) before these results, by 2 settings" in said(
+        section()
+    )
+    found = section()
+    assert found is not None
+    assert {row[4] for row in found.tables[0].cells} == {"as they are", "by a probe"}
 
 
 def test_evaluating_or_reporting_again_changes_no_word() -> None:

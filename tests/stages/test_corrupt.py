@@ -1,6 +1,7 @@
 """A trained model is scored on corrupted test images: the whole panel, as params.yaml asks."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from pipeline.images import corruptions, packed
 from pipeline.images.corruptions import Corruption
 from pipeline.inference import forward, loading
+from pipeline.records import looks
 from pipeline.records.corruptions import Corrupted, Panel
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.predictions import Predictions, cached_path
@@ -39,6 +41,10 @@ def test_every_corruption_is_scored_in_the_severities_and_by_the_seed_of_params_
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = found(study, monkeypatch)
+    scored = {look.kind: look for look in looks.known() if look.model == "tiny"}
+    assert scored["corruptions"] == dataclasses.replace(
+        scored["evaluation"], kind="corruptions", when=scored["corruptions"].when
+    )
     assert record.names == [(name, severity) for name in corruptions.PANEL for severity in (2, 5)]
     assert record.weights_sha256 == Evaluation.read(study / "reports/evaluations/tiny-0.json").run.weights_sha256
     images, (network, config) = packed.read(study / "data/test/0"), loading.load(study / "models/tiny-0")

@@ -12,7 +12,7 @@ import torch
 from pipeline.base.errors import StageError
 from pipeline.params import faults
 from pipeline.params.read import load_params
-from pipeline.records import diary
+from pipeline.records import diary, looks
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.train import train
 from pipeline.tracking import runs
@@ -56,6 +56,13 @@ def test_the_gap_is_the_highest_test_score_of_any_epoch_less_that_of_the_chosen_
 def test_of_one_epoch_there_is_nothing_to_choose_and_of_an_average_nothing_is_chosen(study: Path) -> None:
     assert evaluation(study, "once")["inflation"]["gap"] == {"accuracy": 0.0, "macro_f1": 0.0}
     assert evaluation(study, "average")["inflation"] is None
+
+
+def test_a_look_says_that_every_epoch_was_scored(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study)
+    seen = [(look.model, look.kind) for look in looks.known()]
+    assert {kind for model, kind in seen if model == "best"} == {"evaluation", "epochs"}
+    assert [kind for model, kind in seen if model == "average"] == ["evaluation"]
 
 
 def test_it_changes_no_score_and_no_weights(study: Path, tmp_path: Path) -> None:

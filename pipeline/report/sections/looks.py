@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.records.looks import Earlier, Look
+from pipeline.records.looks import KINDS, Earlier, Look, kinds
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
@@ -36,7 +36,7 @@ def sentence(earlier: Earlier | None) -> str:
     if other in (0, settings):
         reported = f"{'none' if other else 'all'} of which {'is' if other else 'are'} reported here"
     return (
-        f"These test images had been scored {times(count)} before these results, by"
+        f"These test images had been scored {times(count)}{kinds(earlier.looks)} before these results, by"
         f" {settings} setting{'s' * (settings > 1)}, {reported}."
     )
 
@@ -57,6 +57,7 @@ def table(looks: Sequence[Look], found: Found) -> Table:
             "reported": group[0].settings in shown,
             "experiment": group[0].experiment,
             "commit": group[0].commit,
+            "kind": group[0].kind,
             "looks": len(group),
             "first": group[0].when,
             "last": group[-1].when,
@@ -72,14 +73,15 @@ def table(looks: Sequence[Look], found: Found) -> Table:
 
 
 def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Header and rows for reading, one for the looks of one model, experiment and commit."""
-    header = ("Model", "Study", "Experiment", "Commit", "Looks", "First", "Last")
+    """Header and rows for reading, one for the looks of one model, experiment, commit and kind."""
+    header = ("Model", "Study", "Experiment", "Commit", "Scored", "Looks", "First", "Last")
     rows = tuple(
         (
             group[0].model,
             group[0].study,
             group[0].experiment or DASH,
             group[0].commit[:8] or DASH,
+            KINDS[group[0].kind],
             str(len(group)),
             group[0].when[:10],
             group[-1].when[:10],
@@ -90,10 +92,11 @@ def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ..
 
 
 def grouped(looks: Sequence[Look]) -> list[list[Look]]:
-    """Those of one model, settings, experiment and commit together."""
+    """Those of one model, settings, experiment, commit and kind together."""
     groups: dict[tuple[str, ...], list[Look]] = {}
     for look in looks:
-        groups.setdefault((look.study, look.model, look.settings, look.experiment, look.commit), []).append(look)
+        key = (look.study, look.model, look.settings, look.experiment, look.commit, look.kind)
+        groups.setdefault(key, []).append(look)
     return list(groups.values())
 
 
