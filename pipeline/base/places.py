@@ -9,6 +9,7 @@ from pipeline.base.errors import StageError, shown
 RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), Path("reports/data.json")
 TEACHERS, BEFORE = Path("data/teachers"), Path("data/before")  # trainings that teach; of each, those that it needs
 
+PIPELINE = ("dvc.yaml", ".dvcignore")  # of the root: each study has copies, for DVC follows no link in a commit
 CARRIED = "carried"  # in the folder of a study that was packed: files that its settings name
 
 

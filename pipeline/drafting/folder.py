@@ -1,16 +1,18 @@
-"""The folder of a new study: settings, links to the root's pipeline, DVC's configuration; nothing of another's."""
+"""The folder of a new study: settings, the root's pipeline, DVC's configuration; nothing of another's."""
 
+import filecmp
 import os
 import re
+import shutil
 from pathlib import Path
 
 from pipeline.base import git
 from pipeline.base.errors import StageError, shown
 from pipeline.base.files import written_whole
-from pipeline.base.places import checkout
+from pipeline.base.places import PIPELINE, checkout
 from pipeline.datasets.source import is_url
 
-LINKS = ("dvc.yaml", ".dvcignore", "pipeline")  # to the root's
+LINK = "pipeline"  # to the root's
 CONFIG = """[core]
     analytics = false
     autostage = true
@@ -24,7 +26,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 def place(name: str) -> Path:
     """Where study `name` is to lie; raises StageError where there is one, or no checkout to lie in."""
     root = checkout()
-    if root is None or not all((root / each).exists() for each in (*LINKS, ".dvc/config")):
+    if root is None or not all((root / each).exists() for each in (*PIPELINE, LINK, ".dvc/config")):
         raise StageError("no checkout of Versus here; run `versus new` where its dvc.yaml and studies/ lie")
     if not re.fullmatch(NAME, name):
         raise StageError(f"{shown(name)}: no name of a study; use letters, digits, `_`, `-` and dots, 100 at most")
@@ -51,11 +53,24 @@ def write(folder: Path, params: str) -> None:
     """Make the study's folder, whole or not at all."""
     with written_whole(folder) as partial:
         (partial / ".dvc").mkdir(parents=True)
-        for name in LINKS:
-            (partial / name).symlink_to(Path("../..") / name)
+        for name in PIPELINE:
+            shutil.copyfile(folder.parents[1] / name, partial / name)
+        (partial / LINK).symlink_to(Path("../..") / LINK)
         (partial / ".dvc/config").write_text(CONFIG, encoding="utf-8")
         (partial / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
         (partial / "params.yaml").write_text(params, encoding="utf-8")
+
+
+def follow_root() -> None:
+    """Give every study of this checkout the root's pipeline as it is now."""
+    if (root := checkout()) is None:
+        return
+    for study in root.glob("studies/*/params.yaml"):
+        for name in PIPELINE:
+            copy = study.parent / name
+            if copy.is_symlink() or not filecmp.cmp(root / name, copy, shallow=False):
+                copy.unlink()
+                shutil.copyfile(root / name, copy)
 
 
 def write_settings(folder: Path, params: str) -> None:

@@ -34,11 +34,16 @@ def show() -> list[dict[str, Any]]:
 
 def read(shown: Sequence[Mapping[str, Any]]) -> tuple[Experiment, list[Experiment], int]:
     """The last commit (`changed` has its own values of what is varied), its experiments that have results, and how
-    many have none.
+    many have none. Experiments of other studies in the checkout are left out: they leave this one as it is.
 
-    Raises StageError if the commit has no results to compare with.
+    Raises StageError if the commit has no results to compare with, or DVC cannot read it.
     """
     commit = next((entry for entry in shown if entry["rev"] != "workspace"), None)
+    if commit and (error := commit.get("error")):
+        raise StageError(
+            f"experiments: DVC cannot read this study in the last commit ({error.get('msg', error)}); where dvc.yaml is"
+            " a link there, `rm dvc.yaml && cp ../../dvc.yaml .` and commit the file"
+        )
     start = _result(commit) if commit else None
     if commit is None or start is None:
         raise StageError(f"experiments: the last commit has no {METRICS}; run `dvc repro` and commit what it leaves")
@@ -53,6 +58,8 @@ def read(shown: Sequence[Mapping[str, Any]]) -> tuple[Experiment, list[Experimen
         keys = sorted(key for key in settings.keys() | result[0].keys() if settings.get(key) != result[0].get(key))
         name = each.get("name") or last.get("name") or last["rev"][:7]
         changed = {key: result[0].get(key) for key in keys}
+        if not changed and result[1] == models:
+            continue
         found.append(Experiment(name, changed, result[1], result[0], last["rev"]))
     found.sort(key=lambda each: each.name)
     varied = {key: settings.get(key) for each in found for key in each.changed}

@@ -9,6 +9,7 @@ reports/corruptions/panel.json, so that the folder is always there. Where someth
 was read before stands.
 """
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from pipeline import datasets
 from pipeline.base import code
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import RAW, find, study
+from pipeline.base.places import PIPELINE, RAW, find, study
 from pipeline.base.process import run
 from pipeline.datasets import content
 from pipeline.datasets import source as sources
@@ -31,6 +32,7 @@ RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path
 
 
 def main() -> None:
+    refuse_another_pipeline(Path.cwd())
     settings = load_params()
     name, source = settings.dataset.name, settings.dataset.source
     record = {"dataset": name, "source": source, "sha256": settled(name, source)}
@@ -50,6 +52,14 @@ def main() -> None:
         wanted = settings.corruptions
         corruptions.Panel(list(wanted.replicates), list(wanted.severities), wanted.seed).write(partial)
     print(f"source: {name} {source or 'from its official source'}, SHA-256 {record['sha256'][:12]}")
+
+
+def refuse_another_pipeline(folder: Path) -> None:
+    """Raise StageError where a study's copy of the pipeline is not the root's, as after an update of the checkout."""
+    root = folder.parents[1] if folder.parent.name == "studies" else folder
+    for name in PIPELINE:
+        if (root / name).exists() and not filecmp.cmp(root / name, folder / name, shallow=False):
+            raise StageError(f"{name} is not the root's, which has changed since: `cp ../../{name} .`")
 
 
 def shown(settings: Params) -> str:

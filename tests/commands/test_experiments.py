@@ -1,11 +1,14 @@
 """`versus experiments`: a terminal's width holds what changed and the validation score of each experiment."""
 
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StageError
 from pipeline.commands import experiments as command
 from pipeline.report import experiments
+from tests import repo
 from tests.commands.test_ablation import GRID, entry, shown
 
 
@@ -36,6 +39,28 @@ def test_no_line_is_longer_than_120_characters_and_nothing_of_what_changed_is_lo
     assert max(map(len, lines)) <= 120
     words = " ".join(lines).split()
     assert all(f"{key.replace('__', '.')}={value}" in words for key, value in changed.items())
+
+
+def test_an_experiment_of_another_study_is_left_out() -> None:
+    """DVC lists at every study all experiments of a commit; one that changed another leaves this one as it is."""
+    base, finished, failed = experiments.read(shown(entry("theirs", 0.8, 0.6), entry("again", 0.8, 0.7)))
+    assert base.models["vit"]["val_macro_f1"]["mean"] == 0.62
+    assert [each.name for each in finished] == ["again"], "no setting is another, but the scores are"
+    assert failed == 0
+
+
+def test_dvc_reads_a_study_in_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where its dvc.yaml is a link there, as studies of version 0.1 have it, the line says what to do."""
+    study = repo.copy(tmp_path / "repo") / "studies/digits_splits"
+    monkeypatch.chdir(study)
+    workspace, commit = experiments.show()
+    assert "error" not in commit
+    assert commit["data"]["params"]["params.yaml"]["data"] == workspace["data"]["params"]["params.yaml"]["data"]
+    (study / "dvc.yaml").unlink()
+    (study / "dvc.yaml").symlink_to("../../dvc.yaml")
+    repo.commit(tmp_path / "repo")
+    with pytest.raises(StageError, match=r"DVC cannot read this study in the last commit .*cp \.\./\.\./dvc.yaml"):
+        experiments.read(experiments.show())
 
 
 def test_an_experiment_that_changes_no_models_score_is_listed_too() -> None:

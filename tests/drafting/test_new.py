@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 
 from pipeline.base.errors import StageError
+from pipeline.base.places import PIPELINE
 from pipeline.commands.new import new
 from pipeline.drafting import choice, fit, folder, plan
 from pipeline.drafting.choice import Choice
@@ -34,8 +36,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (".git", ".dvc", "studies"):
         (root / name).mkdir(parents=True)
     (root / ".dvc/config").write_text((ROOT / ".dvc/config").read_text())
-    for name in folder.LINKS:
-        (root / name).symlink_to(ROOT / name)
+    for name in PIPELINE:
+        shutil.copy(ROOT / name, root)
+    (root / folder.LINK).symlink_to(ROOT / folder.LINK)
     monkeypatch.chdir(root)
     monkeypatch.setattr(fit, "lacking", lambda names: names[0])
     return root

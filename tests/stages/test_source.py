@@ -319,3 +319,19 @@ def test_a_clone_without_the_source_goes_on_from_what_the_cache_has(studies: Pat
     output = repo.call(study, "dvc", "repro", "split")
     assert repo.ran(output) == []
     assert "source: images is not on this machine; what was read before stands" in output
+
+
+def test_a_pipeline_that_is_not_the_roots_is_refused(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study has copies of it, which an update of the checkout leaves as they were."""
+    look("digits", "")
+    study = Path("studies/mine")
+    study.mkdir(parents=True)
+    for name in places.PIPELINE:
+        Path(name).write_text("new\n")
+        (study / name).write_text("new\n")
+    shutil.copy("params.yaml", study)
+    monkeypatch.chdir(study)
+    source.main()
+    Path("dvc.yaml").write_text("old\n")
+    with pytest.raises(StageError, match=r"dvc.yaml is not the root's, which has changed since: `cp ../../dvc.yaml .`"):
+        source.main()
