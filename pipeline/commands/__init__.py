@@ -14,6 +14,7 @@ NAMES = (  # in the order in which `versus --help` lists them
     "export",
     "models",
     "mistakes",
+    "subgroups",
     "register",
     "looks",
     "prune",

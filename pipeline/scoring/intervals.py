@@ -156,11 +156,11 @@ def _distances(share: Floats, images: Floats) -> tuple[Floats, Floats]:
     return share - low, high - share
 
 
-def clopper_pearson(share: Floats, images: Floats) -> tuple[Floats, Floats]:
+def clopper_pearson(share: Floats, images: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """The exact interval of a share of so many images, neither of which need be whole; NaN where the share is."""
     from scipy.special import betaincinv  # scipy.stats.beta.ppf without the second that importing scipy.stats takes
 
-    tail = (1 - LEVEL) / 2
+    tail = (1 - level) / 2
     hits = share * images
     misses = np.maximum(images - hits, 0)
     with np.errstate(invalid="ignore"):

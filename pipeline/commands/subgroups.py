@@ -1,0 +1,35 @@
+"""`versus subgroups`: how accurate models are on subgroups of the test images, and the largest gap between two.
+
+The file is a table (CSV) with a column `image`, the names that `versus mistakes` lists, and one for each attribute, as
+age, camera or hospital. It needs the committed reports alone: no image is scored again.
+"""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "Score models on subgroups of the test images, by a table of attributes"
+EXAMPLE = "versus subgroups attributes.csv"
+INTERRUPTED = "nothing was written"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("attributes", type=Path, metavar="FILE", help="CSV: image, and a column for each attribute")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="both tables as CSV, Markdown and LaTeX, too")
+
+
+def run(given: argparse.Namespace) -> None:
+    from pipeline.base.files import written_whole
+    from pipeline.params.read import load_params
+    from pipeline.report import results, subgroups
+    from pipeline.report.table import text, write
+
+    found = results.read(load_params())
+    known = subgroups.attributes(given.attributes, subgroups.of_the_study(found))
+    tables = subgroups.tables(found, known)
+    for table in tables:
+        print(text(table.header, table.cells), table.caption, sep="\n\n", end="\n\n")
+    if given.out is not None:
+        with written_whole(given.out) as folder:
+            folder.mkdir(parents=True)
+            for table in tables:
+                write(table, folder)
