@@ -14,8 +14,8 @@ from pipeline.base import places
 from pipeline.launch import slots
 from pipeline.launch.slots import Slot
 
-CIFAR = dataclasses.replace(stepping.CIFAR, batches=256)
-MNIST = dataclasses.replace(stepping.MNIST, batches=256)
+CIFAR = dataclasses.replace(stepping.CIFAR, batches=256, compile="none")
+MNIST = dataclasses.replace(stepping.MNIST, batches=256, compile="default")
 LARGE = {"side": 224, "channels": 3, "amplitudes": {"crop": 0.9, "aspect": 0.25}, "batches": 8}
 RESNET = stepping.Case("ResNet18, crop and flip, 224 px", network={"family": "timm", "backbone": "resnet18"}, **LARGE)
 VIT = stepping.Case(

@@ -107,7 +107,7 @@ def _speed(loop: Callable[[], int]) -> float:
 def row(case: stepping.Case, device: torch.device, target: str, workers: tuple[int, ...]) -> Row:
     train, _ = stepping.sides(case, device)
     flags, loop = best(case, device, workers)
-    what = f"training against timm's loop: {case.what}, {stepping.place(device)}"
+    what = f"training against timm's loop: {case.name}, {stepping.place(device)}"
     note = f"timm's best flags here: {flags}"
     return compare(what, "images/s", lambda: rate(train), lambda: rate(loop), target, note=note)
 

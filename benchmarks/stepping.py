@@ -36,6 +36,10 @@ class Case:
     compile: str = "none"  # `train.compile`, where `versus estimate --compile` says that it pays
 
     @property
+    def name(self) -> str:
+        return self.what + {"none": "", "fused": ", fused"}.get(self.compile, ", compiled")
+
+    @property
     def size(self) -> str:
         return self.what.split(", shift")[0]
 
@@ -46,14 +50,15 @@ CIFAR = Case(
     32,
     3,
     {"shift": 0.125},
+    compile=few("fused", "none"),
 )
 MNIST = Case(
-    "1,560 parameters, shift, 28 px, compiled",
+    "1,560 parameters, shift, 28 px",
     {"family": "tiny", "layers": SMALLEST, "in_channels": 1},
     28,
     1,
     {"shift": 0.1},
-    compile=few("default", "none"),
+    compile=few("fused", "none"),
 )
 RESNET = Case(
     "ResNet18, shift and flip, 64 px",
@@ -128,7 +133,7 @@ def finish(device: torch.device) -> None:
 
 def row(case: Case, device: torch.device, target: str) -> Row:
     train, fixed = sides(case, device)
-    what = f"stepping: {case.what}, {place(device)}"
+    what = f"stepping: {case.name}, {place(device)}"
     return compare(what, "images/s", lambda: rate(train), lambda: rate(fixed), target)
 
 

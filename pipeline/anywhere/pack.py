@@ -188,7 +188,8 @@ def write(out: Path, text: bytes, key: bytes, files: Any) -> int:
 def code() -> list[Path]:
     """The files of the package, the benchmarks, and the schema, by which these know the defaults of settings."""
     above = PACKAGE.parent
-    return sorted([*PACKAGE.rglob("*.py"), *(above / "benchmarks").glob("*.py"), above / "params.schema.json"])
+    package = [path for kind in ("*.py", "*.c", "*.cpp") for path in PACKAGE.rglob(kind)]
+    return sorted([*package, *(above / "benchmarks").glob("*.py"), above / "params.schema.json"])
 
 
 def add(archive: zipfile.ZipFile, name: str, content: bytes, kind: int = zipfile.ZIP_DEFLATED) -> None:

@@ -30,6 +30,7 @@ READ_BY = {
     "images.resample": ("images/resample.c",),
     "report.ablation": ("report/ablation.html",),
     "report.cards": ("report/card.md",),
+    "training.fused": ("training/fused.cpp",),
     "report.page": ("report/templates/*", "report/sections/*.html"),
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -1,37 +1,49 @@
-"""C beside Python: a file compiled where there is a compiler, for what has a twin that does the same without it."""
+"""C and C++ beside Python: a file compiled where there is a compiler, for what has a twin that does the same without it."""
 
 import ctypes
 import hashlib
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.files import written_whole
 from pipeline.base.places import state_folder
 
-SECONDS = 60  # for a compiler that hangs; a file takes it less than one
+COMPILERS = {".c": "cc", ".cpp": "c++"}
+SECONDS = 60  # for a compiler that hangs; a file takes it less than one, or three where it is C++
 
 
 def library(source: Path) -> ctypes.CDLL | None:
-    """A C file as a library, compiled once for a checkout, a machine's kind and the file's content.
-
-    None where there is no C compiler, or where it or the operating system refuses.
-    """
+    """A C file as a library; None where there is no C compiler, or where it or the operating system refuses."""
     try:
-        content = source.read_bytes() + "-".join((platform.system(), platform.machine())).encode()
-        path = state_folder() / "native" / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.so"
-        if not path.exists():
-            _compile(source, path)
-        return ctypes.CDLL(str(path))
+        return compiled(source)
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _compile(source: Path, path: Path) -> None:
-    compiler = shutil.which("cc")
+def compiled(source: Path, flags: Sequence[str] = ("-O2",), processor: str = "") -> ctypes.CDLL:
+    """A file as a library, compiled once for a checkout, a machine's kind, the flags and the file's content.
+
+    `processor` is what the machine's kind has to say where the flags have its own instructions used. Raises OSError
+    where there is no compiler, or SubprocessError or OSError where it or the operating system refuses.
+    """
+    kind = "-".join((platform.system(), platform.machine(), processor, *flags))
+    path = state_folder() / "native" / f"{source.stem}-{_digest(source.read_bytes() + kind.encode())}.so"
+    if not path.exists():
+        _compile(source, flags, path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(source: Path, flags: Sequence[str], path: Path) -> None:
+    compiler = shutil.which(name := COMPILERS[source.suffix])
     if compiler is None:
-        raise OSError("no C compiler")
+        raise FileNotFoundError(f"no {name}")
     with written_whole(path) as partial:
-        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(partial), str(source)]
-        subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+        command = [compiler, *flags, "-shared", "-fPIC", "-o", str(partial), str(source)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -268,6 +268,8 @@ def _compile_faults(_: Params, name: str, train: Train) -> Faults:
             f"models.{name}: train.compile: {train.compile} is for networks that are trained whole, in one process,"
             " without margin and centres; choose none"
         )
+    if train.compile == "fused" and not train.fast:
+        yield f"models.{name}: train.compile: fused needs the layout of train.fast: true"
 
 
 def _vote_faults(_: Params, name: str, train: Train) -> Faults:

@@ -146,7 +146,7 @@ class Train(Frozen):
     keep_epochs: bool = False  # keep the weights of every epoch, for evaluate.inflation
     deterministic: bool = False  # the same bits again on a GPU, at some cost; a CPU gives them anyway
     fast: bool = True  # memory laid out for the processor, fused optimiser; false: the plain forms
-    compile: Literal["none", "default", "reduce-overhead"] = "none"  # torch.compile's mode; the second is CUDA graphs
+    compile: Literal["none", "default", "reduce-overhead", "fused"] = "none"  # by torch; fused: own kernels on a CPU
 
     def plain(self) -> dict[str, Any]:
         """As trainings keep it: of one without a teacher nothing on teachers, as before there were any."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import StageError
+from pipeline.training import fused
 
 
 def placed(network: nn.Module, device: torch.device, fast: bool) -> nn.Module:
@@ -17,7 +18,12 @@ def placed(network: nn.Module, device: torch.device, fast: bool) -> nn.Module:
 
 
 def compiled_by(mode: str, network: nn.Module) -> nn.Module | None:
-    """The network, its parameters and state shared, with passes compiled for each size of batch; None for mode none."""
+    """The network, its parameters and state shared, with faster passes in training; None for mode none.
+
+    fused has some layers computed by kernels of our own; other modes are torch's, compiled for each size of batch.
+    """
+    if mode == "fused":
+        return fused.fused(network)
     return None if mode == "none" else cast(nn.Module, torch.compile(network, mode=mode, dynamic=False))
 
 

@@ -62,7 +62,7 @@ class Estimate:
 
 
 def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
-    """Time a model's steps as train would take them; if `compiled`, also with torch.compile."""
+    """Time a model's steps as they are uncompiled; if `compiled`, also compiled."""
     task, config, device = prepared(settings, name)
     size, epochs, val = config["train"]["batch_size"], config["train"]["epochs"], task.val_images
     with memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
@@ -131,8 +131,10 @@ def steps(trainer: fit.Trainer) -> Iterator[Any]:
 
 
 def with_compiler(trainer: fit.Trainer, taken: Iterator[Any]) -> tuple[float, float]:
-    """The seconds that torch.compile takes, and those of a step from then on."""
-    mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
+    """Seconds of compilation, as `train.compile` has it or else by torch, and of a step from then on."""
+    mode = trainer.protocol["compile"]
+    if mode == "none":
+        mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
     with compile_remedy(mode):
         trainer.step.network = compiled_by(mode, trainer.network.train()) or trainer.network
         started = time.perf_counter()

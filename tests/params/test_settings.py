@@ -177,6 +177,11 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("train.class_weights", None, "train.class_weights: got None; choose from inverse, none"),
     ("train.select", "first", "train.select: got 'first'; choose from best, last, average"),
     ("train.average", "mean", "train.average: got 'mean'; choose from swa, ema"),
+    (
+        "models.cnn.train",
+        {"compile": "fused", "fast": False},
+        "models.cnn: train.compile: fused needs the layout of train.fast: true",
+    ),
     ("train.tune", "heads", "train.tune: got 'heads'; choose from full, head, head_then_full"),
     ("augment.policy", "svhn", "augment.policy: got 'svhn'; choose from none, cifar10"),
     ("dataset.train_fraction", 0, "dataset.train_fraction: got 0; wanted greater than 0"),

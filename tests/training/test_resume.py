@@ -26,6 +26,7 @@ PROTOCOLS: tuple[dict[str, Any], ...] = (
     {"select": "last", "sampler": "weighted"},
     {"select": "average", "average": "swa"},
     {"select": "average", "average": "ema"},
+    {"compile": "fused", "precision": "bf16"},
 )
 
 

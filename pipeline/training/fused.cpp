@@ -1,0 +1,355 @@
+// BatchNorm with ReLU and the 2x2 max-pool that may follow, forward and backward of training in two passes each; and that
+// max-pool alone.
+//
+// Images are (N, H, W, C), their channels side by side. Arithmetic is in float. Sums are taken image by image and added
+// up in double in the order of the images, so that results do not depend on the number of threads. Vectors are
+// explicit, as compilers leave rows of 8 or 12 channels to scalar code: the channels' coefficients are repeated until
+// they fill whole vectors, and an image is read as one long row.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr long LANES = 16, COLUMNS = 4, WIDE = LANES * COLUMNS;  // four sums at a time hide the latency of adding
+constexpr int NOWHERE = 4;
+template <class E> using Vector __attribute__((vector_size(LANES * sizeof(E)))) = E;
+using Floats = Vector<float>;
+using Numbers = std::vector<float>;
+
+struct BFloat16 { uint16_t bits; };
+
+struct Batch {
+    long images, height, width, channels, threads;
+    long image() const { return height * width * channels; }
+    long pooled() const { return height / 2 * (width / 2) * channels; }
+    long period() const { return channels * (WIDE / std::gcd(channels, WIDE)); }  // of coefficients
+    double rows() const { return double(images) * height * width; }
+};
+
+template <class V> V read(const void *from) { V v; memcpy(&v, from, sizeof v); return v; }
+template <class V> void write(void *to, V v) { memcpy(to, &v, sizeof v); }
+
+// V is Floats or float: a vector of elements, or one.
+template <class V> V load(const float *x) { return read<V>(x); }
+template <class V> V load(const BFloat16 *x) {
+    if constexpr (std::is_same_v<V, Floats>) {
+        return (V)(__builtin_convertvector(read<Vector<uint16_t>>(x), Vector<uint32_t>) << 16);
+    } else {
+        uint32_t word = uint32_t(x->bits) << 16;
+        return read<V>(&word);
+    }
+}
+
+template <class V> void store(float *to, V x) { write(to, x); }
+inline void store(BFloat16 *to, Floats x) {  // to the nearest, of two as near to the even one
+#ifdef __AVX512BF16__
+    write(to, _mm512_cvtneps_pbh((__m512)x));
+#else
+    auto word = (Vector<uint32_t>)x, bits = (word + 0x7fff + (word >> 16 & 1)) >> 16;
+    write(to, __builtin_convertvector(x == x ? bits : bits * 0 + 0x7fc0, Vector<uint16_t>));
+#endif
+}
+inline void store(BFloat16 *to, float x) {
+    BFloat16 all[LANES];
+    store(all, Floats{} + x);
+    *to = all[0];
+}
+
+Numbers spread(const float *channels, const Batch &batch) {
+    Numbers out(batch.period());
+    for (auto at = out.begin(); at != out.end(); at += batch.channels) std::copy_n(channels, batch.channels, at);
+    return out;
+}
+
+// Calls body(i, j, V{}) for every element i of an image, a vector at a time; j is the place of its coefficients.
+template <class Body> void each(const Batch &batch, Body body) {
+    for (long from = 0; from < batch.image(); from += batch.period()) {
+        long j = 0, width = std::min(batch.period(), batch.image() - from);
+        for (; j + LANES <= width; j += LANES) body(from + j, j, Floats{});
+        for (; j < width; j++) body(from + j, j, 0.0f);
+    }
+}
+
+// totals (2, C): the sums over an image of what add(i, j, a, b) adds to a and b, by channel.
+template <class Add> void sum(const Batch &batch, Numbers &a, Numbers &b, float *totals, Add add) {
+    long n = batch.image(), period = batch.period(), whole = n / period * period, C = batch.channels, i = whole;
+    for (long j = 0; j < period; j += WIDE) {
+        Floats first[COLUMNS] = {}, second[COLUMNS] = {};
+        for (long from = j; from < whole; from += period)
+            for (long k = 0, at = 0; k < COLUMNS; k++, at += LANES) add(from + at, j + at, first[k], second[k]);
+        memcpy(&a[j], first, sizeof first);
+        memcpy(&b[j], second, sizeof second);
+    }
+    for (; i + LANES <= n; i += LANES) {
+        Floats first = load<Floats>(&a[i - whole]), second = load<Floats>(&b[i - whole]);
+        add(i, i - whole, first, second);
+        store(&a[i - whole], first);
+        store(&b[i - whole], second);
+    }
+    for (; i < n; i++) add(i, i - whole, a[i - whole], b[i - whole]);
+    std::fill_n(totals, 2 * C, 0.0f);
+    for (long j = 0; j < period; j += C)
+        for (long c = 0; c < C; c++) totals[c] += a[j + c], totals[C + c] += b[j + c];
+}
+
+// Mean and variance (C) of a batch: an image's in two passes, all images' by Chan et al. 1979.
+template <class T> void statistics(const T *x, const Batch &batch, float *mean, float *variance) {
+    long C = batch.channels, area = batch.height * batch.width;
+    Numbers totals(batch.images * 2 * C);
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Numbers a(batch.period()), b(a), found(2 * C);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            const T *image = x + n * batch.image();
+            float *sums = &totals[n * 2 * C];
+            sum(batch, a, b, sums, [&](long i, long, auto &first, auto &) {
+                first += load<std::decay_t<decltype(first)>>(image + i);
+            });
+            for (long c = 0; c < C; c++) found[c] = sums[c] / area;
+            Numbers means = spread(found.data(), batch);
+            sum(batch, a, b, found.data(), [&](long i, long j, auto &first, auto &) {
+                using V = std::decay_t<decltype(first)>;
+                V apart = load<V>(image + i) - load<V>(&means[j]);
+                first += apart * apart;
+            });
+            std::copy_n(found.data(), C, sums + C);
+        }
+    }
+    for (long c = 0; c < C; c++) {
+        double total = 0, squares = 0;
+        for (long n = 0; n < batch.images; n++) total += totals[n * 2 * C + c];
+        double centre = total / batch.rows();
+        for (long n = 0; n < batch.images; n++) {
+            double apart = totals[n * 2 * C + c] / area - centre;
+            squares += totals[n * 2 * C + C + c] + apart * apart * area;
+        }
+        mean[c] = centre;
+        variance[c] = squares / batch.rows();
+    }
+}
+
+// What a thread needs for the pooling of one image; reading and writing whole vectors may run over its end.
+template <class T> struct Window {
+    std::vector<T> full, best;
+    std::vector<uint8_t> place;  // of the largest of four, the first of equals
+    Window(const Batch &batch, bool pools)
+        : full(pools * (batch.image() + LANES)), best(pools * (batch.pooled() + LANES)), place(best.size()) {}
+
+    void pool(const Batch &batch, bool relu) {  // full -> best, place; with ReLU, 0 has no place
+        long C = batch.channels, row = batch.width * C, out = 0;
+        for (long h = 0; h < batch.height / 2; h++)
+            for (long w = 0; w < batch.width / 2; w++, out += C)
+                for (long c = 0; c < C; c += LANES) {
+                    const T *corner = &full[2 * h * row + 2 * w * C + c];
+                    const T *others[] = {corner + C, corner + row, corner + row + C};
+                    Floats largest = load<Floats>(corner);
+                    Vector<int32_t> which{};
+                    for (int k = 0; k < 3; k++) {
+                        Floats other = load<Floats>(others[k]);
+                        auto larger = (other > largest) | (other != other);
+                        which = larger ? which * 0 + (k + 1) : which;
+                        largest = larger ? other : largest;
+                    }
+                    if (relu) which = largest == 0 ? which * 0 + NOWHERE : which;
+                    store(&best[out + c], largest);
+                    write(&place[out + c], __builtin_convertvector(which, Vector<uint8_t>));
+                }
+    }
+
+    void unpool(const Batch &batch) {  // best, place -> full: the gradient of `pool`
+        using Bits = std::conditional_t<sizeof(T) == 2, uint16_t, uint32_t>;
+        using V = Vector<Bits>;
+        long C = batch.channels, out = 0;
+        for (long h = 0; h < batch.height; h++)
+            for (long w = 0; w < batch.width; w++, out += C) {
+                bool inside = h / 2 < batch.height / 2 && w / 2 < batch.width / 2;  // the last of an odd number is not
+                long from = (h / 2 * (batch.width / 2) + w / 2) * C, here = h % 2 * 2 + w % 2;
+                for (long c = 0; c < C; c += LANES) {
+                    V value{};
+                    if (inside) {
+                        auto which = __builtin_convertvector(read<Vector<uint8_t>>(&place[from + c]), V);
+                        value = which == Bits(here) ? read<V>(&best[from + c]) : value;
+                    }
+                    write(&full[out + c], value);
+                }
+            }
+    }
+
+    void take(const Batch &batch, const T *pooled, const uint8_t *places, long n) {
+        std::copy_n(pooled + n * batch.pooled(), batch.pooled(), best.data());
+        std::copy_n(places + n * batch.pooled(), batch.pooled(), place.data());
+    }
+
+    void give(const Batch &batch, T *pooled, uint8_t *places, long n) const {
+        std::copy_n(best.data(), batch.pooled(), pooled + n * batch.pooled());
+        std::copy_n(place.data(), batch.pooled(), places + n * batch.pooled());
+    }
+};
+
+// What maps x onto the normalised values: x * scale + shift.
+struct Map {
+    Numbers scale, shift;
+    Map(const float *weight, const float *bias, const float *kept, long C) : scale(C), shift(C) {
+        for (long c = 0; c < C; c++) {
+            scale[c] = weight[c] * kept[C + c];
+            shift[c] = bias[c] - kept[c] * scale[c];
+        }
+    }
+};
+
+// y and kept (2, C), the mean and the inverse standard deviation; `place` is null where nothing is pooled.
+template <class T>
+void forward(const T *x, T *y, uint8_t *place, const float *weight, const float *bias, float *running_mean,
+             float *running_variance, float *kept, const Batch &batch, float momentum, float epsilon) {
+    long C = batch.channels;
+    Numbers variance(C);
+    statistics(x, batch, kept, variance.data());
+    for (long c = 0; c < C; c++) {
+        kept[C + c] = 1 / std::sqrt(double(variance[c]) + epsilon);
+        float unbiased = variance[c] * (batch.rows() / (batch.rows() - 1));
+        running_mean[c] = momentum * kept[c] + (1 - momentum) * running_mean[c];
+        running_variance[c] = momentum * unbiased + (1 - momentum) * running_variance[c];
+    }
+    Map map(weight, bias, kept, C);
+    Numbers scale = spread(map.scale.data(), batch), shift = spread(map.shift.data(), batch);
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Window<T> window(batch, place);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            const T *from = x + n * batch.image();
+            T *to = place ? window.full.data() : y + n * batch.image();
+            each(batch, [&](long i, long j, auto v) {
+                v = load<decltype(v)>(from + i) * load<decltype(v)>(&scale[j]) + load<decltype(v)>(&shift[j]);
+                store(to + i, v <= 0 ? decltype(v){} : v);
+            });
+            if (!place) continue;
+            window.pool(batch, true);
+            window.give(batch, y, place, n);
+        }
+    }
+}
+
+// The gradient of the normalised values before ReLU and pooling, of one image.
+template <class T> struct Passed {
+    const T *x, *gradient;
+    bool pooled;  // there the largest of four is above 0, or its place is none
+    const Numbers &scale, &shift;
+    template <class V> V at(long i, long j) const {
+        V given = load<V>(gradient + i);
+        if (pooled) return given;
+        V made = load<V>(x + i) * load<V>(&scale[j]) + load<V>(&shift[j]);
+        return made <= 0 ? V{} : given;
+    }
+};
+
+// Calls body(n, passed) for each image, on all threads.
+template <class T, class Body>
+void images(const T *x, const T *gradient, const uint8_t *place, const Map &map, const Batch &batch, Body body) {
+    Numbers scale = spread(map.scale.data(), batch), shift = spread(map.shift.data(), batch);
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Window<T> window(batch, place);
+        Numbers a(batch.period()), b(a);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            const T *given = gradient + n * batch.image();
+            if (place) {
+                window.take(batch, gradient, place, n);
+                window.unpool(batch);
+                given = window.full.data();
+            }
+            body(n, Passed<T>{x + n * batch.image(), given, place != nullptr, scale, shift}, a, b);
+        }
+    }
+}
+
+// out, the gradient of x, and gradients (2, C), those of weight and bias.
+template <class T>
+void backward(const T *x, const T *gradient, const uint8_t *place, T *out, const float *weight, const float *bias,
+              const float *kept, float *gradients, const Batch &batch) {
+    long C = batch.channels;
+    Map map(weight, bias, kept, C);
+    Numbers totals(batch.images * 2 * C), slope(C), shift(C), means = spread(kept, batch);
+    images(x, gradient, place, map, batch, [&](long n, const Passed<T> &passed, Numbers &a, Numbers &b) {
+        sum(batch, a, b, &totals[n * 2 * C], [&](long i, long j, auto &first, auto &second) {
+            using V = std::decay_t<decltype(first)>;
+            V value = passed.template at<V>(i, j);
+            first += value;
+            second += value * (load<V>(passed.x + i) - load<V>(&means[j]));
+        });
+    });
+    for (long c = 0; c < C; c++) {
+        double total = 0, product = 0, inverse = kept[C + c];
+        for (long n = 0; n < batch.images; n++) total += totals[n * 2 * C + c], product += totals[n * 2 * C + C + c];
+        gradients[c] = product * inverse;
+        gradients[C + c] = total;
+        slope[c] = -map.scale[c] * inverse * inverse * product / batch.rows();
+        shift[c] = -map.scale[c] * total / batch.rows() - slope[c] * kept[c];
+    }
+    Numbers scales = spread(map.scale.data(), batch), slopes = spread(slope.data(), batch);
+    Numbers shifts = spread(shift.data(), batch);
+    images(x, gradient, place, map, batch, [&](long n, const Passed<T> &passed, Numbers &, Numbers &) {
+        each(batch, [&](long i, long j, auto v) {
+            using V = decltype(v);
+            v = load<V>(passed.x + i) * load<V>(&slopes[j]) + load<V>(&shifts[j]);
+            store(out + n * batch.image() + i, passed.template at<V>(i, j) * load<V>(&scales[j]) + v);
+        });
+    });
+}
+
+// x -> y, place; and, backward, gradient and place -> out.
+template <class T> void pool(const T *x, T *y, uint8_t *place, const Batch &batch) {
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Window<T> window(batch, true);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            std::copy_n(x + n * batch.image(), batch.image(), window.full.data());
+            window.pool(batch, false);
+            window.give(batch, y, place, n);
+        }
+    }
+}
+
+template <class T> void unpool(const T *gradient, const uint8_t *place, T *out, const Batch &batch) {
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Window<T> window(batch, true);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            window.take(batch, gradient, place, n);
+            window.unpool(batch);
+            std::copy_n(window.full.data(), batch.image(), out + n * batch.image());
+        }
+    }
+}
+
+}  // namespace
+
+#define FOR(T, name)                                                                                                 \
+    extern "C" void forward_##name(const T *x, T *y, uint8_t *place, const float *weight, const float *bias,         \
+                                   float *running_mean, float *running_variance, float *kept, const Batch *batch,    \
+                                   float momentum, float epsilon) {                                                  \
+        forward(x, y, place, weight, bias, running_mean, running_variance, kept, *batch, momentum, epsilon);         \
+    }                                                                                                                \
+    extern "C" void backward_##name(const T *x, const T *grad, const uint8_t *place, T *out, const float *weight,    \
+                                    const float *bias, const float *kept, float *gradients, const Batch *batch) {    \
+        backward(x, grad, place, out, weight, bias, kept, gradients, *batch);                                        \
+    }                                                                                                                \
+    extern "C" void pool_##name(const T *x, T *y, uint8_t *place, const Batch *batch) { pool(x, y, place, *batch); } \
+    extern "C" void unpool_##name(const T *grad, const uint8_t *place, T *out, const Batch *batch) {                 \
+        unpool(grad, place, out, *batch);                                                                            \
+    }
+FOR(float, float32)
+FOR(BFloat16, bfloat16)

@@ -1,0 +1,191 @@
+"""The fused kernels do what PyTorch's layers do, within rounding, and the same bits again."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pipeline import networks
+from pipeline.anywhere import pack
+from pipeline.base import code, native
+from pipeline.base.errors import StageError
+from pipeline.training import fused
+from tests.training.test_fit import dropout_free, fit
+
+compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+SHAPES = [(7, 12, 10, 6), (3, 16, 8, 8), (2, 5, 5, 7), (1, 260, 4, 4), (4, 1, 3, 2), (2, 37, 1, 1), (1, 64, 13, 9)]
+LAYERS = ("conv 8, conv 8 skip", "transition 12, pool, dw 16, pool", "conv 10")
+
+
+def images(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 2 + 1
+    return made.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def layer(channels: int, pool: bool = False) -> fused.NormReLU:
+    """With weights of both signs, and statistics of earlier batches."""
+    norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=0.3)
+    with torch.no_grad():
+        for number, tensor in enumerate((norm.weight, norm.bias, norm.running_mean)):
+            assert tensor is not None
+            tensor.copy_(torch.randn(channels, generator=torch.Generator().manual_seed(number)))
+    return fused.NormReLU(norm, pool)
+
+
+def passed(call: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, norm: nn.Module) -> list[Tensor]:
+    """What comes out, the gradients of images, weight and bias, and BatchNorm's state afterwards."""
+    x = x.clone().requires_grad_()
+    y = call(x)
+    given = torch.autograd.grad(y, [x, *norm.parameters()], gradient)
+    return [y.detach(), *given, *(buffer.clone() for buffer in norm.buffers())]
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_norm_and_relu_are_pytorchs_computed_in_float64(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Odd sizes, one image, one pixel, channels that fill no vector; values of half precision are rounded once."""
+    ours, x, gradient = layer(shape[1]), images(shape, dtype), images(shape, dtype, seed=1)
+    exact = copy.deepcopy(ours.norm).double()
+    found = passed(ours, x, gradient, ours.norm)
+    wanted = passed(lambda x: F.relu(exact(x)), x.double(), gradient.double(), exact)
+    assert [each.dtype for each in found[:3]] == [dtype, dtype, torch.float32]
+    for number, (mine, true) in enumerate(zip(found, wanted, strict=True)):
+        half = dtype == torch.bfloat16 and number < 2  # y and the gradient of x
+        assert_close(mine.to(true.dtype), true, rtol=2**-8 if half else 1e-4, atol=2**-8 if half else 1e-4)
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape[2:]) > 1], ids=str)
+def test_pooling_changes_no_bit_of_what_the_layers_apart_give(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Values in steps of a half are often equal within a window: the first has the gradient, as in PyTorch."""
+    x = (images(shape, dtype) * 2).round() / 2
+    together, apart = layer(shape[1], pool=True), layer(shape[1])
+    gradient = images((*shape[:2], shape[2] // 2, shape[3] // 2), dtype, seed=1)
+    found = passed(together, x, gradient, together.norm)
+    wanted = passed(nn.Sequential(apart, nn.MaxPool2d(2)), x, gradient, apart.norm)
+    assert all(torch.equal(mine, other) for mine, other in zip(found, wanted, strict=True))
+    x[0, 0, 0, 0], x[-1, -1, 1, 1] = torch.nan, -torch.inf
+    alone = [passed(pool, x, gradient, nn.Sequential()) for pool in (fused.MaxPool(), nn.MaxPool2d(2))]
+    assert all(torch.equal(mine.nan_to_num(99), other.nan_to_num(99)) for mine, other in zip(*alone, strict=True))
+
+
+@compiler
+def test_a_loss_that_diverged_stays_visible() -> None:
+    x = images((2, 3, 4, 4))
+    x[1, 2, 3, 3] = torch.nan
+    for pool in (False, True):
+        assert layer(3, pool)(x).isnan().any((0, 2, 3)).tolist() == [False, False, True]
+
+
+@compiler
+@pytest.mark.parametrize("pool", [False, True])
+def test_the_number_of_threads_changes_no_bit(pool: bool) -> None:
+    x, gradient = (
+        images((9, 12, 6, 6), torch.bfloat16),
+        images((9, 12, *[3 if pool else 6] * 2), torch.bfloat16, seed=1),
+    )
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            ours = layer(12, pool)
+            found.append(passed(ours, x, gradient, ours.norm))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(*_: object) -> None:
+        raise AssertionError("a kernel was called")
+
+    monkeypatch.setattr(fused, "_call", called)
+
+
+@pytest.mark.usefixtures("no_kernels")
+@pytest.mark.parametrize("pool", [False, True])
+def test_what_no_kernel_takes_goes_through_the_plain_layers(pool: bool) -> None:
+    """Images with channels apart, double precision, no images, evaluation."""
+    shape = (2, 6, 4, 4)
+    for x in (images(shape).contiguous(), images(shape).double(), images((0, 6, 4, 4))):
+        ours, plain = layer(6, pool).to(x.dtype), layer(6, pool).to(x.dtype)
+        assert_close(ours(x), plain.plain(x), rtol=0, atol=0)
+    ours = layer(6, pool).eval()
+    assert_close(ours(images(shape)), ours.plain(images(shape)), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        layer(6)(images((1, 6, 1, 1)))
+    with pytest.raises(RuntimeError, match="too small"):
+        fused.MaxPool()(images((1, 6, 1, 4)))
+
+
+def tiny(*layers: str, **settings: object) -> nn.Module:
+    given = {"name": "m", "classes": 5, "image_size": 16, "seed": 0, "layers": layers}
+    return networks.build("tiny", **{**given, **settings}).to(memory_format=torch.channels_last)
+
+
+@compiler
+def test_it_replaces_what_it_computes_and_leaves_the_networks_own_names() -> None:
+    """A skip's sum stands between BatchNorm and ReLU; a pool behind a convolution is one alone."""
+    network = tiny(*LAYERS).eval()
+    names = list(network.state_dict())
+    ours = fused.fused(network)
+    kinds = [(type(module), getattr(module, "pool", None)) for name, module in ours.named_modules() if "." not in name]
+    assert [kind for kind in kinds if kind[0].__module__ == fused.__name__] == [
+        *[(fused.NormReLU, False), (fused.MaxPool, None), (fused.NormReLU, True), (fused.NormReLU, False)]
+    ]
+    assert list(network.state_dict()) == names
+    assert not network.training
+    x = images((4, 3, 16, 16))
+    plain = copy.deepcopy(network).train()
+    network.train()
+    assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert_close(network.state_dict(), plain.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+class Choosing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@compiler
+def test_what_cannot_be_fused_is_said() -> None:
+    with pytest.raises(StageError, match=r"compile: fused finds nothing to fuse in this network; choose none"):
+        fused.fused(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
+    with pytest.raises(StageError, match=r"compile: fused cannot follow this network \(.*\); choose none"):
+        fused.fused(Choosing())
+    with pytest.raises(StageError, match=r"compile: fused is for a CPU; choose none, default or reduce-overhead"):
+        fused.fused(dropout_free().to("meta"))
+
+
+@pytest.mark.parametrize("name", ["no-such-compiler", "false"])
+def test_a_compiler_that_is_missing_or_fails_is_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(native.COMPILERS, ".cpp", name)
+    fused.library.cache_clear()
+    with pytest.raises(StageError, match=r"compile: fused does not work here \(.*\); choose none, or install a C\+\+"):
+        fit(compile="fused")
+
+
+@compiler
+def test_a_training_is_the_plain_ones_within_rounding_and_the_same_bits_again() -> None:
+    plain, first, second = (fit(dropout_free(), epochs=2, compile=mode) for mode in ("none", "fused", "fused"))
+    assert [row.train_loss for row in first.history] == pytest.approx([row.train_loss for row in plain.history], 1e-3)
+    assert list(first.weights) == list(plain.weights), "the network's own names"
+    assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
+
+
+def test_train_depends_on_the_kernels_and_packs_carry_them() -> None:
+    assert "training/fused.cpp" in code.described("train")
+    assert fused.SOURCE in pack.code()
