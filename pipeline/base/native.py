@@ -1,4 +1,4 @@
-"""C and C++ beside Python: a file compiled where there is a compiler, for what has a twin that does the same without it."""
+"""C and C++ beside Python: a file compiled where there is a compiler, for what has a twin that does without."""
 
 import ctypes
 import hashlib

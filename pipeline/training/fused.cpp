@@ -31,7 +31,10 @@ struct Batch {
     long images, height, width, channels, threads;
     long image() const { return height * width * channels; }
     long pooled() const { return height / 2 * (width / 2) * channels; }
-    long period() const { return channels * (WIDE / std::gcd(channels, WIDE)); }  // of coefficients
+    long period() const {  // of coefficients
+        long wide = std::lcm(channels, WIDE);
+        return 4 * wide <= image() ? wide : std::lcm(channels, LANES);
+    }
     double rows() const { return double(images) * height * width; }
 };
 
@@ -82,13 +85,16 @@ template <class Body> void each(const Batch &batch, Body body) {
 // totals (2, C): the sums over an image of what add(i, j, a, b) adds to a and b, by channel.
 template <class Add> void sum(const Batch &batch, Numbers &a, Numbers &b, float *totals, Add add) {
     long n = batch.image(), period = batch.period(), whole = n / period * period, C = batch.channels, i = whole;
-    for (long j = 0; j < period; j += WIDE) {
-        Floats first[COLUMNS] = {}, second[COLUMNS] = {};
+    auto down = [&](long j, auto columns) {
+        Floats first[columns] = {}, second[columns] = {};
         for (long from = j; from < whole; from += period)
-            for (long k = 0, at = 0; k < COLUMNS; k++, at += LANES) add(from + at, j + at, first[k], second[k]);
+            for (long k = 0, at = 0; k < columns; k++, at += LANES) add(from + at, j + at, first[k], second[k]);
         memcpy(&a[j], first, sizeof first);
         memcpy(&b[j], second, sizeof second);
-    }
+    };
+    long j = 0;
+    for (; j + WIDE <= period; j += WIDE) down(j, std::integral_constant<long, COLUMNS>{});
+    for (; j < period; j += LANES) down(j, std::integral_constant<long, 1>{});
     for (; i + LANES <= n; i += LANES) {
         Floats first = load<Floats>(&a[i - whole]), second = load<Floats>(&b[i - whole]);
         add(i, i - whole, first, second);
@@ -125,16 +131,17 @@ template <class T> void statistics(const T *x, const Batch &batch, float *mean, 
             std::copy_n(found.data(), C, sums + C);
         }
     }
-    for (long c = 0; c < C; c++) {
-        double total = 0, squares = 0;
-        for (long n = 0; n < batch.images; n++) total += totals[n * 2 * C + c];
-        double centre = total / batch.rows();
-        for (long n = 0; n < batch.images; n++) {
-            double apart = totals[n * 2 * C + c] / area - centre;
-            squares += totals[n * 2 * C + C + c] + apart * apart * area;
+    std::vector<double> centre(C), squares(C);
+    for (long n = 0; n < batch.images; n++)
+        for (long c = 0; c < C; c++) centre[c] += totals[n * 2 * C + c] / batch.rows();
+    for (long n = 0; n < batch.images; n++)
+        for (long c = 0; c < C; c++) {
+            double apart = totals[n * 2 * C + c] / area - centre[c];
+            squares[c] += totals[n * 2 * C + C + c] + apart * apart * area;
         }
-        mean[c] = centre;
-        variance[c] = squares / batch.rows();
+    for (long c = 0; c < C; c++) {
+        mean[c] = centre[c];
+        variance[c] = squares[c] / batch.rows();
     }
 }
 
@@ -289,13 +296,15 @@ void backward(const T *x, const T *gradient, const uint8_t *place, T *out, const
             second += value * (load<V>(passed.x + i) - load<V>(&means[j]));
         });
     });
+    std::vector<double> total(2 * C);
+    for (long n = 0; n < batch.images; n++)
+        for (long c = 0; c < 2 * C; c++) total[c] += totals[n * 2 * C + c];
     for (long c = 0; c < C; c++) {
-        double total = 0, product = 0, inverse = kept[C + c];
-        for (long n = 0; n < batch.images; n++) total += totals[n * 2 * C + c], product += totals[n * 2 * C + C + c];
-        gradients[c] = product * inverse;
-        gradients[C + c] = total;
-        slope[c] = -map.scale[c] * inverse * inverse * product / batch.rows();
-        shift[c] = -map.scale[c] * total / batch.rows() - slope[c] * kept[c];
+        double inverse = kept[C + c];
+        gradients[c] = total[C + c] * inverse;
+        gradients[C + c] = total[c];
+        slope[c] = -map.scale[c] * inverse * inverse * total[C + c] / batch.rows();
+        shift[c] = -map.scale[c] * total[c] / batch.rows() - slope[c] * kept[c];
     }
     Numbers scales = spread(map.scale.data(), batch), slopes = spread(slope.data(), batch);
     Numbers shifts = spread(shift.data(), batch);
