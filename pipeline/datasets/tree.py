@@ -51,6 +51,9 @@ LITTER = {  # names, in lower case, of what operating systems and network drives
     *(".appledouble", "@eadir", "@tmp", "@__thumb", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
 }
 
+LOCAL = struct.Struct("<4s2xHH16xHH")  # before a zip's file: magic, flags, compression, lengths of name and extra
+USUAL_FLAGS = 0x80E  # how well it is compressed, sizes behind it, a name in UTF-8
+SPARE = 256  # bytes for what a zip says beside a name
 Member = TypeVar("Member")  # of an archive: what it says of one file
 
 
@@ -143,6 +146,38 @@ class ZipTree(Tree):
             _refuse_outside(path, self.links.items())
             _refuse_linked_folders(self, self.links)
             opened.pop_all()
+
+    def read(self, path: str) -> bytes:
+        info = self.members.get(path)
+        content = None if info is None or path in self.links else self._at_once(info)
+        return super().read(path) if content is None else content
+
+    def _at_once(self, info: zipfile.ZipInfo) -> bytes | None:
+        """A small file by one call to the operating system, checked as zipfile does; None where anything is unusual.
+
+        What is wrong with it, `open` finds and says.
+        """
+        if max(info.file_size, info.compress_size) > PART or info.flag_bits & ~USUAL_FLAGS or self.archive.fp is None:
+            return None
+        most = LOCAL.size + 4 * len(info.orig_filename) + SPARE + info.compress_size
+        found = os.pread(self.archive.fp.fileno(), most, info.header_offset)  # threads and forks alike
+        if len(found) < LOCAL.size:
+            return None
+        magic, flags, method, named, extra = LOCAL.unpack_from(found)
+        start = LOCAL.size + named + extra
+        end = start + info.compress_size
+        name = found[LOCAL.size : LOCAL.size + named].decode("utf-8" if flags & 0x800 else "cp437", "replace")
+        as_listed = (flags, method, name) == (info.flag_bits, info.compress_type, info.orig_filename)
+        next_one = getattr(info, "_end_offset", None)  # newer Pythons know where the next file begins
+        if (
+            magic != b"PK\3\4"
+            or not as_listed
+            or end > len(found)
+            or (next_one is not None and next_one < info.header_offset + end)
+        ):
+            return None
+        content = _inflated(found[start:end], method, info.file_size)
+        return content if content is not None and zlib.crc32(content) == info.CRC else None
 
     def open(self, path: str) -> IO[bytes]:
         if self.process != os.getpid():  # a fork shares its parent's place in the file
@@ -366,6 +401,21 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return name.replace("\\", "/")
+
+
+def _inflated(content: bytes, method: int, size: int) -> bytes | None:
+    """A zip's file unpacked, if it has exactly this size; None otherwise, or where it is compressed another way."""
+    if method == zipfile.ZIP_DEFLATED:
+        unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            content = unpacking.decompress(content, size + 1)
+        except zlib.error:
+            return None
+        if not unpacking.eof:
+            return None
+    elif method != zipfile.ZIP_STORED:
+        return None
+    return content if len(content) == size else None
 
 
 def _zip_link(info: zipfile.ZipInfo) -> bool:

@@ -91,7 +91,7 @@ def _plain_header(content: bytes) -> tuple[tuple[int, int], str]:
 
 
 def _has_many_scans(content: bytes) -> bool:
-    return sum(map(content.count, SCANS)) > MOST_SCANS
+    return content.count(b"\xff\xda") > MOST_SCANS and sum(map(content.count, SCANS)) > MOST_SCANS
 
 
 def lacks_decoder(path: str) -> bool:

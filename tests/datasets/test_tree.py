@@ -206,6 +206,44 @@ def test_a_circle_of_links_is_named(tmp_path: Path) -> None:
         tree.read("a/link")
 
 
+# Small files of a zip, read by one call
+
+NAMES = ("a/plain.bin", "a/größe.bin", "b.bin")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("streamed", [False, True])  # its sizes then stand behind a file, not before it
+def test_a_small_file_is_read_as_zipfile_reads_it(tmp_path: Path, method: int, streamed: bool) -> None:
+    contents = {name: bytes(range(256)) * 5 + name.encode() for name in NAMES}
+    whole = io.BytesIO()
+    whole.seekable = lambda: not streamed  # type: ignore[method-assign]
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    (path := tmp_path / "a.zip").write_bytes(whole.getvalue())
+    with open_tree(path) as tree:
+        assert isinstance(tree, tree_module.ZipTree)
+        assert {name: tree.read(name) for name in tree.paths} == contents
+        quick = [tree._at_once(tree.members[name]) for name in NAMES]
+    assert quick == ([None] * 3 if method == zipfile.ZIP_BZIP2 else list(contents.values()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (b"a/one.txt", b"a/two.txt", "File name in directory"),  # before the file alone, for the list comes later
+        (b"PK\3\4", b"PK\3\5", "Bad magic number"),
+        (b"first", b"fIrst", "Bad CRC-32"),
+    ],
+)
+def test_what_stands_before_a_file_is_checked(tmp_path: Path, before: bytes, after: bytes, reason: str) -> None:
+    with zipfile.ZipFile(path := tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("a/one.txt", b"first")
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
+    with open_tree(path) as tree, pytest.raises(StageError, match=rf"a/one\.txt: cannot be read: {reason}"):
+        tree.read("a/one.txt")
+
+
 # Sizes
 
 
