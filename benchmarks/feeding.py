@@ -1,6 +1,11 @@
-"""Feeding: images a second of one core, uint8 in and out, against torchvision's transforms in a DataLoader."""
+"""Feeding: images a second of one core, uint8 in and out, against torchvision's transforms in a DataLoader.
 
-from collections.abc import Callable, Iterator
+Those are of Pillow's images, as timm's loader and torchvision's references have them; each row says, too, what the same
+transforms make of tensors.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,8 +52,8 @@ CASES = {  # what -> our amplitudes, the peer's transforms, side, target
 
 
 class Pictures(Dataset):
-    def __init__(self, pixels: np.ndarray, transform: Callable[[Any], Any]) -> None:
-        self.images, self.transform = [Image.fromarray(image) for image in pixels], transform
+    def __init__(self, images: Sequence[Any], transform: Callable[[Any], Any]) -> None:
+        self.images, self.transform = images, transform
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,6 +79,26 @@ def recipe_for(side: int, channels: int, amplitudes: dict[str, float], classes: 
     return recipe_recipe(form, [str(label) for label in range(classes)], [], augment, True, torch.device(device))
 
 
+def loaded(images: Sequence[Any], transforms: list[Any]) -> Callable[[], int]:
+    """A pass over all images by torch's loader, which returns how many they were."""
+    batches = DataLoader(Pictures(images, v2.Compose(transforms)), 128, shuffle=True)
+    return lambda: sum(map(len, batches))
+
+
+def augmented(images: packed.Images, recipe: Recipe) -> Callable[[], int]:
+    """The same by ours."""
+
+    def work() -> int:
+        rows, draws = order(images.labels, "shuffle", 0, 0), draw(len(images), 0, 0, recipe.draws)
+        for part in torch.arange(len(images)).split(128):
+            taken = images.pixels.index_select(0, rows[part])
+            strong = torch.zeros(len(part), dtype=torch.bool)
+            transform_transform(taken, draws[part], strong, recipe).to(torch.uint8)
+        return len(images)
+
+    return work
+
+
 def rows() -> Iterator[Row]:
     keep_freed_memory()
     threads = torch.get_num_threads()
@@ -82,21 +107,9 @@ def rows() -> Iterator[Row]:
         count = few(4096, 128) if side == 32 else few(256, 64)
         pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
         images = packed.Images(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64))
-        recipe = recipe_for(side, 3, amplitudes)
-        batches = DataLoader(Pictures(pixels, v2.Compose([*transforms, v2.PILToTensor()])), 128, shuffle=True)
-
-        def ours(images: packed.Images = images, recipe: Recipe = recipe) -> int:
-            rows, draws = order(images.labels, "shuffle", 0, 0), draw(len(images), 0, 0, recipe.draws)
-            for part in torch.arange(len(images)).split(128):
-                taken = images.pixels.index_select(0, rows[part])
-                strong = torch.zeros(len(part), dtype=torch.bool)
-                transform_transform(taken, draws[part], strong, recipe).to(torch.uint8)
-            return len(images)
-
-        def peer(batches: DataLoader = batches, count: int = count) -> int:
-            for _ in batches:
-                pass
-            return count
-
-        yield compare(f"feeding: {what}", "images/s", lambda: rate(ours), lambda: rate(peer), target)
+        ours = partial(rate, augmented(images, recipe_for(side, 3, amplitudes)))
+        peer = partial(rate, loaded([Image.fromarray(image) for image in pixels], [*transforms, v2.PILToTensor()]))
+        tensors = rate(loaded(images.pixels.permute(0, 3, 1, 2).unbind(), transforms))
+        note = f"torchvision's of tensors that lie decoded in memory: {tensors:,.0f} images/s"
+        yield compare(f"feeding: {what}", "images/s", ours, peer, target, note=note)
     torch.set_num_threads(threads)
