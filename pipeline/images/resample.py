@@ -85,4 +85,6 @@ def _taps(size: int) -> tuple[Tensor, Tensor]:
     behind = 1 - (1 - (centres - starts))  # rounded as a triangle's height is
     behind[(starts < 0) | (starts >= lengths - 1)] = 0  # both weights are of the pixel at the end
     weights = np.floor(behind * (1 << BITS) + 0.5).astype(np.int16)
+    whole = weights == 1 << BITS  # a centre that falls short of the next pixel by a rounding: it is that pixel
+    starts, weights[whole] = starts + whole, 0
     return torch.from_numpy(starts.clip(0, np.maximum(lengths - 1, 0)).astype(np.int32)), torch.from_numpy(weights)
