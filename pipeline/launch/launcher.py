@@ -56,6 +56,8 @@ def launch(asked: Asked) -> None:
                 if jobs:
                     Watch(ledger, asked.on, executed, jobs, 1 + retries).until_done()
                 _refuse_failed(jobs)
+                if jobs and not asked.through_remote:
+                    _take(ledger, experiments, wave, asked.finish)
         finally:
             copies.forget(home, ref)
         ledger.begin("finishing the study with DVC")
@@ -117,6 +119,17 @@ def _refuse_failed(jobs: Sequence[Job]) -> None:
     if failed:
         lines = [f"{job.name}: {job.reason or 'died'}; its log: {job.folder}/{LOG}" for job in failed]
         raise StageError("\n".join([f"launch: {len(failed)} of {len(jobs)} jobs failed", *lines]))
+
+
+def _take(ledger: Ledger, experiments: Sequence[Experiment], number: int, finish: bool) -> None:
+    """Record at once what the jobs of a wave made, where DVC is to go on from it; a grid's trainings end elsewhere."""
+    ledger.begin("recording what was trained")
+    for experiment in experiments:
+        last = number == len(experiment.waves) - 1
+        if number < len(experiment.waves) and (not last or (finish and not experiment.overrides)):
+            with plan.opened(experiment.workspace) as repo:
+                plan.take(repo, [name for group in experiment.waves[number].groups for name in group.targets])
+    ledger.end()
 
 
 def _finish(experiment: Experiment, asked: Asked) -> None:

@@ -156,17 +156,38 @@ def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
     return cache._load_cache(key, entries[-1].name) if entries else None
 
 
+def take(repo: Any, names: Sequence[str]) -> None:
+    """Bring stages up to date as `dvc repro` does, here from the run-cache, and write dvc.lock once for all of them.
+
+    `dvc repro` reads and writes all of dvc.lock for each stage, so that its time grows by the square of their number.
+    """
+    stages = {stage.name: stage for stage in repo.index.stages}
+    taken: list[Any] = []
+    with repo.lock, repo.scm_context(quiet=True):
+        try:
+            taken.extend(stages[name] for name in names if stages[name].reproduce())
+        finally:  # where one fails, those before it stand
+            _write_lock(taken)
+
+
 def record(repo: Any, names: Sequence[str]) -> None:
     """Take the outputs of stages as they lie in the checkout into DVC's cache, its run-cache and dvc.lock.
 
     git is to ignore what DVC keeps, as after `dvc repro`.
     """
-    with repo.scm_context(quiet=True):
-        for name in names:
-            repo.commit(name, force=True)
-        for stage in repo.index.stages:
-            if stage.name in names:
-                stage.ignore_outs()
+    stages = [stage for stage in repo.index.stages if stage.name in names]
+    with repo.lock, repo.scm_context(quiet=True):
+        for stage in stages:
+            stage.save()
+            stage.commit()
+            stage.ignore_outs()
+        _write_lock(stages)
+
+
+def _write_lock(stages: Sequence[Any]) -> None:
+    """Write what stages of one dvc.yaml read and left into its dvc.lock."""
+    if stages:
+        stages[0].dvcfile.dump_stages(list(stages), update_pipeline=False)
 
 
 def variants(overrides: Sequence[str]) -> list[list[str]]:

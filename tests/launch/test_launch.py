@@ -199,7 +199,12 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
         (wave,) = plan.plan(opened)
         missing = plan.to_run(opened, wave.groups)
     assert [group.key for group in missing] == ["vit-0"]
+    with plan.opened(study) as opened:
+        plan.take(opened, ["train@cnn-0", "train@vit-0"])
     assert Path.cwd() == tmp_path / "elsewhere"
+    assert [(study / name).exists() for name in ("cnn-0", "vit-0")] == [True, True], "one from the cache, one run"
+    assert "up to date" in repo.call(study, "dvc", "status")
+    assert "/cnn-0" in (study / ".gitignore").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
