@@ -67,7 +67,7 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("train.device", "tpu", "train.device: got 'tpu'; choose from auto, cpu, cuda, mps"),
     ("train.optimizer", "Adam", "train.optimizer: got 'Adam'; choose from adamw"),
     ("train.label_smoothing", 1.0, "train.label_smoothing: got 1.0; wanted less than 1"),
-    ("train.warmup_epochs", 45, "train.warmup_epochs: 45 leaves none of 45 epochs"),
+    ("train.warmup_epochs", 25, "train.warmup_epochs: 25 leaves none of 25 epochs"),
     ("train", None, "train: got None; wanted keys and values"),
     ("train", [], "train: got []; wanted keys and values"),
     ("dataset.name", "imagenet", "dataset.name: got 'imagenet'; choose from digits"),

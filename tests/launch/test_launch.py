@@ -515,7 +515,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def test_slurm_runs_the_default_study_as_a_serial_run_does_and_recovers_killed_jobs(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    """Its three networks and its protocol, with six epochs for 45 and two replicates for three; nothing is shared."""
+    """Its three networks and its protocol, with six epochs and two replicates for three; nothing is shared."""
     for name in ("serial", "launched"):
         repo.change(repo.copy(tmp_path / name), {"train.epochs": 6, "train.warmup_epochs": 1, "replicates": [0, 1]})
     folder, jobs = tmp_path / "launched", tmp_path / "launched/.dvc/tmp/versus/digits/study"

@@ -128,7 +128,7 @@ def test_what_was_chosen_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.
             r"tune\.trials: with split\.vary: split, the images that one replicate tests on train",
         ),
         ({"finalists": [8]}, {}, r"tune\.finalists: 8 is no rank among 8 trials; the best has rank 0"),
-        ({"finalists": [0], "short_epochs": 45}, {}, r"tune\.short_epochs: 45 is not shorter than cnn's 45"),
+        ({"finalists": [0], "short_epochs": 25}, {}, r"tune\.short_epochs: 25 is not shorter than cnn's 25"),
         ({"models": {}}, {}, r"tune\.models: empty, though there are trials; name the models .* \{cnn: \{\}, vit"),
     ],
     ids=str,
@@ -153,4 +153,4 @@ def test_short_trials_warm_up_for_the_same_share_of_their_epochs(tmp_path: Path)
     params = study(tmp_path, {**TUNE, "finalists": [0, 1], "short_epochs": 9})
     short = by_trial(params, drawn(params, "cnn")[0]).model_train("cnn")
     assert (short.epochs, short.warmup_epochs) == (9, 1)
-    assert (params.model_train("cnn").epochs, params.model_train("cnn").warmup_epochs) == (45, 5)
+    assert (params.model_train("cnn").epochs, params.model_train("cnn").warmup_epochs) == (25, 3)

@@ -159,7 +159,7 @@ def test_the_head_of_the_papers_networks_is_a_layer_of_as_many_outputs_as_classe
     ("train", "message"),
     [
         ({"tune": "head", "select": "average"}, "BatchNorm"),
-        ({"tune": "head_then_full", "head_epochs": 45}, "head_epochs: 45 leaves none of 45"),
+        ({"tune": "head_then_full", "head_epochs": 25}, "head_epochs: 25 leaves none of 25"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(train: dict, message: str) -> None:
