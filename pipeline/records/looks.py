@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from typing import Any, Literal
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
 from pipeline.base.places import checkout, state_folder
-from pipeline.params.settings import OF_THE_MACHINE, is_default
+from pipeline.params.settings import OF_THE_MACHINE, Weights, is_default
+from pipeline.params.study import Params
 from pipeline.records.dataset import Dataset
 
 COMMITTED = Path("reports/looks.jsonl")
@@ -65,10 +66,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The looks before those that a report shows."""
+    """The looks before those that a report shows, and those of other settings since."""
 
     shown: Sequence[Look]
     looks: Sequence[Look]
+    since: Sequence[Look] = ()
 
     @property
     def settings(self) -> int:
@@ -106,6 +108,27 @@ def settings_digest(config: Mapping[str, Any]) -> str:
     size = config["dataset"].get("image_size")
     decided = {"train": train, "augment": augment, "model": config["model"], "image_size": size}
     return short(hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
+
+
+def asked(study: Params, name: str, sha256: str = "") -> str:
+    """The `settings_digest` that evaluations of model `name` will have by params.yaml, where no trials choose.
+
+    `sha256` is that of the file of weights that it starts from, where it is named by its path.
+    """
+    model, network = study.models[name], study.network(name)
+    network["train_fraction"] = model.train_fraction
+    if isinstance(model.pretrained, Weights):
+        network["pretrained"] = f"{Path(model.pretrained.path).name} ({model.pretrained.sha256[:12]})"
+    elif isinstance(model.pretrained, str):
+        network["pretrained"] = f"{Path(model.pretrained).name} ({sha256[:12]})"
+    return settings_digest(
+        {
+            "dataset": {"image_size": study.dataset.image_size},
+            "augment": study.model_augment(name).model_dump(),
+            "train": study.model_train(name).plain(),
+            "model": network,
+        }
+    )
 
 
 def different(looks: Iterable[Look]) -> int:
@@ -185,7 +208,7 @@ def keep(study: str) -> None:
 
 
 def earlier(looks: Sequence[Look], weights: Iterable[str], data_set: str = "") -> Earlier | None:
-    """The looks at the same test images before the last of those that are shown, by SHA-256 of their weights.
+    """The looks at the same test images before the last of those that are shown (SHA-256 of their weights), and since.
 
     `data_set` is the name of the one that they are of, whose images `versus cross` scores as they come. None where the
     record does not know all of these: it began later.
@@ -195,5 +218,11 @@ def earlier(looks: Sequence[Look], weights: Iterable[str], data_set: str = "") -
     if not shown or {look.weights for look in shown} != wanted:
         return None
     images, last = {of_data_set(data_set), *(look.images for look in shown)}, max(look.when for look in shown)
-    before = [look for look in looks if look.images in images and look.weights not in wanted and look.when < last]
-    return Earlier(shown, before)
+    others = [look for look in looks if look.images in images and look.weights not in wanted]
+    before = [look for look in others if look.when < last]
+    return Earlier(shown, before, since(others, {look.settings for look in shown}, last))
+
+
+def since(looks: Iterable[Look], settings: Collection[str], last: str) -> list[Look]:
+    """Those of other settings from the time `last` on: who returned to earlier settings may have chosen by them."""
+    return [look for look in looks if look.settings not in settings and look.when >= last]

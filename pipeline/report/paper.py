@@ -264,6 +264,8 @@ def runs(found: Found) -> str:
         parts.append(f"{trials} trainings of trials, which saw no test image")
     if found.earlier is not None:
         parts.append(f"{len(found.earlier.looks)} other trained networks were scored on the test images before")
+        if later := found.earlier.since:
+            parts.append(f"{len(later)} of other settings since")
     else:
         parts.append(f"how often the test images were scored before is {UNKNOWN}")
     return "; ".join(parts)

@@ -4,7 +4,8 @@ Files outside the study can be no dependencies of DVC's that hold on another mac
 at every `dvc repro`. It leaves what other stages depend on instead: `reports/source.json`, which git keeps, of the
 images that fetch is to read, in data/weights a file for each model, of the weights that it starts from, in data/code a
 file for each stage, of the code that it rests on, and in data/study the name that the report gives, the margin of its
-verdicts, which params.yaml need not have, and what the study registered. What is asked of corrupted images lies in
+verdicts, which params.yaml need not have, what the study registered, and how often other settings looked at its test
+images since. What is asked of corrupted images lies in
 reports/corruptions/panel.json, so that the folder is always there. Where something is not on this machine, what
 was read before stands.
 """
@@ -20,13 +21,15 @@ from pipeline import datasets
 from pipeline.base import code
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
-from pipeline.base.places import PIPELINE, RAW, find, study
+from pipeline.base.places import PIPELINE, RAW, REPORT, find, study
 from pipeline.base.process import run
 from pipeline.datasets import content
 from pipeline.datasets import source as sources
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
-from pipeline.records import corruptions, registration
+from pipeline.records import corruptions, looks, registration
+from pipeline.records.dataset import Dataset
+from pipeline.records.looks import Look
 
 RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
 
@@ -65,8 +68,28 @@ def refuse_another_pipeline(folder: Path) -> None:
 def shown(settings: Params) -> str:
     """What the report alone rests on: the study's name, and a margin and a registration where there are."""
     margin, registered = settings.verdict.margin, registration.present()
+    looked = looked_since(settings)
     lines = [study(), *([f"margin {margin}"] * bool(margin)), *([f"registration {registered}"] * bool(registered))]
+    lines += [f"since {len(looked)} looks by {looks.different(looked)} settings"] * bool(looked)
     return "".join(f"{line}\n" for line in lines)
+
+
+def looked_since(settings: Params) -> list[Look]:
+    """Looks of other settings at the test images since those of params.yaml were last scored, which the report tells.
+
+    Without them here, a study that returns to earlier settings, after an experiment, would be given its old report. Of
+    a model that trials tune it is not known what they chose.
+    """
+    try:
+        every = looks.at(Dataset.read(REPORT)) if REPORT.exists() else []
+    except StageError:
+        return []  # split makes it anew, or report says what is wrong with it
+    digests = weights_recorded()
+    tuned = {name for name in settings.models if settings.tuned(name)}
+    asked = {looks.asked(settings, name, digests.get(name, "")) for name in settings.models.keys() - tuned}
+    shown = [look.when for look in every if look.settings in asked]
+    others = [look for look in every if look.study != study() or look.model not in tuned]
+    return looks.since(others, asked, max(shown)) if shown else []
 
 
 def settled(name: str, source: str) -> str:

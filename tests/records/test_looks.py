@@ -47,6 +47,14 @@ def test_looks_before_the_results_are_those_at_the_same_images_by_other_networks
     assert earlier([FIRST], ["w" * 16, "unknown"]) is None
 
 
+def test_looks_of_other_settings_since_the_results_are_known_and_the_same_settings_again_are_none() -> None:
+    """An experiment that was looked at and given up may have been the reason to show what is shown."""
+    tried = [another(f"t{seed}", "05", settings="tried", replicate=seed) for seed in range(3)]
+    found = earlier(merged([FIRST, *tried, another("r", "06"), another("x", "06", images="o" * 16)]), [FIRST.weights])
+    assert found is not None
+    assert (found.looks, found.since, different(found.since)) == ([], tried, 1)
+
+
 def test_replicates_are_one_setting_and_other_training_images_another() -> None:
     seeds = [replace(FIRST, weights=str(seed), replicate=seed) for seed in range(3)]
     splits = [replace(each, trained_on=each.weights) for each in seeds]

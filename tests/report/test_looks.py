@@ -78,7 +78,18 @@ def test_looks_before_the_results_are_counted_with_their_settings_and_shown() ->
     assert found is not None
     (table,) = found.tables
     assert list(table.frame["looks"]) == [2, 2, 1]
-    assert table.cells[0] == ("cnn", "digits", "–", "cccccccc", "as they are", "2", "2026-01-01", "2026-01-01", "no")
+    assert table.cells[0] == (
+        "cnn",
+        "digits",
+        "–",
+        "cccccccc",
+        "as they are",
+        "2",
+        "2026-01-01",
+        "2026-01-01",
+        "no",
+        "before",
+    )
     text = str(page.text(page.templates(), "looks", found, results.read(load_params()), Path()))
     assert "&lt;tidy&gt;" in text
     assert "<details>" in text
@@ -96,6 +107,30 @@ def test_a_sentence_says_how_many_settings_are_left_out(tried: list[str], words:
     shown = Look(EARLIER, "i", "w", "kept", "t", "digits", "cnn", 0)
     looked = [dataclasses.replace(shown, weights=str(index), settings=name) for index, name in enumerate(tried)]
     assert looks_section.sentence(Earlier([shown], looked)).endswith(words)
+
+
+def test_looks_of_other_settings_since_are_told_and_let_the_report_be_made_again() -> None:
+    """After `dvc exp run -S` and the way back, the report is not the one of before the experiment."""
+    settings = load_params()
+    ours = [dataclasses.replace(each, settings=looks.asked(settings, each.model)) for each in evaluated()]
+    looks.note(ours)
+    assert said(section()).strip() == looks_section.CLEAN
+    tried = [
+        dataclasses.replace(ours[0], weights=f"t{n}", when="2026-03-01T00:00:00+00:00", settings="t") for n in "012"
+    ]
+    assert source.shown(settings) == "digits\n", "nothing is made again after a first run"
+    looks.note(tried)
+    assert source.shown(settings) == "digits\nsince 3 looks by 1 settings\n"
+    other = settings.model_copy(update={"train": settings.train.model_copy(update={"lr": 0.5})})
+    assert source.shown(other) == "digits\n", "its own results are not there yet"
+    assert "had not scored these test images, but has 3 times by 1 other setting since: these results may" in said(
+        section()
+    )
+    looks.note([dataclasses.replace(ours[0], weights="b", when=EARLIER)])
+    assert "all of which are reported here, and 3 times by 1 other setting since: these" in said(section())
+    found = section()
+    assert found is not None
+    assert [row[-1] for row in found.tables[0].cells] == ["before", "since"]
 
 
 def test_kinds_of_looks_are_counted() -> None:

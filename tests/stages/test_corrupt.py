@@ -10,6 +10,7 @@ import torch
 from pipeline.images import corruptions, packed
 from pipeline.images.corruptions import Corruption
 from pipeline.inference import forward, loading
+from pipeline.params.read import load_params
 from pipeline.records import looks
 from pipeline.records.corruptions import Corrupted, Panel
 from pipeline.records.evaluation import Evaluation
@@ -41,6 +42,7 @@ def test_every_corruption_is_scored_in_the_severities_and_by_the_seed_of_params_
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = found(study, monkeypatch)
+    assert {look.settings for look in looks.known() if look.model == "tiny"} == {looks.asked(load_params(), "tiny")}
     scored = {look.kind: look for look in looks.known() if look.model == "tiny"}
     assert scored["corruptions"] == dataclasses.replace(
         scored["evaluation"], kind="corruptions", when=scored["corruptions"].when

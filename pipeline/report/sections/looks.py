@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.records.looks import KINDS, Earlier, Look, kinds
+from pipeline.records.looks import KINDS, Earlier, Look, different, kinds
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
 from pipeline.report.words import DASH, setting
 
 FEW = 12  # rows of the table that are shown, the last ones; the CSV has all
+IN_VIEW = "these results may have been chosen with those in view."
 CLEAN = "Before these results, this checkout had not scored these test images."
 
 
@@ -18,7 +19,7 @@ def section(found: Found) -> Section | None:
     """None where the record knows nothing of these results, and nothing was registered."""
     if found.earlier is None and found.registration is None:
         return None
-    looks = found.earlier.looks if found.earlier else ()
+    looks = (*found.earlier.looks, *found.earlier.since) if found.earlier else ()
     told = sentence(found.earlier)
     words = {"sentence": told, "registered": registered(found), "departures": departures(found)}
     tables, lines = ((table(looks, found),), (told,)) if looks else ((), ())
@@ -26,19 +27,30 @@ def section(found: Found) -> Section | None:
 
 
 def sentence(earlier: Earlier | None) -> str:
-    """These test images had been scored 12 times before these results, by 4 settings, 1 of which is not reported."""
+    """These test images had been scored 12 times before these results, by 4 settings, 1 of which is not reported here.
+
+    What was scored since by other settings is told too: whoever chose what is shown may have seen it.
+    """
     if earlier is None:
         return "How often these test images had been scored before is not known: the record began after these results."
     count, settings, other = len(earlier.looks), earlier.settings, earlier.other_settings
+    later = since(earlier)
     if not count:
-        return CLEAN
+        return f"{CLEAN[:-1]}, but has {later}: {IN_VIEW}" if later else CLEAN
     reported = f"{other} of which {'is' if other == 1 else 'are'} not reported here"
     if other in (0, settings):
         reported = f"{'none' if other else 'all'} of which {'is' if other else 'are'} reported here"
     return (
         f"These test images had been scored {times(count)}{kinds(earlier.looks)} before these results, by"
-        f" {settings} setting{'s' * (settings > 1)}, {reported}."
+        f" {settings} setting{'s' * (settings > 1)}, {reported}{f', and {later}: {IN_VIEW}' if later else '.'}"
     )
+
+
+def since(earlier: Earlier) -> str:
+    """3 times by 1 other setting since; empty where there were none."""
+    count, settings = len(earlier.since), different(earlier.since)
+    told = f"{times(count)}{kinds(earlier.since)} by {settings} other setting{'s' * (settings > 1)} since"
+    return told if count else ""
 
 
 def times(count: int) -> str:
@@ -49,6 +61,7 @@ def table(looks: Sequence[Look], found: Found) -> Table:
     """The looks of one model, experiment and commit in a row, in the order of their first."""
     shown = {look.settings for look in found.earlier.shown} if found.earlier else set()
     groups = grouped(looks)
+    later = [found.earlier is not None and group[0] in found.earlier.since for group in groups]
     frame = pd.DataFrame(
         {
             "study": group[0].study,
@@ -61,15 +74,20 @@ def table(looks: Sequence[Look], found: Found) -> Table:
             "looks": len(group),
             "first": group[0].when,
             "last": group[-1].when,
+            "since": after,
         }
-        for group in groups
+        for group, after in zip(groups, later, strict=True)
     )
     header, cells = rows_of(looks)
     reported = ["yes" if group[0].settings in shown else "no" for group in groups]
-    cells = tuple((*row, word) for row, word in zip(cells, reported, strict=True))
+    whens = ["since" if after else "before" for after in later]
+    cells = tuple((*row, *words) for row, *words in zip(cells, reported, whens, strict=True))
     more = f" The last {FEW} of {len(cells)} rows; all are in the CSV." if len(cells) > FEW else ""
-    caption = f"{found.tested}: trained networks that were scored on them before these results.{more}"
-    return Table("looks", caption, frame, (*header, "Settings reported here"), cells[-FEW:])
+    caption = (
+        f"{found.tested}: trained networks that were scored on them before these results, and of other settings since."
+        f"{more}"
+    )
+    return Table("looks", caption, frame, (*header, "Settings reported here", "Before or since"), cells[-FEW:])
 
 
 def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
