@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import StageError
+from pipeline.base.places import TEST
 from pipeline.images import form, packed
 from pipeline.inference import loading
 from pipeline.params import faults, read
 from pipeline.params.read import load_params
 from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.stages import check
-from pipeline.trained import catalogue
+from pipeline.trained import catalogue, int8
 from pipeline.trained import export as trained_export
-from pipeline.trained.export import export, refuse_disagreement
-from pipeline.trained.export import test_images as saved_images
-from pipeline.trained.onnx import compare
+from pipeline.trained.export import export, refuse_disagreement, saved_images
+from pipeline.trained.onnx import compare, run
 
 NAMES = ("tiny-0", "vit-0", "hybrid-0")  # blurpool and squeeze_excite; a transformer; a class token
 
@@ -95,6 +96,71 @@ def test_what_was_verified_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     assert second.startswith("verified on 360 test images with ONNX Runtime")
     assert " ms in PyTorch " in third
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.onnx"]
+
+
+# Made faster
+
+
+def noted(batches: Iterable[torch.Tensor], seen: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        seen.append(batch)
+        yield batch
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_filled_up_a_network_gives_the_same_logits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export("tiny-0", tmp_path / "filled.onnx", "fill")
+    assert "the same class for all" in capsys.readouterr().out
+    network, images = prepared("tiny-0", 360)
+    session = onnxruntime.InferenceSession(tmp_path / "filled.onnx")
+    assert run(session, images) == pytest.approx(run(network, images), abs=1e-4)
+    notes = session.get_modelmeta().custom_metadata_map
+    assert notes["channels"] == "filled up with zeros to multiples of 16"
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_in_integers_most_classes_stay_and_what_changes_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ranges come from training images: from test images they would make the comparison too favourable."""
+    seen: list[torch.Tensor] = []
+    quantise = int8.quantise
+    monkeypatch.setattr(int8, "quantise", lambda model, batches: quantise(model, noted(batches, seen)))
+    export("tiny-0", tmp_path / "int8.onnx", "int8")
+    network, images = prepared("tiny-0", 360)
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    got, wanted = run(session, images).argmax(1), run(network, images).argmax(1)
+    assert (got == wanted).mean() > 0.95
+    _, config = catalogue.load(catalogue.choose("tiny-0")[0])
+    train = form.prepare(packed.read(Path("data/fit/0"), "train_").pixels, loading.image_format(config))
+    assert {image.numpy().tobytes() for image in torch.cat(seen)} <= {image.numpy().tobytes() for image in train}
+    labels = packed.read(Path("data/test/0")).labels.numpy()
+    scores = [f"{(answers == labels).mean():.1%}" for answers in (got, wanted)]
+    said = capsys.readouterr().out
+    assert f"PyTorch's class for {(got == wanted).sum()}; accuracy {scores[0]}, PyTorch's {scores[1]}" in said
+    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    assert session.get_modelmeta().custom_metadata_map["precision"].startswith("8-bit integers, ranges from 512 ")
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_integers_that_name_other_classes_are_refused(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained_export, "convert", lambda *_: None)
+    monkeypatch.setattr(int8, "quantise", lambda *_: onnx.load(exported["vit-0"]))
+    with pytest.raises(StageError, match=r"not written, for in 8-bit integers .* of 360 test images only"):
+        export("tiny-0", tmp_path / "int8.onnx", "int8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_network_without_channels_to_fill_is_refused(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained_export, "convert", lambda *_: onnx.load(exported["hybrid-0"]))
+    with pytest.raises(StageError, match=r"^hybrid-0: .*; leave out --fill"):
+        export("hybrid-0", tmp_path / "filled.onnx", "fill")
 
 
 # Refusals
@@ -197,11 +263,10 @@ def test_a_large_test_set_is_compared_at_images_spread_over_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = packed.Images(torch.arange(100), torch.arange(100))
-    monkeypatch.setattr(packed, "read", lambda _: images)
+    monkeypatch.setattr(packed, "read", lambda *_: images)
     monkeypatch.setattr(packed, "read_info", lambda _: {"classes": ["a"]})
-    monkeypatch.setattr(trained_export, "MOST", 4)
-    assert saved_images({"classes": ["a"], "replicate": 0}, "x").labels.tolist() == [0, 33, 66, 99]
-    monkeypatch.setattr(trained_export, "MOST", 1000)
-    assert saved_images({"classes": ["a"], "replicate": 0}, "x").labels.equal(images.labels)
+    config = {"classes": ["a"], "replicate": 0}
+    assert saved_images(TEST, config, "x", 4).labels.tolist() == [0, 33, 66, 99]
+    assert saved_images(TEST, config, "x", 1000).labels.equal(images.labels)
     with pytest.raises(StageError, match="was trained on classes"):
-        saved_images({"classes": ["b"], "replicate": 0}, "x")
+        saved_images(TEST, {"classes": ["b"], "replicate": 0}, "x", 4)
