@@ -74,13 +74,13 @@ def rows() -> Iterator[Row]:
         network, form = trained(case, train)
         test = images(name, "test", TESTED, case)
         one, plain = prepare(test.pixels[:1], form), onnx.convert(network, form)
-        content = filled.fill(plain).SerializeToString()
-        yield alone(case.size, content, network, one, target, same_classes(content, network, form, test))
+        content, peer = filled.fill(plain).SerializeToString(), in_pytorch(network, one)
+        yield alone(case.size, content, one, peer, target, same_classes(content, network, form, test))
         if case in IN_INTEGERS:
             batches = evaluation_batches(packed.rows(train, slice(int8.IMAGES)), form, latency.BATCH, latency.CPU)
             content = int8.quantise(plain, batches).SerializeToString()
             found = agreement(content, network, form, test)
-            yield alone(f"{case.size}, 8-bit integers", content, network, one, target, found)
+            yield alone(f"{case.size}, 8-bit integers", content, one, peer, target, found)
         yield ten_crops(case, network, test)
 
 
@@ -102,35 +102,53 @@ def agreement(content: bytes, network: torch.nn.Module, form: Format, test: pack
     )
 
 
-def alone(what: str, content: bytes, network: torch.nn.Module, one: Tensor, target: str, found: str) -> Row:
-    """One image at a time; each side has what serves it best: waking a second thread may cost more than it saves."""
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What one side of a row does best with, and its images a second."""
+
+    what: str
+    rate: Callable[[], float]
+
+
+def best(sides: Mapping[str, Callable[[], float]]) -> Side:
+    return Side(*max(sides.items(), key=lambda side: side[1]()))
+
+
+def alone(what: str, content: bytes, one: Tensor, peer: Side, target: str, found: str) -> Row:
+    """One image at a time, against PyTorch; waking a second thread may cost more than it saves."""
     many = torch.get_num_threads()
-    counts = sorted({1, many})
-    sessions = {f"{threads} of {many} threads": onnx.runtime(content, threads) for threads in counts}
-    ours = {name: partial(passes_a_second, session, one) for name, session in sessions.items()}
-    last = deepcopy(network).to(memory_format=torch.channels_last)
-    layouts = {"": (network, one), ", channels last": (last, one.contiguous(memory_format=torch.channels_last))}
-    peers = {
-        f"{threads} in PyTorch{layout}": partial(in_pytorch, threads, *pair)
-        for threads in counts
-        for layout, pair in layouts.items()
-    }
-    mine, eager = best(ours), best(peers)
+    sessions = {threads: onnx.runtime(content, threads) for threads in sorted({1, many})}
+    ours = best({f"{threads} of {many} threads": partial(a_second, each, one) for threads, each in sessions.items()})
     with ThreadPoolExecutor(many) as pool:
-        together = rate(lambda: sum(pool.map(lambda _: passes(sessions[f"1 of {many} threads"], one), range(many))))
+        together = rate(lambda: sum(pool.map(lambda _: passes(sessions[1], one), range(many))))
     return compare(
         f"ONNX Runtime against PyTorch, one image at a time: {what}",
         "images/s",
-        ours[mine],
-        peers[eager],
+        ours.rate,
+        peer.rate,
         target,
-        note=f"{mine} in ONNX Runtime, {eager}{compiled(network, one, counts)}; {found}; {together:,.0f} images/s where"
-        f" each of {many} threads has an image of its own",
+        note=f"{ours.what} in ONNX Runtime, {peer.what}; {found}; {together:,.0f} images/s where each of {many} threads"
+        " has an image of its own",
     )
 
 
-def best(sides: Mapping[str, Callable[[], float]]) -> str:
-    return max(sides, key=lambda name: sides[name]())
+def in_pytorch(network: torch.nn.Module, one: Tensor) -> Side:
+    """PyTorch eager at its best; what compiling makes of it, weights frozen, is said beside it."""
+    counts = sorted({1, torch.get_num_threads()})
+    last = deepcopy(network).to(memory_format=torch.channels_last)
+    layouts = {"": (network, one), ", channels last": (last, one.contiguous(memory_format=torch.channels_last))}
+    eager = best(
+        {
+            f"{threads} in PyTorch{layout}": partial(with_threads, threads, *pair)
+            for threads in counts
+            for layout, pair in layouts.items()
+        }
+    )
+    if SHORT:  # compiling takes half a minute
+        return eager
+    frozen = torch.compile(deepcopy(network), dynamic=False, options={"freezing": True})
+    fastest = max(with_threads(threads, frozen, one) for threads in counts)
+    return Side(f"{eager.what} (compiled it does {fastest:,.0f} images/s)", eager.rate)
 
 
 def passes(model: Any, one: Tensor) -> int:
@@ -139,26 +157,18 @@ def passes(model: Any, one: Tensor) -> int:
     return PASSES
 
 
-def passes_a_second(model: Any, one: Tensor) -> float:
+def a_second(model: Any, one: Tensor) -> float:
     return rate(lambda: passes(model, one))
 
 
-def in_pytorch(threads: int, network: torch.nn.Module, one: Tensor) -> float:
+def with_threads(threads: int, network: torch.nn.Module, one: Tensor) -> float:
     many = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return passes_a_second(network, one)
+        onnx.run(network, one)  # compiles, where it is compiled
+        return a_second(network, one)
     finally:
         torch.set_num_threads(many)
-
-
-def compiled(network: torch.nn.Module, one: Tensor, counts: list[int]) -> str:
-    """What torch.compile makes of it, weights frozen, for this one shape: said beside the row, whose peer is eager."""
-    if SHORT:
-        return ""
-    frozen = torch.compile(deepcopy(network), dynamic=False, options={"freezing": True})
-    fastest = max(in_pytorch(threads, frozen, one) for threads in counts)
-    return f" (compiled it does {fastest:,.0f} images/s)"
 
 
 def ten_crops(case: stepping.Case, network: torch.nn.Module, test: packed.Images) -> Row:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import writable, written_whole
@@ -51,7 +51,8 @@ def export(model: str, path: Path, rewrite: Rewrite = "none") -> None:
     images = saved_images(TEST, config, entry.name, MOST)
     network.eval()
     with written_whole(path) as unfinished:
-        content, notes = rewritten(network, config, entry.name, rewrite)
+        plain = convert(network, form)
+        content, notes = rewritten(plain, config, entry.name, rewrite)
         describe(content, entry, config, notes)
         unfinished.write_bytes(content.SerializeToString())
         session = runtime(unfinished.read_bytes())
@@ -62,28 +63,30 @@ def export(model: str, path: Path, rewrite: Rewrite = "none") -> None:
     shape = f"(N, {form.channels}, {form.size}, {form.size})"
     print(f"export: {why}\n{path}: {size / 1e6:.2f} MB, opset {opset}, images {shape}, N any number")
     print(f"verified on {len(images):,} test images with ONNX Runtime {version('onnxruntime')}: {agreement}")
-    one = prepare(images.pixels[:1], form)
-    runtimes = [milliseconds(partial(run, model, one)) for model in (session, network)]
-    print(
-        f"one image on the CPU, {torch.get_num_threads()} threads, median of {ALONE}: {runtimes[0]:.2f} ms in ONNX"
-        f" Runtime, {runtimes[1]:.2f} ms in PyTorch {version('torch')}"
-    )
+    sessions = {"ONNX Runtime": session, f"PyTorch {version('torch')}": network}
+    if rewrite != "none":
+        sessions[f"ONNX Runtime without --{rewrite}"] = runtime(plain.SerializeToString())
+    print(timed(sessions, prepare(images.pixels[:1], form)))
 
 
-def rewritten(network: nn.Module, config: dict[str, Any], name: str, rewrite: Rewrite) -> tuple[Any, dict[str, str]]:
-    """The network as ONNX, made faster by `rewrite`, and what its metadata say of that."""
-    form = loading.image_format(config)
-    content = convert(network, form)
+def timed(sessions: dict[str, Any], one: Tensor) -> str:
+    """How long each takes for one image, in words."""
+    times = ", ".join(f"{milliseconds(partial(run, each, one)):.2f} ms in {name}" for name, each in sessions.items())
+    return f"one image on the CPU, {torch.get_num_threads()} threads, median of {ALONE}: {times}"
+
+
+def rewritten(plain: Any, config: dict[str, Any], name: str, rewrite: Rewrite) -> tuple[Any, dict[str, str]]:
+    """A model made faster by `rewrite`, and what its metadata say of that."""
     if rewrite == "fill":
         try:
-            return filled.fill(content), {"channels": f"filled up with zeros to multiples of {filled.BLOCK}"}
+            return filled.fill(plain), {"channels": f"filled up with zeros to multiples of {filled.BLOCK}"}
         except StageError as error:
             raise StageError(f"{name}: {error}; leave out --fill") from None
     if rewrite == "int8":
         images = saved_images(FIT, config, name, int8.IMAGES)
-        content = int8.quantise(content, evaluation_batches(images, form, BATCH, CPU))
+        content = int8.quantise(plain, evaluation_batches(images, loading.image_format(config), BATCH, CPU))
         return content, {"precision": f"8-bit integers, ranges from {len(images)} training images"}
-    return content, {}
+    return plain, {}
 
 
 def saved_images(place: Path, config: dict[str, Any], name: str, most: int) -> packed.Images:
