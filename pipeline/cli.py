@@ -4,6 +4,8 @@ This module finds the command that is meant and calls it; `pipeline/commands/` h
 """
 
 import argparse
+import difflib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,8 @@ DEBUG = "show where in the code an error comes from"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    refuse_unknown(argv)
     given = parser().parse_args(argv)
     if given.debug:
         given.command.run(given)
@@ -26,6 +30,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             interrupted=given.command.INTERRUPTED,
             again=f"versus {given.name}",
         )
+
+
+def refuse_unknown(argv: Sequence[str]) -> None:
+    """End with one line where the command is none; argparse would list all of them."""
+    asked = next((argument for argument in argv if not argument.startswith("-")), "")
+    if asked and asked not in commands.NAMES:
+        close = difflib.get_close_matches(asked, commands.NAMES, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        print(f"versus: no command {errors.shown(asked)!r}; {hint}`versus --help` lists them", file=sys.stderr)
+        sys.exit(2)
+
+
+def version() -> str:
+    """Of the package, and of the code where it lies in a git checkout."""
+    from pipeline.base import git
+
+    return " ".join(filter(None, ["versus", importlib.metadata.version("versus"), git.commit()[:12]]))
 
 
 def in_one_line(call: Callable[[], None]) -> None:
@@ -46,6 +67,14 @@ def in_one_line(call: Callable[[], None]) -> None:
         raise StageError(f"unexpected {type(error).__name__}: {reason}; --debug shows where") from error
 
 
+class Version(argparse.Action):
+    """Prints the version when it is asked for, and not before: git takes its time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(version())
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """`versus` with all its commands; what it parses names the `command`, and itself as `versus`."""
     top = argparse.ArgumentParser(
@@ -54,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example:\n  versus predict photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action=Version, nargs=0, help="show the version, and end")
     top.add_argument("--debug", action="store_true", help=DEBUG)
     added = top.add_subparsers(metavar="COMMAND", required=True)
     for name in commands.NAMES:

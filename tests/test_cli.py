@@ -46,6 +46,19 @@ def test_versus_is_the_command_that_the_package_installs() -> None:
     assert getattr(importlib.import_module(module), name) is cli.main
 
 
+def test_a_command_that_is_none_is_one_line_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus("predikt", "photo.jpg") == 2
+    said = capsys.readouterr().err
+    assert said == "versus: no command 'predikt'; did you mean predict? `versus --help` lists them\n"
+
+
+def test_the_version_is_the_packages_and_the_commits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert versus("--version") == 0
+    number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert capsys.readouterr().out == f"versus {number} {commit[:12]}\n"
+
+
 @pytest.mark.parametrize("command", ["", *NAMES])
 def test_help_has_an_example_that_the_command_takes(capsys: pytest.CaptureFixture[str], command: str) -> None:
     text = helped(capsys, *command.split())
@@ -95,7 +108,7 @@ def loaded(words: list[str], folder: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("words", [[], ["predict"], ["predict", "a.png", "--top", "0"], ["export", "cnn"], ["train"]])
+@pytest.mark.parametrize("words", [[], ["predict"], ["predict", "a.png", "--top", "0"], ["export", "cnn"]])
 def test_a_wrong_call_is_refused_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert versus(*words) == 2
     assert capsys.readouterr().err.startswith("usage: versus")

@@ -166,6 +166,14 @@ def test_an_evaluations_scores_are_at_its_training_too(store: mlflow.MlflowClien
     assert "test_f1/0" not in run.data.metrics, "the rest is at the evaluation"
 
 
+def test_where_there_is_no_checkout_no_store_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking_store, "GIVEN", "")
+    with pytest.raises(StageError, match="ui: no checkout of Versus here; run `versus ui` in one"):
+        ui.serve(5000)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_port_that_is_taken_is_refused_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

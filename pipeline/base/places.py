@@ -66,6 +66,12 @@ def original(copy: Path) -> Path:
     return copy
 
 
+def own_study() -> Path:
+    """The study's folder in the user's own checkout; the current folder, where that is no copy."""
+    here, copy = Path.cwd(), checkout()
+    return original(copy) / here.relative_to(copy) if copy is not None else here
+
+
 def verified(copy: Path) -> Path:
     """The checkout in which `versus verify` made the clone `copy`: whose data are read, whose results are not."""
     above = (place.parent.parent for place in copy.parents if place.parts[-2:] == (".versus", "verify"))

@@ -18,11 +18,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from pipeline.base.quantities import enumerated
+    from pipeline.params.read import load_params
     from pipeline.records import looks
     from pipeline.records.dataset import Dataset
     from pipeline.report.sections.looks import rows_of, times
     from pipeline.report.table import text
 
+    load_params()  # raises where this is no study
     if given.gather:
         gathered()
     found = looks.at(Dataset.read())

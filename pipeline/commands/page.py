@@ -15,11 +15,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
+    from pipeline.base.quantities import enumerated
     from pipeline.trained import side_by_side, web
 
     models = side_by_side.SideBySide()
     listening = web.listen(given.port)
-    print(
-        f"http://{web.HOST}:{listening.getsockname()[1]} with {len(models.models)} models; Ctrl-C ends it", flush=True
-    )
+    names = enumerated([each.name for each in models.models])
+    lacking = f", not {enumerated(models.lacking)}, whose weights are not here" if models.lacking else ""
+    print(f"http://{web.HOST}:{listening.getsockname()[1]} with {names}{lacking}; Ctrl-C ends it", flush=True)
     web.serve(models, listening)

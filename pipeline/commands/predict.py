@@ -75,7 +75,7 @@ def predict(
             if not as_json:
                 print(in_words(path, answer), flush=True)
     if table is not None:
-        write_csv(table, config["classes"], rows)
+        write_csv(table, entry.name, config["classes"], rows, [fault["image"] for fault in faults])
     if as_json:
         chosen = {"study": study(), "model": entry.name, "val_macro_f1": entry.val_macro_f1, "chosen": why}
         print(json.dumps({**chosen, "images": answers, "errors": faults}, indent=2))
@@ -98,15 +98,21 @@ def in_words(path: str, answer: list[dict[str, Any]]) -> str:
     return shown(f"{path}: {text}", sys.maxsize)
 
 
-def write_csv(path: Path, classes: Sequence[str], rows: Sequence[tuple[str, list[float]]]) -> None:
-    """Write a line for each image: its name, the likeliest class, that one's probability, and those of all classes."""
+def write_csv(
+    path: Path, model: str, classes: Sequence[str], rows: Sequence[tuple[str, list[float]]], unread: Sequence[str]
+) -> None:
+    """Write a line for each image: its name, the likeliest class, its probability, those of all classes, the model.
+
+    Of an image that could not be read there is the name alone.
+    """
     from pipeline.base.escape import cell
 
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "class", "probability", *(f"p({name})" for name in classes)])
+        writer.writerow(["image", "class", "probability", *(f"p({name})" for name in classes), "model"])
         for image, shares in rows:
             highest = max(shares)
             likeliest = classes[shares.index(highest)]
-            writer.writerow([cell(image), cell(likeliest), *(f"{share:.6f}" for share in (highest, *shares))])
+            writer.writerow([cell(image), cell(likeliest), *(f"{share:.6f}" for share in (highest, *shares)), model])
+        writer.writerows([cell(image), "", "", *[""] * len(classes), model] for image in unread)
     print(f"{path}: {len(rows)} image{'s' * (len(rows) != 1)}")

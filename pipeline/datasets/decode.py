@@ -68,7 +68,7 @@ def _read(content: bytes, name: str, mode: str) -> PillowImage.Image:
         except StageError:
             raise
         except Exception as error:  # Pillow's plugins raise whatever comes along
-            raise StageError(f"{name}: unreadable or truncated image ({error})") from None
+            raise StageError(f"{name}: unreadable or truncated image ({error}); remove or replace it") from None
 
 
 def _has_16_bits(image: ImageFile.ImageFile) -> bool:

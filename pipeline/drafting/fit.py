@@ -25,7 +25,11 @@ BUDGET = 300.0  # seconds of training on a CPU: with all else there is a report 
 
 def look_around(data: str, source: str, asked: tuple[str, ...], like: Path | None) -> Drafting:
     """What a draft is made from: the images of `data`, which params.yaml will call `source`, and this machine."""
-    protocol, survey = protocol_of(like) if like is not None else None, look(data)
+    protocol = protocol_of(like) if like is not None else None
+    try:
+        survey = look(data)
+    except StageError as error:  # there is no params.yaml yet
+        raise StageError(_as_asked(str(error))) from None
     here = machine()
     return Drafting(source, survey, here, asked, protocol, lacking(plan.backbones(asked, protocol, here)))
 
@@ -33,9 +37,16 @@ def look_around(data: str, source: str, asked: tuple[str, ...], like: Path | Non
 def protocol_of(study: Path) -> Protocol:
     """The settings of another study's folder; raises StageError where they are not in order."""
     params = study if study.is_file() else study / "params.yaml"
+    if not params.exists():
+        raise StageError(f"--like: {study}: no study with a params.yaml there; name one such as studies/rafdb")
     load_params(params)
     content = YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8"))
     return Protocol((study.resolve().name if study.is_dir() else str(study)), content)
+
+
+def _as_asked(fault: str) -> str:
+    """A fault of `dataset.source`, as the command line calls it."""
+    return fault.removeprefix("params.yaml: ").replace("dataset.source", "--data")
 
 
 def in_order(draft: Mapping[str, Choice | Section]) -> Params:

@@ -20,6 +20,8 @@ from pipeline.params.faults import slurm_faults
 from pipeline.params.read import load_params
 from pipeline.params.study import Params
 
+PAGE = Path("reports/report.html")
+
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
@@ -36,10 +38,10 @@ class Asked:
 
 def launch(asked: Asked) -> None:
     """Train what DVC would train; raises StageError if any job failed, naming the logs."""
-    ledger, home, given = Ledger(place()), root(), load_params()
-    settings = _settings(asked, given)
     if not Path("dvc.yaml").exists():
         raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
+    ledger, home, given = Ledger(place()), root(), load_params()
+    settings = _settings(asked, given)
     ledger.folder.mkdir(parents=True, exist_ok=True)
     retries = given.launch.retries if asked.retries is None else asked.retries
     ref = reference(study())
@@ -64,6 +66,8 @@ def launch(asked: Asked) -> None:
         for experiment in experiments:
             _finish(experiment, asked)
         ledger.end()
+        if asked.finish and not asked.overrides:
+            print(f"launch: {study()} is done: {PAGE}")
         for experiment in experiments:  # logs stay until the next launch
             shutil.rmtree(ledger.folder / experiment.name / "clone", ignore_errors=True)
 

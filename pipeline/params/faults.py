@@ -218,7 +218,7 @@ def _tuning_faults(params: Params, name: str, train: Train) -> Faults:
     if train.select == "average":
         yield f"{where} keeps BatchNorm's statistics, which train.select: average computes anew; choose best or last"
     if train.tune == "head_then_full" and train.head_epochs >= train.epochs:
-        yield f"{where}: train.head_epochs: {train.head_epochs} leaves none of {train.epochs} epochs"
+        yield f"{where}: train.head_epochs: {train.head_epochs} leaves none of {train.epochs} epochs: lower it"
 
 
 def _precision_faults(_: Params, name: str, train: Train) -> Faults:
@@ -229,7 +229,7 @@ def _precision_faults(_: Params, name: str, train: Train) -> Faults:
 def _warmup_faults(params: Params, name: str, train: Train) -> Faults:
     if train.warmup_epochs >= train.epochs:
         place = _place(params, name, "warmup_epochs", "epochs")
-        yield f"{place}.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs"
+        yield f"{place}.warmup_epochs: {train.warmup_epochs} leaves none of {train.epochs} epochs: lower it"
 
 
 def _margin_faults(params: Params, name: str, train: Train) -> Faults:

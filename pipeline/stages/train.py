@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.base.errors import StageError
 from pipeline.base.git import commit
-from pipeline.base.places import FIT, replicate_folder
+from pipeline.base.places import FIT, own_study, replicate_folder
 from pipeline.images import packed
 from pipeline.inference.device import keep_freed_memory
 from pipeline.params.trials import tuned_params
@@ -58,15 +58,17 @@ def train(name: str, replicate: int, teaches: bool = False) -> None:
     session.train(assignment, runs.training_run)
 
 
-def former(replicate: int) -> tuple[str, ...]:
+def former(replicate: int) -> tuple[Path, ...]:
     """What models/ has of this replicate, of models that the study names no more: one may have been renamed.
+
+    Where this is a copy, as a job of `versus launch` has it, the user's own models/ has them.
 
     Which it names is told by the files that `source` leaves, not by params.yaml: they change no result, and another
     model in it is no reason to train this one again.
     """
     named = {path.name for path in NAMED.iterdir()} if NAMED.is_dir() else None
-    found = sorted(path.name for path in Path("models").glob(f"*-{replicate}"))
-    return tuple(name for name in found if named is not None and name.rpartition("-")[0] not in named)
+    found = sorted((own_study() / "models").glob(f"*-{replicate}"))
+    return tuple(path for path in found if named is not None and path.name.rpartition("-")[0] not in named)
 
 
 if __name__ == "__main__":

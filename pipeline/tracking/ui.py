@@ -15,14 +15,20 @@ from pipeline.base.places import main_checkout
 from pipeline.tracking import store, views
 
 PATIENCE = 180.0  # seconds that a server may take to start
+QUIET = {  # so that the addresses stay in sight
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs are for traces
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 def serve(port: int) -> None:
     """Start MLflow's server for this machine alone, say where the studies are, and wait until it ends."""
+    refuse_elsewhere()
     refuse_taken(port)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", store.store_uri()]
-    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # which are for traces
-    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env={**os.environ, **jobs})
+    command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+    server = subprocess.Popen(command, env={**os.environ, **QUIET})
     try:
         wait(server, f"http://127.0.0.1:{port}")
         for line in told(f"http://127.0.0.1:{port}"):
@@ -31,6 +37,12 @@ def serve(port: int) -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+def refuse_elsewhere() -> None:
+    """Raise StageError where no checkout of Versus is, and no store is named: MLflow would begin an empty one there."""
+    if not store.GIVEN and not (main_checkout() / "dvc.yaml").exists():
+        raise StageError("ui: no checkout of Versus here; run `versus ui` in one, or set MLFLOW_TRACKING_URI")
 
 
 def refuse_taken(port: int) -> None:

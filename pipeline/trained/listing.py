@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.base.errors import StageError
 from pipeline.base.places import study
+from pipeline.base.quantities import enumerated
 from pipeline.params.read import load_params
 from pipeline.trained.catalogue import REMEDY, Trained, found, highest
 from pipeline.trained.leftovers import leftovers, told
@@ -20,6 +21,7 @@ class Listed:
     chosen: Trained | None  # None where no weights are here
     leftovers: list[str]  # trainings
     left: str  # a line on these; empty where there are none
+    lacking: list[str]  # models of params.yaml of which no replicate is trained
 
 
 def listed() -> Listed:
@@ -29,7 +31,8 @@ def listed() -> Listed:
     if not entries:
         raise StageError("\n".join([f"no trained model in models/; {REMEDY}", *filter(None, [left])]))
     here = [entry for entry in entries if entry.here]
-    return Listed(entries, highest(here) if here else None, list(leftovers(settings)), left)
+    lacking = [name for name in settings.models if name not in {entry.model for entry in entries}]
+    return Listed(entries, highest(here) if here else None, list(leftovers(settings)), left, lacking)
 
 
 def as_json(models: Listed) -> str:
@@ -43,7 +46,9 @@ def as_json(models: Listed) -> str:
         }
         for entry in models.entries
     ]
-    return json.dumps({"study": study(), "models": rows, "leftovers": models.leftovers}, indent=2)
+    return json.dumps(
+        {"study": study(), "models": rows, "untrained": models.lacking, "leftovers": models.leftovers}, indent=2
+    )
 
 
 def as_table(models: Listed) -> str:
@@ -69,6 +74,8 @@ def _notes(models: Listed) -> list[str]:
         if any(entry.rank > chosen.rank for entry in models.entries):
             why += " of those whose weights are here"
         notes.append(f"* {why}: what `versus predict` takes by default ({study()})")
+    if models.lacking:
+        notes.append(f"Not trained: {enumerated(models.lacking)}; `versus launch` or `dvc repro` trains.")
     if not all(entry.here for entry in models.entries):
         notes.append(f"Weights that are not here: {REMEDY}.")
     return notes + [models.left] * bool(models.left)

@@ -50,7 +50,9 @@ class SideBySide:
     def __init__(self) -> None:
         """Raises StageError where no model is trained, or none's weights are here."""
         self.study = study()
-        self.models = [_loaded(name) for name in _trained()]
+        here = _trained()
+        self.lacking = [name for name in load_params().models if name not in here]
+        self.models = [_loaded(name) for name in here]
         self._one_at_a_time = threading.Lock()  # what watches a network while it computes is no other's affair
 
     def ask(self, content: bytes) -> dict[str, Any]:

@@ -24,14 +24,14 @@ class Earlier:
     diary: Diary
 
 
-def found(names: Iterable[str], replicate: int, key_of: Callable[[str], str]) -> Earlier | None:
-    """What one of the trainings `names` left, if it is of this replicate and the same but for the model's name.
+def found(folders: Iterable[Path], replicate: int, key_of: Callable[[str], str]) -> Earlier | None:
+    """What is in one of `folders`, such as models/cnn-0, if it is of this replicate and the same training.
 
     `key_of` gives the fingerprint that this training has under the name of another model.
     """
-    for name in names:
-        model, _, number = name.rpartition("-")
-        folder, history = Path("models") / name, Path(f"reports/histories/{name}.csv")
+    for folder in folders:
+        model, _, number = folder.name.rpartition("-")
+        history = folder.parents[1] / f"reports/histories/{folder.name}.csv"
         if number != str(replicate) or not (folder / "weights.safetensors").exists() or not history.exists():
             continue
         try:

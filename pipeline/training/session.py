@@ -52,7 +52,7 @@ class Assignment:
     commit: str  # of the code; empty outside git
     split: int | None = None  # the replicate whose images these are; None: its own
     teaches: bool = False  # whether this is a teacher's, which comes before all others and is left elsewhere
-    former: tuple[str, ...] = ()  # trainings that params.yaml names no more: it may be one of them, renamed
+    former: tuple[Path, ...] = ()  # folders of trainings that params.yaml names no more: it may be one of them, renamed
 
 
 class Tracker(Protocol):
@@ -181,7 +181,8 @@ def taken(training: Training, earlier: renamed.Earlier, source: str, opened: Ope
         for row in pd.read_csv(training.history).to_dict("records"):
             tracked.later({str(key): value for key, value in row.items()}, step=int(row["epoch"]))
         log(training, diary, tracked)
-    print(f"train: {name} is {earlier.folder.name} under another name: taken from {earlier.folder}, not trained again")
+    former = earlier.folder.name
+    print(f"train: {name} is {former} under another name: taken from models/{former}, not trained again")
 
 
 @contextlib.contextmanager

@@ -248,8 +248,9 @@ def test_a_study_of_own_images_is_whole_prepared_and_timed(
     own = images(tmp_path / "own images", {"Vögel": 20, "Schiffe & Boote": 20}, (16, 18))
     new("mine", str(own), ("cnn", "vit"))
     study = checkout / "studies/mine"
-    for name in folder.LINKS:
-        assert (study / name).resolve() == (ROOT / name).resolve()
+    assert (study / folder.LINK).resolve() == (ROOT / folder.LINK).resolve()
+    for name in PIPELINE:
+        assert (study / name).read_bytes() == (ROOT / name).read_bytes()
     assert (study / ".dvc/config").read_text() == (ROOT / "studies/rafdb/.dvc/config").read_text()
     assert not list(study.glob("README*"))
     settings = load_params(study / "params.yaml")

@@ -344,8 +344,8 @@ FAULTS = [  # key, value, what follows "params.yaml: "
     ("corruptions.replicates", [3], "corruptions.replicates: got 3, which no model has; choose from 0, 1, 2"),
     ("corruptions.replicates", [1, 1], "corruptions.replicates: [1, 1] names one twice; give each once"),
     ("dataset.name", "folder", "dataset.source: the data set 'folder' needs a folder, an archive or a URL"),
-    ("train.epochs", 2, "train.warmup_epochs: 2 leaves none of 2 epochs"),
-    ("models.cnn.train.warmup_epochs", 25, "models.cnn.train.warmup_epochs: 25 leaves none of 25 epochs"),
+    ("train.epochs", 2, "train.warmup_epochs: 2 leaves none of 2 epochs: lower it"),
+    ("models.cnn.train.warmup_epochs", 25, "models.cnn.train.warmup_epochs: 25 leaves none of 25 epochs: lower it"),
     (
         "models.cnn.train",
         {"device": "cpu", "precision": "fp16", "warmup_epochs": 0},

@@ -15,7 +15,7 @@ from pipeline.base.errors import StageError
 from pipeline.images import packed
 from pipeline.inference import forward, loading
 from pipeline.stages.evaluate import evaluate
-from pipeline.stages.train import train
+from pipeline.stages.train import former, train
 from pipeline.tracking import runs
 from pipeline.training import session
 from tests import small_study, trees
@@ -117,6 +117,22 @@ def test_a_renamed_model_is_not_trained_again(
     assert now["key"] != then["key"]
     histories = [Path(f"reports/histories/{name}-0.csv").read_bytes() for name in ("tiny", "small")]
     assert histories[0] == histories[1]
+
+
+def test_a_job_of_a_launch_takes_a_renamed_model_from_the_users_own_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job runs in a clone, whose models/ has nothing of earlier runs."""
+    home, clone = tmp_path / "home", tmp_path / "clone"
+    for place in (home, clone):
+        (place / ".git").mkdir(parents=True)
+    for name in ("models/tiny-0", "models/other-1", "models/small-0"):
+        (home / "studies/mine" / name).mkdir(parents=True)
+    trees.put(clone / "studies/mine/data/weights/small", b"")
+    monkeypatch.chdir(clone / "studies/mine")
+    assert former(0) == ()
+    monkeypatch.setenv("VERSUS_HOME", str(home))
+    assert former(0) == (home / "studies/mine/models/tiny-0",), "of this replicate, and named no more"
 
 
 @pytest.mark.parametrize("changes", [{}, {"select": "average"}, {"select": "average", "average": "ema"}], ids=str)
