@@ -82,12 +82,14 @@ def counts(found: Found) -> str:
 def training(found: Found) -> str:
     """What determines a training; a setting that differs names the models."""
     of = {key: of_all_models(found, "train", key) for key in TRAINING}
+    warm_up = f" with {of['warmup_epochs']} epochs of warm-up" if of["warmup_epochs"] else ""
     strength, flip = (of_all_models(found, "augment", key) for key in ("strength", "flip"))
     return (
         f"Each model is trained for {of['epochs']} epochs, batches of {of['batch_size']} images, by {of['optimizer']}"
-        f" (learning rate {of['lr']}, weight decay {of['weight_decay']}, schedule {of['schedule']} with"
-        f" {of['warmup_epochs']} epochs of warm-up), loss {of['loss']} (label smoothing {of['label_smoothing']}, class"
-        f" weights {of['class_weights']}), sampler {of['sampler']}, augmentation of strength {strength}, flips: {flip}."
+        f" (learning rate {of['lr']}, weight decay {of['weight_decay']}, schedule"
+        f" {of['schedule']}{warm_up}), loss {of['loss']} (label smoothing {of['label_smoothing']}, class"
+        f" weights {of['class_weights']}), sampler {of['sampler']}, augmentation of strength {strength}, flips:"
+        f" {flip or 'no'}."
     )
 
 

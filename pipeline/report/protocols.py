@@ -3,7 +3,8 @@
 Alike are studies that score their models over the same kind of replicates (seeds, splits, folds by image or by person),
 and in which a model of one name has the same network and was trained, augmented, tuned and tested by the same settings.
 What belongs to a data set (`dataset` and `split` in params.yaml, the number of replicates) may differ, and so may what
-says how fast a machine trains, and values that trials of the same space chose.
+says how fast a machine trains, what nothing reads as the other settings are, and values that trials of the same space
+chose.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StageError
+from pipeline.params.inert import inert
 from pipeline.params.read import load_params
 from pipeline.params.settings import OF_THE_MACHINE
 from pipeline.params.study import Params
@@ -116,6 +118,9 @@ class StudyResults:
         config = Evaluation.read(self.folder / f"reports/evaluations/{first}.json").config
         found = BEFORE | decided_by({part: config[part] for part in ("model", "augment", "train")})
         space = self.settings.space(model) if self.settings.tuned(model) else {}
+        for part in ("model", "augment", "train"):
+            for key in inert(part, config[part]):
+                found = {name: each for name, each in found.items() if not f"{name}.".startswith(f"{part}.{key}.")}
         free = {*(f"train.{key}" for key in OF_THE_MACHINE), *map(_decided_as, space)}
         given = {key.removeprefix("args.") for key in space if key.startswith("args.")}
         if isinstance(arguments := found.get("model.args"), dict):

@@ -64,7 +64,7 @@ def test_every_answer_names_files_that_are_there(study: Path, found: Found) -> N
     said = {each.question: each for each in answers}
     sources = {name for each in answers for name in filter(None, each.source.split(", "))}
     missing = {name for name in sources if not (study / name).exists()}
-    assert missing == {"dvc.yaml", "reports/looks.jsonl"}, "a link out of the study; a record that began later"
+    assert missing == {"reports/looks.jsonl"}, "a record that began later"
     assert all(bool(each.answer) == bool(each.source) for each in answers)
     counted = said[paper.FORM["Experimental results"]["runs"]].answer
     assert counted.startswith("18 trainings (6 models, 3 replicates), each evaluated once; 48 trainings of trials")

@@ -157,6 +157,18 @@ def test_what_trials_of_one_search_chose_and_what_a_machine_is_may_differ(templa
         run(*studies)
 
 
+def test_what_nothing_reads_may_differ(template: Path, work: Path) -> None:
+    """The steps of another schedule, an average that is not taken."""
+    studies = several(template, work, 2)
+    for key, value in {"step_epochs": 7, "gamma": 0.5, "average": "ema", "focal_gamma": 1.0}.items():
+        change_config(studies[1], "train", key, value)
+    run(*studies)
+    for each in studies:
+        change_config(each, "train", "schedule", "step")
+    with pytest.raises(StageError, match=r"vit: train.step_epochs is .* in s0, 7 in s1"):
+        run(*studies)
+
+
 def test_models_that_were_treated_alike_can_be_chosen(template: Path, work: Path) -> None:
     studies = several(template, work, 2)
     change_config(studies[1], "train", "lr", 0.5)

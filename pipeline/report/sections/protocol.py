@@ -1,5 +1,6 @@
-"""protocol: what was held equal, the resolved settings, the networks."""
+"""protocol: what was held equal, the resolved settings, the networks; what nothing reads is left out."""
 
+from pipeline.params.inert import inert
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.words import DASH, setting
@@ -24,7 +25,8 @@ def of_the_data(found: Found) -> dict[str, Rows]:
         content |= dict.fromkeys(set(official) & content.keys(), "not used: the official split was kept")
         if name == "split" and found.data.vary != "none" and "val_fraction" in official:
             content["val_fraction"] = "not used: as many validation images as officially, drawn anew"
-        parts[name] = [(key, setting(value)) for key, value in content.items()]
+        unread = inert(name, content)
+        parts[name] = [(key, setting(value)) for key, value in content.items() if key not in unread]
     return parts
 
 
@@ -33,16 +35,18 @@ def of_the_training(found: Found) -> dict[str, Rows]:
     parts = {}
     for name in ("augment", "train"):
         keys = dict.fromkeys(key for model in found.models for key in model.first.config[name])
-        parts[name] = [(key, of_all_models(found, name, key)) for key in keys]
+        rows = [(key, of_all_models(found, name, key)) for key in keys]
+        parts[name] = [(key, text) for key, text in rows if text]
     return parts
 
 
 def of_all_models(found: Found, part: str, key: str) -> str:
-    """lr: 0.001 (cnn); 0.01 (vit)"""
+    """lr: 0.001 (cnn); 0.01 (vit); empty where nothing reads it, as the other settings are"""
     values: dict[str, list[str]] = {}
-    for model in found.models:
+    readers = [model for model in found.models if key not in inert(part, model.first.config[part])]
+    for model in readers:
         values.setdefault(resolved(model, part, key, found.data.flip), []).append(model.name)
-    if len(values) == 1:
+    if len(values) == 1 and len(readers) == len(found.models):
         return next(iter(values))
     return "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
 
@@ -58,6 +62,7 @@ def resolved(model: Model, part: str, key: str, flip: bool) -> str:
 
 def networks(found: Found) -> list[tuple[str, list[str]]]:
     """Every model setting with its value for each model, a dash where a model has no such setting."""
-    configs = [model.first.config["model"] for model in found.models]
+    all_of = [model.first.config["model"] for model in found.models]
+    configs = [{key: each[key] for key in each if key not in inert("model", each)} for each in all_of]
     keys = dict.fromkeys(key for config in configs for key in config if key != "train")
     return [(key, [setting(config[key]) if key in config else DASH for config in configs]) for key in keys]
