@@ -51,10 +51,10 @@ def test_a_difference_may_hold_and_yet_be_within_the_margin() -> None:
 
 def test_a_pair_is_shown_from_the_model_that_is_above() -> None:
     seen = Beside(pair("a", "b", -0.01, 0.5), Bounded(0.1, 0.02, 0.4), 1.0).from_above
-    assert superiority.cells(seen)[:3] == ("b vs a", "0.90 [0.60, 0.98]", "reaches it")
+    assert superiority.cells(seen)[:3] == ("b vs a", "0.90 [0.60, 0.98]", "perhaps")
     assert seen.from_above is seen
-    assert Beside(THREE[0], Bounded(0.9, 0.8, 1.0), 1.0).reach == "above"
-    assert Beside(THREE[0], Bounded(0.6, 0.5, 0.7), 1.0).reach == "below"
+    assert Beside(THREE[0], Bounded(0.9, 0.8, 1.0), 1.0).reach == "yes"
+    assert Beside(THREE[0], Bounded(0.6, 0.5, 0.7), 1.0).reach == "no"
 
 
 def test_a_sentence_names_few_equal_pairs_and_counts_many() -> None:

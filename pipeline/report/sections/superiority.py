@@ -16,7 +16,7 @@ from pipeline.scoring.pairs import SCORES, Difference, Pair, turned
 from pipeline.scoring.superiority import MEANINGFUL, Bounded
 
 NAMED = 3  # equal pairs that the sentence names
-HEADER = ("Pair", "How often the first is above", f"Beside {MEANINGFUL}", "p of equality", "In all")
+HEADER = ("Pair", "How often the first is above", f"{MEANINGFUL} or more?", "p of equality", "In all")
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Beside:
 
     @property
     def reach(self) -> str:
-        """Where the interval of the probability lies beside 0.75."""
+        """Whether the probability is 0.75 or more: yes or no of all of its interval, perhaps where that holds 0.75."""
         if self.probability is None:
             return DASH
         if self.probability.low > MEANINGFUL:
-            return "above"
-        return "reaches it" if self.probability.high > MEANINGFUL else "below"
+            return "yes"
+        return "perhaps" if self.probability.high > MEANINGFUL else "no"
 
     @property
     def conclusion(self) -> str:
@@ -157,8 +157,9 @@ def caption(found: Found) -> str:
     stated = f"within ±{margin:g}, as params.yaml states" if margin else "params.yaml states no verdict.margin"
     return (
         f"{found.tested}, macro-F1: how often the first model, whose mean is higher, scores above the second, {over} on"
-        " as many new test images, with 95% intervals, of each pair alone. A difference that holds is meaningful where"
-        f" this reaches {MEANINGFUL} (Bouthillier et al. 2021). p of equality: two one-sided tests ({stated}),"
+        f" as many new test images, with 95% intervals, of each pair alone. {MEANINGFUL} or more? Yes: all of the interval"
+        " is; perhaps: the interval holds it; no: all is below. A difference that holds is meaningful by Bouthillier et"
+        f" al. (2021) where this is not no. p of equality: two one-sided tests ({stated}),"
         " Holm-adjusted over pairs; practically equal at 5%."
     )
 
