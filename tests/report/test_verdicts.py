@@ -1,5 +1,6 @@
 """The verdict reads as it was found: what differs, what cannot be told apart, and what would settle it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pipeline.report.sections import pairs
 from pipeline.report.table import write
 from pipeline.report.words import p_value
+from pipeline.scoring import pairs as scoring
 from pipeline.scoring.pairs import Difference, Pair, Verdict
 
 
@@ -125,13 +127,29 @@ def test_the_matrix_says_of_each_row_what_it_is_beside_each_column() -> None:
     assert rows[0][1][2] == ("better", "m4: +0.0200, p = 0.0010")
 
 
+@pytest.mark.parametrize(("replicates", "words"), [(2, "smaller"), (3, "median"), (4, "lower of the two middle ones")])
+def test_the_caption_says_how_mcnemars_p_of_several_trainings_is_one(replicates: int, words: str) -> None:
+    """Checked with the test itself: one seed for each number of images that the first model alone has right."""
+    alone = np.arange(1, 6)[:replicates]
+    right = np.zeros((2, replicates, 60), dtype=bool)
+    for seed, number in enumerate(alone):
+        right[0, seed, :number] = True
+    first, second = np.array([0]), np.array([1])
+    each = sorted(float(scoring.mcnemar(right[:, [seed]], first, second)[0]) for seed in range(replicates))
+    middle = each[(replicates - 1) // 2]
+    found = re.search(r"p is the ([a-z ]+) of these (\d+) times ([\d.]+)", pairs.rule(THREE, replicates))
+    assert found is not None
+    assert found.group(1, 2) == (words, str(replicates))
+    assert scoring.mcnemar(right, first, second)[0] == pytest.approx(min(1, middle * float(found[3])))
+
+
 @pytest.mark.parametrize(
     ("settled", "least", "text"),
     [
         ("7", "7", "about 7"),
-        (">1000", "20", "more than 1,000 (20)"),
-        ("test images", "8", "none (8)"),
-        ("test images", "test images", "none"),
+        (">1000", "20", "more than 1,000 (at best 20)"),
+        ("test images", "8", "not by replicates (at best 8)"),
+        ("test images", "test images", "not by replicates"),
         ("", "", "–"),
     ],
 )

@@ -1,5 +1,6 @@
 """pairs: which differences hold, as a table, a matrix for many models, and the sentences that the report opens with."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -104,7 +105,7 @@ def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None, *, 
     """What the numbers of the table are and how a verdict comes about, for a caption."""
     many = f"Holm-adjusted over {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
     verdict = f"p: {many}; the verdict is that on macro-F1, at 5%."
-    exact = "McNemar's exact test asks of these weights whether one model errs more often"
+    exact = exact_test(1 if folds else replicates)
     if replicates == 1:
         return (
             "Verdicts on these weights, seeds not varied: another seed may turn them. 95% intervals, of each pair"
@@ -130,8 +131,22 @@ def rule(pairs: Sequence[Pair], replicates: int, draws: Draws | None = None, *, 
     return (
         "95% intervals, of each pair alone, over seeds (Student t of the differences between trainings of one seed) and"
         f" test images (paired bootstrap). {verdict}{power if replicates <= 5 else ''} {exact}; it knows nothing of"
-        " other seeds. Replicates needed: an order of magnitude, if the difference is as large as it looks, in brackets"
-        " if as large as its interval allows. None: the test images limit it, no number of replicates would do."
+        " other seeds. Replicates needed to settle a pair: an order of magnitude, if the difference is as large as it"
+        " looks; at best, if it is as large as its interval allows. Not by replicates: the test images limit it, and"
+        " more of them are needed."
+    )
+
+
+def exact_test(tests: int) -> str:
+    """What McNemar's p is of: one test, or as many as there are replicates."""
+    asked = "McNemar's exact test asks of these weights which model names more images rightly"
+    if tests == 1:
+        return f"{asked} (accuracy, Holm-adjusted)"
+    middle = math.ceil(tests / 2)
+    which = "the median" if tests % 2 else "the smaller" if tests == 2 else "the lower of the two middle ones"
+    return (
+        f"{asked} (accuracy, not macro-F1), of the two trainings of each seed: p is {which} of these {tests} times"
+        f" {tests / middle:.3g}, which holds though they share images (Rueger's rule), Holm-adjusted"
     )
 
 
@@ -222,11 +237,11 @@ def settled(difference: Difference, replicates: int) -> str:
     if not difference.settled_by:
         return DASH
     likely, least = _number(difference.settled_by), _number(difference.settled_from)
-    return likely if likely == least else f"{likely} ({least.removeprefix('about ')})"
+    return likely if likely == least else f"{likely} (at best {least.removeprefix('about ')})"
 
 
 def _number(settled: str) -> str:
-    """20 -> about 20, >1000 -> more than 1,000, test images -> none"""
+    """20 -> about 20, >1000 -> more than 1,000, test images -> not by replicates"""
     if settled == "test images":
-        return "none"
+        return "not by replicates"
     return f"more than {int(settled[1:]):,}" if settled.startswith(">") else f"about {int(settled):,}"
