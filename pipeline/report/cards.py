@@ -8,6 +8,7 @@ import jinja2
 import numpy as np
 
 from pipeline.base.escape import markdown
+from pipeline.report import commits
 from pipeline.report.found import Found, Model
 from pipeline.report.page import TEMPLATES
 
@@ -33,6 +34,7 @@ def card(model: Model, found: Found) -> str:
         train=model.first.config["train"],
         side=model.first.config["dataset"]["image_size"],
         weakest=weakest(model),
+        commit=commits.named([model.first.run.commit]),
         seconds=mean(model.train_seconds),
         places=" and ".join(dict.fromkeys(markdown(f"{each.device} ({each.processor})") for each in machines)),
     )

@@ -14,12 +14,13 @@ from pipeline.base import escape
 from pipeline.base.places import checkout
 from pipeline.base.quantities import duration, enumerated, quantity
 from pipeline.records.dataset import SPLITS
+from pipeline.report.commits import UNKNOWN, named
 from pipeline.report.found import Found, Model, each_once
 from pipeline.report.sections.protocol import of_all_models
+from pipeline.report.sections.rerun import command
 from pipeline.report.sections.tuning import budget_sentence, spaces
 
 FOLDER = Path("reports/paper")
-UNKNOWN = "not known"
 LOCK = Path("dvc.lock")
 
 
@@ -142,7 +143,7 @@ def software(found: Found) -> str:
 
 
 def commits(found: Found) -> str:
-    return each_once(each.run.commit[:12] or UNKNOWN for each in found.evaluations)
+    return named((each.run.commit for each in found.evaluations), digits=12)
 
 
 # the checklist
@@ -200,7 +201,7 @@ def of_models_and_code(found: Found) -> Said:
         "complexity": ("; ".join(sizes), EVALUATIONS),
         "training": commit,
         "evaluation": commit,
-        "command": ("dvc repro", "dvc.yaml, reports/tables/comparison.md"),
+        "command": (command(found), "dvc.yaml, reports/tables/comparison.md"),
     }
     if (checkout() or Path()).joinpath("constraints.txt").exists():
         said["dependencies"] = f"pinned by version; {software(found)}", "constraints.txt"

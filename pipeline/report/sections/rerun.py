@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.base.places import checkout
 from pipeline.base.quantities import duration
+from pipeline.report import commits
 from pipeline.report.found import Found, each_once
 from pipeline.report.section import Section
 
@@ -16,11 +17,16 @@ def section(found: Found) -> Section:
         for name in ("device", "processor", "threads", "precision", "torch", "timm", "python")
     }
     words = {
-        "folder": "" if Path.cwd() == checkout() else shlex.quote(f"studies/{found.study}"),
+        "command": command(found),
         "epochs": each_once(str(evaluation.cost.epochs) for evaluation in found.evaluations),
         "seconds": duration(sum(evaluation.cost.train_seconds for evaluation in found.evaluations)),
         "started": (min(starts), max(starts)),
-        "commits": each_once(evaluation.run.commit or "unknown" for evaluation in found.evaluations),
+        "commits": commits.named(evaluation.run.commit for evaluation in found.evaluations),
         "machines": machines,
     }
     return Section("Run and rerun", words)
+
+
+def command(found: Found) -> str:
+    """What runs the study again, from the root of the repository."""
+    return "dvc repro" if Path.cwd() == checkout() else f"cd {shlex.quote(f'studies/{found.study}')} && dvc repro"

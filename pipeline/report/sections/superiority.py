@@ -158,8 +158,8 @@ def caption(found: Found) -> str:
     return (
         f"{found.tested}, macro-F1: how often the first model, whose mean is higher, scores above the second, {over} on"
         f" as many new test images, with 95% intervals, of each pair alone. {MEANINGFUL} or more? Yes: all of the"
-        " interval is; perhaps: the interval holds it; no: all is below. A difference that holds is meaningful by Bouthillier et"
-        f" al. (2021) where this is not no. p of equality: two one-sided tests ({stated}),"
+        " interval is; perhaps: the interval holds it; no: all is below. A difference that holds is meaningful by"
+        f" Bouthillier et al. (2021) where this is not no. p of equality: two one-sided tests ({stated}),"
         " Holm-adjusted over pairs; practically equal at 5%."
     )
 
