@@ -11,6 +11,7 @@ from pipeline.base.escape import markdown
 from pipeline.report import commits
 from pipeline.report.found import Found, Model
 from pipeline.report.page import TEMPLATES
+from pipeline.report.words import counted
 
 WEAKEST = 3  # classes that a card names
 
@@ -23,7 +24,7 @@ def card(model: Model, found: Found) -> str:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    texts.filters |= {"md": markdown, "share": "{:.1%}".format, "thousands": "{:,}".format}
+    texts.filters |= {"md": markdown, "share": "{:.1%}".format, "thousands": "{:,}".format, "counted": counted}
     machines = (each.machine for each in model.evaluations)
     return texts.get_template("card.md").render(
         found=found,

@@ -25,7 +25,7 @@ from pipeline.records.looks import Earlier
 from pipeline.records.registration import Registration
 from pipeline.records.tuning import NOT_TUNED, Tuning
 from pipeline.report.drawing import colours
-from pipeline.report.words import setting
+from pipeline.report.words import counted, setting
 from pipeline.scoring import metrics, pairs
 from pipeline.scoring.draws import UNTESTED, Draws, side_by_side
 from pipeline.scoring.effective import shared_luck
@@ -158,7 +158,7 @@ class Model:
     @property
     def repeated(self) -> str:
         """5 folds, 1 replicate"""
-        return f"{self.replicates} {'fold' if self.folds else 'replicate'}{'s' * (self.replicates > 1)}"
+        return counted(self.replicates, "fold" if self.folds else "replicate")
 
     # seconds
 
@@ -191,7 +191,7 @@ class Model:
     @property
     def timed_over(self) -> str:
         """n = 5 rounds, in which the models took turns"""
-        return f"n = {len(self.rounds)} rounds, in which the models took turns" if self.rounds else self.n
+        return f"n = {counted(len(self.rounds), 'round')}, in which the models took turns" if self.rounds else self.n
 
     @property
     def cpu_milliseconds(self) -> list[float]:
@@ -328,7 +328,7 @@ class Found:
         """Digits, 360 test images"""
         folds = ", each in its fold's model" if self.first.folds else ""
         own = f" of each of {self.draws.splits} splits" if self.draws and self.draws.test else ""
-        return f"{self.title}, {self.images:,} test images{folds}{own}"
+        return f"{self.title}, {counted(self.images, 'test image')}{folds}{own}"
 
     @property
     def basis(self) -> str:

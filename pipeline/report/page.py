@@ -50,6 +50,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     html.filters |= {
+        "counted": words.counted,
         "enumerated": enumerated,
         "percent": percent,
         "score": words.score,

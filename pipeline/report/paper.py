@@ -19,6 +19,7 @@ from pipeline.report.found import Found, Model, each_once
 from pipeline.report.sections.protocol import of_all_models
 from pipeline.report.sections.rerun import command
 from pipeline.report.sections.tuning import budget_sentence, spaces
+from pipeline.report.words import counted
 
 FOLDER = Path("reports/paper")
 LOCK = Path("dvc.lock")
@@ -83,10 +84,11 @@ def counts(found: Found) -> str:
 def training(found: Found) -> str:
     """What determines a training; a setting that differs names the models."""
     of = {key: of_all_models(found, "train", key) for key in TRAINING}
-    warm_up = f" with {of['warmup_epochs']} epochs of warm-up" if of["warmup_epochs"] else ""
+    epochs, warm = (f"{of[key]} epoch{'s' * (of[key] != '1')}" for key in ("epochs", "warmup_epochs"))
+    warm_up = f" with {warm} of warm-up" if of["warmup_epochs"] else ""
     strength, flip = (of_all_models(found, "augment", key) for key in ("strength", "flip"))
     return (
-        f"Each model is trained for {of['epochs']} epochs, batches of {of['batch_size']} images, by {of['optimizer']}"
+        f"Each model is trained for {epochs}, batches of {of['batch_size']} images, by {of['optimizer']}"
         f" (learning rate {of['lr']}, weight decay {of['weight_decay']}, schedule"
         f" {of['schedule']}{warm_up}), loss {of['loss']} (label smoothing {of['label_smoothing']}, class"
         f" weights {of['class_weights']}), sampler {of['sampler']}, augmentation of strength {strength}, flips:"
@@ -218,7 +220,7 @@ def locked(found: Found) -> str:
     names = [f"train@{each.model}-{each.replicate}" for each in found.evaluations]
     if not set(names) <= stages.keys():
         return ""
-    return f"checksums of {len(names)} trained networks; whether others can get their weights is {UNKNOWN}"
+    return f"checksums of {counted(len(names), 'trained network')}; whether others can get their weights is {UNKNOWN}"
 
 
 def of_data(found: Found) -> Said:
@@ -261,12 +263,15 @@ def runs(found: Found) -> str:
     """How many trainings there were, trials too, and looks at the test images before them."""
     trials = sum(len(found.tuning.all_of(name)) for name in found.tuning.chosen)
     parts = [
-        f"{len(found.evaluations)} trainings ({len(found.models)} models, {found.first.repeated}), each evaluated once"
+        f"{counted(len(found.evaluations), 'training')} ({counted(len(found.models), 'model')}, {found.first.repeated}),"
+        " each evaluated once"
     ]
     if trials:
-        parts.append(f"{trials} trainings of trials, which saw no test image")
+        parts.append(f"{counted(trials, 'training')} of trials, which saw no test image")
     if found.earlier is not None:
-        parts.append(f"{len(found.earlier.looks)} other trained networks were scored on the test images before")
+        before = len(found.earlier.looks)
+        scored = f"{before} other trained network{'s were' if before != 1 else ' was'} scored"
+        parts.append(f"{scored} on the test images before")
         if later := found.earlier.since:
             parts.append(f"{len(later)} of other settings since")
     else:

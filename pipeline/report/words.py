@@ -63,6 +63,11 @@ def spread(values: npt.NDArray[np.float64]) -> str:
     return text if len(defined) == len(values) else f"{text} ({len(defined)} of {len(values)})"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """1 image, 2,345 images, no images: a number and its noun; `plural` where that is more than an s."""
+    return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def setting(value: Any) -> str:
     """A setting's value as a reader writes it: {"crop": 0.2, "rotate": 15} -> crop 0.2, rotate 15."""
     if isinstance(value, Mapping):

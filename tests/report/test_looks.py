@@ -200,7 +200,7 @@ def test_a_registration_that_came_later_binds_nothing(capsys: pytest.CaptureFixt
     register.run(Namespace())
     ours = evaluated(registration.present())
     looks.note([dataclasses.replace(ours[0], registered=""), *ours[1:]])
-    assert "was not committed as it is when 1 of these 4 trained networks were first scored" in said(section())
+    assert "was not committed as it is when 1 of these 4 trained networks was first scored" in said(section())
     capsys.readouterr()
     register.run(Namespace())
     assert "scored" not in capsys.readouterr().out, "it is the same registration, made before"

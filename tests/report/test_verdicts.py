@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.report.sections import pairs
 from pipeline.report.table import write
-from pipeline.report.words import p_value
+from pipeline.report.words import counted, p_value
 from pipeline.scoring import pairs as scoring
 from pipeline.scoring.pairs import Difference, Pair, Verdict
 
@@ -165,3 +165,13 @@ def test_what_would_settle_a_pair_is_an_order_of_magnitude_and_as_unsure_as_the_
 )
 def test_p_values_read_well(value: float, text: str) -> None:
     assert p_value(value) == text
+
+
+def test_a_number_and_its_noun_agree() -> None:
+    assert [counted(count, "image") for count in (0, 1, 2, 2345)] == [
+        "no images",
+        "1 image",
+        "2 images",
+        "2,345 images",
+    ]
+    assert counted(3, "class", "classes") == "3 classes"

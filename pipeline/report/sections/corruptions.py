@@ -15,7 +15,7 @@ from pipeline.records.corruptions import Corrupted
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, score, score_interval, signed_interval
+from pipeline.report.words import DASH, counted, score, score_interval, signed_interval
 from pipeline.scoring import pairs
 from pipeline.scoring.intervals import Interval, of_shares
 from pipeline.scoring.metrics import Floats
@@ -136,8 +136,9 @@ def sentence(verdicts: Sequence[Verdicts]) -> str:
         )
         return f"On corrupted test images {every}."
     kept = len(verdicts) - len(changed)
+    hold = "holds" if kept == 1 else "hold"
     named = changed if len(changed) <= NAMED else [*changed[: NAMED - 1], f"{len(changed) - NAMED + 1} more"]
-    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy hold; not {'; '.join(named)}."
+    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy {hold}; not {'; '.join(named)}."
 
 
 # tables
@@ -183,9 +184,9 @@ def compact(row: Tried, reference: Tried) -> dict[str, object]:
 def caption(found: Found, rows: Sequence[Tried]) -> str:
     variants = rows[0].right.shape[1] * rows[0].right.shape[2]
     return (
-        f"{found.tested}: accuracy on the images as they are and over {variants} corruptions of each (Hendrycks and"
-        f" Dietterich 2019, strengths of CIFAR-10-C), n = {len(rows[0].right)}, 95% intervals in which an image counts"
-        " once. mCE, mean corruption error: errors beside those of the first model, corruption by corruption. Nothing"
+        f"{found.tested}: accuracy on the images as they are and over {counted(variants, 'corruption')} of each"
+        f" (Hendrycks and Dietterich 2019, strengths of CIFAR-10-C), n = {len(rows[0].right)}, 95% intervals in which an"
+        " image counts once. mCE, mean corruption error: errors beside those of the first model, corruption by corruption. Nothing"
         " was trained on a corrupted image or chosen by one."
     )
 

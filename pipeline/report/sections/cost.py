@@ -18,7 +18,7 @@ from pipeline.report.drawing import GHOST, INK, PAPER, SOFT, Look, Score, colour
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table, summary
-from pipeline.report.words import milliseconds
+from pipeline.report.words import counted, milliseconds
 
 
 def section(found: Found) -> Section:
@@ -210,8 +210,10 @@ def agreement(evaluations: Sequence[Evaluation]) -> str:
     images = [each.images for each in compared]
     if differing := sum(each.cost.onnx_differing or 0 for each in compared):
         count = f"{differing:,} of {sum(images):,}"
-        return f" ONNX Runtime named another class than PyTorch for {count} images."
-    whose = "every training" if len(compared) == len(evaluations) else f"the {len(compared)} trainings compared"
+        return f" ONNX Runtime named another class than PyTorch for {count} image{'s' * (sum(images) > 1)}."
+    whose = (
+        "every training" if len(compared) == len(evaluations) else f"the {counted(len(compared), 'training')} compared"
+    )
     count = f"{images[0]:,} " if len({*images}) == 1 else ""
     return f" ONNX Runtime named the same class as PyTorch for all {count}test images of {whose}."
 

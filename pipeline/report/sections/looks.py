@@ -8,7 +8,7 @@ from pipeline.records.looks import KINDS, Earlier, Look, different, kinds
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, setting
+from pipeline.report.words import DASH, counted, setting
 
 FEW = 12  # rows of the table that are shown, the last ones; the CSV has all
 IN_VIEW = "these results may have been chosen with those in view."
@@ -42,14 +42,14 @@ def sentence(earlier: Earlier | None) -> str:
         reported = f"{'none' if other else 'all'} of which {'is' if other else 'are'} reported here"
     return (
         f"These test images had been scored {times(count)}{kinds(earlier.looks)} before these results, by"
-        f" {settings} setting{'s' * (settings > 1)}, {reported}{f', and {later}: {IN_VIEW}' if later else '.'}"
+        f" {counted(settings, 'setting')}, {reported}{f', and {later}: {IN_VIEW}' if later else '.'}"
     )
 
 
 def since(earlier: Earlier) -> str:
     """3 times by 1 other setting since; empty where there were none."""
     count, settings = len(earlier.since), different(earlier.since)
-    told = f"{times(count)}{kinds(earlier.since)} by {settings} other setting{'s' * (settings > 1)} since"
+    told = f"{times(count)}{kinds(earlier.since)} by {counted(settings, 'other setting')} since"
     return told if count else ""
 
 
@@ -129,9 +129,11 @@ def registered(found: Found) -> str:
         return "registration.json is there; whether it was committed before these results is not known."
     unbound = sum(look.registered != found.registration.digest for look in found.earlier.shown)
     if unbound:
+        these = f"{unbound} of these {counted(len(found.earlier.shown), 'trained network')}"
+        were = "was" if unbound == 1 else "were"
         return (
-            f"registration.json was not committed as it is when {unbound} of these {len(found.earlier.shown)} trained"
-            " networks were first scored on the test images: it says nothing of them."
+            f"registration.json was not committed as it is when {these} {were} first scored on"
+            " the test images: it says nothing of them."
         )
     kept = "Not all of it was kept:" if found.registration.departures(found.settings) else "All of it was kept."
     return (

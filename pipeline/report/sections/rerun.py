@@ -8,6 +8,7 @@ from pipeline.base.quantities import duration
 from pipeline.report import commits
 from pipeline.report.found import Found, each_once
 from pipeline.report.section import Section
+from pipeline.report.words import counted
 
 
 def section(found: Found) -> Section:
@@ -18,7 +19,7 @@ def section(found: Found) -> Section:
     }
     words = {
         "command": command(found),
-        "epochs": each_once(str(evaluation.cost.epochs) for evaluation in found.evaluations),
+        "epochs": each_once(counted(evaluation.cost.epochs, "epoch") for evaluation in found.evaluations),
         "seconds": duration(sum(evaluation.cost.train_seconds for evaluation in found.evaluations)),
         "started": (min(starts), max(starts)),
         "commits": commits.named(evaluation.run.commit for evaluation in found.evaluations),

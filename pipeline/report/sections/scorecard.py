@@ -199,7 +199,6 @@ def caption(found: Found, lines: Sequence[Line]) -> str:
     if found.first.rounds and any(line.metric == "cpu_seconds" and line.ours for line in lines):
         text += f" CPU times are over {found.first.timed_over}, on {found.timed_on}."
     if missing := lacking(found):
-        text += (
-            f" In brackets: the accuracy had all {missing} test images that this copy lacks been wrong, or all right."
-        )
+        of_missing = f"all {missing} test images" if missing > 1 else "the test image"
+        text += f" In brackets: the accuracy had {of_missing} that this copy lacks been wrong, or all right."
     return f"{text} {rule(lines)}"

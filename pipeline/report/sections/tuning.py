@@ -17,7 +17,7 @@ from pipeline.report.drawing import panels, style
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import score, setting, signed_interval
+from pipeline.report.words import counted, score, setting, signed_interval
 from pipeline.scoring.budgets import TuningCurve, orders, tuning_curve
 from pipeline.scoring.pairs import between
 
@@ -79,9 +79,9 @@ def budget_sentence(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -
     if tune.seconds is not None:
         text += f", those that fit into {duration(tune.seconds)} of training"
     if not tune.finalists:
-        return f"{text}, {full} epochs each"
+        return f"{text}, {full} epoch{'s' * (full != '1')} each"
     best = f"{len(tune.finalists)} of the best were" if len(tune.finalists) > 1 else "one of the best was"
-    return f"{text}, {tune.short_epochs} epochs each, of which {best} trained for {full}"
+    return f"{text}, {counted(tune.short_epochs, 'epoch')} each, of which {best} trained for {full}"
 
 
 def search_table(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> Table:
