@@ -55,6 +55,8 @@ def of_the_study(found: Found) -> Sequence[str]:
     """The names of the test images that all models were scored on; raises StageError where there are none."""
     if found.first.own_images is not None:
         raise StageError("subgroups: each replicate has test images of its own (split.vary); none that all share")
+    if found.first.folds:
+        raise StageError("subgroups: each fold has test images of its own (split.folds); none that all share")
     if not found.first.images:
         raise StageError(
             "subgroups: reports/predictions are of an earlier version, which named no images; run `dvc repro`"
@@ -115,8 +117,9 @@ def gaps_table(found: Found, known: Attributes) -> Table:
         )
         for model, name, gap in rows
     )
+    over = "seeds and test images" if found.replicates > 1 else "test images, seeds not varied"
     caption = (
         f"The largest gap in accuracy between two values of an attribute, of {FEWEST} images or more each, with its 95%"
-        f" interval over seeds and test images, corrected for the {asked} gaps of a model (Bonferroni)."
+        f" interval over {over}, corrected for the {asked} gaps of a model (Bonferroni)."
     )
     return Table("gaps", caption, frame, ("Model", "Attribute", "Largest gap", "Accuracy", "Verdict"), cells)

@@ -1,6 +1,7 @@
 """Accuracy on subgroups of the test images, from predictions and a table of attributes; the largest gap, honestly."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 from pipeline import cli
 from pipeline.base.errors import StageError
+from pipeline.params.read import load_params
 from pipeline.records.predictions import Predictions
-from pipeline.report import subgroups
+from pipeline.report import results, subgroups
 from pipeline.scoring.effective import shared_luck
 from pipeline.scoring.subgroups import largest_gap, pairs_of
 from tests import fake_study
@@ -72,6 +74,27 @@ def test_a_table_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, rows: 
     with pytest.raises(StageError) as raised:
         subgroups.attributes(table(tmp_path / "given.csv", rows), [str(number) for number in range(30)])
     assert said in str(raised.value)
+
+
+def test_images_that_replicates_do_not_share_are_refused(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fold's are scored by its own model alone: no interval over folds comes of one answer each."""
+    monkeypatch.chdir(study)
+    found = results.read(load_params())
+    assert subgroups.of_the_study(found)[0] == "0000.png"
+    folds = dataclasses.replace(found, models=tuple(dataclasses.replace(each, folds=True) for each in found.models))
+    with pytest.raises(StageError, match=r"^subgroups: each fold has test images of its own \(split\.folds\)"):
+        subgroups.of_the_study(folds)
+
+
+def test_a_gap_of_one_replicate_says_that_no_seed_was_varied(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = fake_study.write(tmp_path, models=("cnn",), replicates=(0,), epochs=2)
+    for folder, words in ((study, "over seeds and test images,"), (once, "over test images, seeds not varied,")):
+        monkeypatch.chdir(folder)
+        found = results.read(load_params())
+        halves = {"half": {"a": np.arange(360) < 180, "b": np.arange(360) >= 180}}
+        assert words in subgroups.gaps_table(found, halves).caption
 
 
 def test_a_subgroup_of_few_images_has_no_gap() -> None:
