@@ -1,4 +1,4 @@
-"""`versus subgroups`: how accurate models are on subgroups of the test images, and the largest gap between two.
+"""`versus subgroups`: how accurate models are on subgroups of the test images, and the clearest gap between two.
 
 The file is a table (CSV) with a column `image`, the names that `versus mistakes` lists, and one for each attribute, as
 age, camera or hospital. It needs the committed reports alone: no image is scored again.

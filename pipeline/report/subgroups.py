@@ -12,7 +12,7 @@ from pipeline.report.found import Found, Model
 from pipeline.report.table import Table
 from pipeline.report.words import score_interval, signed_interval
 from pipeline.scoring.intervals import of_shares
-from pipeline.scoring.subgroups import FEWEST, Gap, Members, largest_gap, pairs_of
+from pipeline.scoring.subgroups import FEWEST, Gap, Members, clearest_gap, pairs_of
 
 IMAGE = "image"  # the column that names images
 MOST = 20  # values of an attribute
@@ -47,7 +47,7 @@ def _members(path: Path, column: pd.Series) -> dict[str, Members]:
 
 
 def tables(found: Found, known: Attributes) -> tuple[Table, Table]:
-    """Each model's accuracy on each subgroup, and its largest gap by each attribute."""
+    """Each model's accuracy on each subgroup, and its clearest gap by each attribute."""
     return scores_table(found, known), gaps_table(found, known)
 
 
@@ -93,10 +93,10 @@ def _unknown(known: Attributes) -> str:
 
 
 def gaps(model: Model, known: Attributes) -> Iterator[tuple[str, Gap]]:
-    """The largest of each attribute."""
+    """The clearest of each attribute."""
     asked = sum(len(pairs_of(groups)) for groups in known.values())
     for name, groups in known.items():
-        if gap := largest_gap(model.right, groups, model.shared, asked):
+        if gap := clearest_gap(model.right, groups, model.shared, asked):
             yield name, gap
 
 
@@ -119,7 +119,8 @@ def gaps_table(found: Found, known: Attributes) -> Table:
     )
     over = "seeds and test images" if found.replicates > 1 else "test images, seeds not varied"
     caption = (
-        f"The largest gap in accuracy between two values of an attribute, of {FEWEST} images or more each, with its 95%"
+        f"Gap in accuracy between two values of an attribute, of {FEWEST} images or more each: of those that hold the one"
+        " with the highest lower end, else the largest; with its 95%"
         f" interval over {over}, corrected for the {asked} gaps of a model (Bonferroni)."
     )
-    return Table("gaps", caption, frame, ("Model", "Attribute", "Largest gap", "Accuracy", "Verdict"), cells)
+    return Table("gaps", caption, frame, ("Model", "Attribute", "Clearest gap", "Accuracy", "Verdict"), cells)

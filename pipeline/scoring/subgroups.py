@@ -5,7 +5,7 @@ Shapes: R replicates, N test images, n of them in a subgroup.
 The interval of a gap is of the mean over trainings and test images: Clopper and Pearson's of either accuracy over the
 images that are in it, joined as those of independent shares (Zou and Donner 2008, Statistics in Medicine 27), and
 Student's t of the replicates' gaps, as the sides of a box (see intervals.py). All gaps of a model are asked of at once,
-so that each has the level 1 - 5% / their number (Bonferroni): the largest was looked for. With one replicate it is
+so that each has the level 1 - 5% / their number (Bonferroni): the clearest was looked for. With one replicate it is
 about these weights, and says nothing of another seed.
 """
 
@@ -44,13 +44,14 @@ def pairs_of(groups: Mapping[str, Members]) -> list[tuple[str, str]]:
     return list(combinations([name for name, members in groups.items() if members.sum() >= FEWEST], 2))
 
 
-def largest_gap(right: npt.NDArray[np.bool_], groups: Mapping[str, Members], shared: float, asked: int) -> Gap | None:
-    """The largest of a model that has these images right (R, N), where so many gaps are `asked` of; None without two.
+def clearest_gap(right: npt.NDArray[np.bool_], groups: Mapping[str, Members], shared: float, asked: int) -> Gap | None:
+    """The clearest of a model that has these images right (R, N), where so many gaps are `asked` of; None without two.
 
-    `shared` is the luck with images that replicates have in common (`effective.shared_luck`).
+    It is the one with the highest lower end of those that hold, which a larger one of few images does not hide, and the
+    largest where none holds. `shared` is the luck with images that replicates have in common (`effective.shared_luck`).
     """
     found = [_gap(right, groups, pair, shared, 1 - (1 - LEVEL) / asked) for pair in pairs_of(groups)]
-    return max(found, key=lambda each: each.mean, default=None)
+    return max(found, key=lambda each: (each.holds, each.low if each.holds else each.mean), default=None)
 
 
 def _gap(
