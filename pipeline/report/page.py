@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.base.quantities import enumerated
 from pipeline.report import words
@@ -50,6 +50,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     html.filters |= {
+        "breakable": breakable,
         "counted": words.counted,
         "enumerated": enumerated,
         "percent": percent,
@@ -74,6 +75,11 @@ def lead(found: Found) -> str:
         return f"{enumerated(tied)} share the highest {score}, {value}."
     rest = against_the_rest(found.pairs, found.ranking, found.replicates)
     return f"{best.name} has the highest {score}, {value}; {rest}."
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken behind its underscores, where a table would not fit otherwise."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def percent(value: float | None) -> str:

@@ -263,7 +263,8 @@ def runs(found: Found) -> str:
     """How many trainings there were, trials too, and looks at the test images before them."""
     trials = sum(len(found.tuning.all_of(name)) for name in found.tuning.chosen)
     parts = [
-        f"{counted(len(found.evaluations), 'training')} ({counted(len(found.models), 'model')}, {found.first.repeated}),"
+        f"{counted(len(found.evaluations), 'training')} ({counted(len(found.models), 'model')},"
+        f" {found.first.repeated}),"
         " each evaluated once"
     ]
     if trials:

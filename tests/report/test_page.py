@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.base.errors import StageError
 from pipeline.records.evaluation import Evaluation
 from pipeline.report import pictures
+from pipeline.report.page import breakable
 from pipeline.report.sections import NAMES
 from pipeline.stages import report
 from pipeline.tracking import runs
@@ -194,6 +195,30 @@ def test_every_section_can_be_reached_with_the_tab_key_in_order(page: browser.Br
     sections = page.evaluate("[...document.querySelectorAll('section')].map(each => '#' + each.id)")
     linked = page.evaluate("[...document.querySelectorAll('nav a')].map(each => each.getAttribute('href'))")
     assert linked == sections
+
+
+def test_a_link_and_the_heading_that_it_leads_to_are_recognised_as_the_same(page: browser.Browser) -> None:
+    links = page.evaluate("[...document.querySelectorAll('nav a')].map(each => each.textContent.toLowerCase())")
+    headings = page.evaluate("[...document.querySelectorAll('section h2')].map(each => each.textContent.toLowerCase())")
+    assert len(links) == len(headings)
+    for link, heading in zip(links, headings, strict=True):
+        assert set(link.split()) <= set(heading.translate({ord(mark): None for mark in ":,?"}).split()), (
+            f"{link} leads to {heading}"
+        )
+
+
+def test_long_names_are_broken_behind_underscores_where_a_table_would_not_fit(page: browser.Browser) -> None:
+    name = "convnextv2_atto_fcmae_ft_in1k"
+    page.look(1100)
+    cut = (
+        "[...document.querySelectorAll('#comparison .scroll, #pairs .scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    )
+    heads = "document.querySelectorAll('#comparison tbody th, #pairs tbody th').forEach(e => e.innerHTML = {})"
+    page.evaluate(heads.format(json.dumps(name)))
+    assert max(page.evaluate(cut)) > 0
+    page.evaluate(heads.format(json.dumps(breakable(name))))
+    assert max(page.evaluate(cut)) <= 0
+    assert breakable("<a_b>") == "&lt;a_<wbr>b&gt;"
 
 
 def test_on_paper_all_is_shown_dark_on_light_within_the_page(page: browser.Browser) -> None:

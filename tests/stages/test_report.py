@@ -125,7 +125,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = dict(attributes)
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "wbr"):
             self.open.append(tag)
         self.addresses += [values[key] or "" for key in ("src", "href", "xlink:href") if key in values and tag != "a"]
         self.ids += [values["id"] or ""] if "id" in values else []
@@ -137,7 +137,7 @@ class Page(HTMLParser):
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attributes)
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "wbr"):
             self.open.pop()
 
     def handle_data(self, data: str) -> None:
@@ -466,7 +466,7 @@ def test_a_curve_over_training_images_and_top_5_accuracy_are_reported_where_they
     monkeypatch.chdir(tmp_path)
     report.main()
     assert (tmp_path / "reports/figures/learning_curves.svg").exists()
-    assert "How many training images?" in Page((tmp_path / "reports/report.html").read_text()).text
+    assert "Data size: how many training images?" in Page((tmp_path / "reports/report.html").read_text()).text
     rows = pd.read_csv(tmp_path / "reports/tables/metrics.csv").set_index("model")
     assert rows.loc["cnn_10", "top5_accuracy"] == pytest.approx(0.905, abs=0.002)  # of 0.90 and 0.91
     written = json.loads((tmp_path / "reports/metrics.json").read_text())["models"]["cnn_20"]
@@ -947,7 +947,7 @@ def test_the_page_says_what_leaks_from_test_to_training_do_to_the_accuracy(
     right = [np.delete(each.right, rows).mean() for each in found]
     assert f"{sum(right) / len(right):.4f} without" in text
     assert "2 groups, 2 in training and test" in text
-    assert "1 groups of equal images have more than one label" in text
+    assert "1 group of equal images has more than one label" in text
 
 
 def test_clean_data_are_called_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,9 +185,9 @@ def caption(found: Found, rows: Sequence[Tried]) -> str:
     variants = rows[0].right.shape[1] * rows[0].right.shape[2]
     return (
         f"{found.tested}: accuracy on the images as they are and over {counted(variants, 'corruption')} of each"
-        f" (Hendrycks and Dietterich 2019, strengths of CIFAR-10-C), n = {len(rows[0].right)}, 95% intervals in which an"
-        " image counts once. mCE, mean corruption error: errors beside those of the first model, corruption by corruption. Nothing"
-        " was trained on a corrupted image or chosen by one."
+        f" (Hendrycks and Dietterich 2019, strengths of CIFAR-10-C), n = {len(rows[0].right)}, 95% intervals in which"
+        " an image counts once. mCE, mean corruption error: errors beside those of the first model, corruption by"
+        " corruption. Nothing was trained on a corrupted image or chosen by one."
     )
 
 

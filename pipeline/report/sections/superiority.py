@@ -74,7 +74,7 @@ def section(found: Found) -> Section | None:
         tables.append(rank_table(found, ranks))
     margin = found.settings.verdict.margin
     return Section(
-        "More than a verdict",
+        "How often better",
         {"sentence": sentence(rows, margin), "left_out": left_out(found, len(shown) < len(rows))},
         tables=tuple(tables),
         lines=(sentence(rows, margin),) if margin else (),
