@@ -46,7 +46,8 @@ def version() -> str:
     """Of the package, and of the code where it lies in a git checkout."""
     from pipeline.base import git
 
-    return " ".join(filter(None, ["versus", importlib.metadata.version("versus"), git.commit()[:12]]))
+    commit, *changed = git.commit().partition("-")
+    return " ".join(filter(None, ["versus", importlib.metadata.version("versus"), f"{commit[:12]}{''.join(changed)}"]))
 
 
 def in_one_line(call: Callable[[], None]) -> None:

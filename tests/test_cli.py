@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.base import git
 from pipeline.base.errors import StageError, Terminated
 from pipeline.commands import NAMES
 from tests import small_study
@@ -52,11 +53,14 @@ def test_a_command_that_is_none_is_one_line_with_the_nearest(capsys: pytest.Capt
     assert said == "versus: no command 'predikt'; did you mean predict? `versus --help` lists them\n"
 
 
-def test_the_version_is_the_packages_and_the_commits(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("changed", ["", "-dirty"])
+def test_the_version_is_the_packages_and_the_commits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setattr(git, "commit", lambda: "0123456789abcdef" * 2 + changed)
     assert versus("--version") == 0
     number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert capsys.readouterr().out == f"versus {number} {commit[:12]}\n"
+    assert capsys.readouterr().out == f"versus {number} 0123456789ab{changed}\n"
 
 
 @pytest.mark.parametrize("command", ["", *NAMES])

@@ -62,15 +62,16 @@ def write(folder: Path, params: str) -> None:
 
 
 def follow_root() -> None:
-    """Give every study of this checkout the root's pipeline as it is now."""
+    """Give every study of this checkout the root's pipeline as it is now, and say whose was another."""
     if (root := checkout()) is None:
         return
     for study in root.glob("studies/*/params.yaml"):
         for name in PIPELINE:
             copy = study.parent / name
-            if copy.is_symlink() or not filecmp.cmp(root / name, copy, shallow=False):
-                copy.unlink()
+            if copy.is_symlink() or not copy.exists() or not filecmp.cmp(root / name, copy, shallow=False):
+                copy.unlink(missing_ok=True)
                 shutil.copyfile(root / name, copy)
+                print(f"{copy.relative_to(root)} is the root's now")
 
 
 def write_settings(folder: Path, params: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import signal
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -157,17 +158,34 @@ def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
 
 
 def take(repo: Any, names: Sequence[str]) -> None:
-    """Bring stages up to date as `dvc repro` does, here from the run-cache, and write dvc.lock once for all of them.
+    """Bring stages up to date from the run-cache, as `dvc repro` does, and write dvc.lock once for all of them.
 
     `dvc repro` reads and writes all of dvc.lock for each stage, so that its time grows by the square of their number.
+    What the run-cache does not have is left to it, as is a stage that params.yaml asks for no more. Where one fails,
+    those before it stand.
     """
     stages = {stage.name: stage for stage in repo.index.stages}
     taken: list[Any] = []
-    with repo.lock, repo.scm_context(quiet=True):
+    fault: BaseException | None = None
+    with repo.lock, repo.scm_context(quiet=True):  # which takes lines of .gitignore back where it sees a fault
         try:
-            taken.extend(stages[name] for name in names if stages[name].reproduce())
-        finally:  # where one fails, those before it stand
-            _write_lock(taken)
+            taken.extend(stages[name] for name in names if name in stages and _restored(repo, stages[name]))
+        except BaseException as error:
+            fault = error
+        _write_lock(taken)
+    if fault is not None:
+        raise fault
+
+
+def _restored(repo: Any, stage: Any) -> bool:
+    """Whether a stage was out of date, and its outputs came from the run-cache; its command is not run."""
+    if not stage.changed() or not _cached(repo, [stage]):
+        return False
+    stage.remove_outs(ignore_remove=False, force=False)
+    repo.stage_cache.restore(stage)
+    stage.save()
+    stage.commit()
+    return True
 
 
 def record(repo: Any, names: Sequence[str]) -> None:
@@ -185,9 +203,25 @@ def record(repo: Any, names: Sequence[str]) -> None:
 
 
 def _write_lock(stages: Sequence[Any]) -> None:
-    """Write what stages of one dvc.yaml read and left into its dvc.lock."""
+    """Write what stages of one dvc.yaml read and left into its dvc.lock; a signal to end waits until it is whole."""
     if stages:
-        stages[0].dvcfile.dump_stages(list(stages), update_pipeline=False)
+        with _signals_wait():
+            stages[0].dvcfile.dump_stages(list(stages), update_pipeline=False)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold back what would end the process until the block is done; the first that came is then sent again."""
+    came: list[int] = []
+    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)
 
 
 def variants(overrides: Sequence[str]) -> list[list[str]]:

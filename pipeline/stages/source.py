@@ -61,8 +61,12 @@ def refuse_another_pipeline(folder: Path) -> None:
     """Raise StageError where a study's copy of the pipeline is not the root's, as after an update of the checkout."""
     root = folder.parents[1] if folder.parent.name == "studies" else folder
     for name in PIPELINE:
-        if (root / name).exists() and not filecmp.cmp(root / name, folder / name, shallow=False):
-            raise StageError(f"{name} is not the root's, which has changed since: `cp ../../{name} .`")
+        theirs, own = root / name, folder / name
+        if theirs.exists() and not (own.exists() and filecmp.cmp(theirs, own, shallow=False)):
+            raise StageError(
+                f"{name} is not the root's: `cp ../../{name} .` takes that; stages of one's own belong into the root's,"
+                " and `versus schema` into every study (docs/extending.md)"
+            )
 
 
 def shown(settings: Params) -> str:

@@ -66,7 +66,8 @@ def former(replicate: int) -> tuple[Path, ...]:
     Which it names is told by the files that `source` leaves, not by params.yaml: they change no result, and another
     model in it is no reason to train this one again.
     """
-    named = {path.name for path in NAMED.iterdir()} if NAMED.is_dir() else None
+    folders = [folder for folder in (NAMED, own_study() / NAMED) if folder.is_dir()]  # of a copy, its own model's alone
+    named = {path.name for folder in folders for path in folder.iterdir()} if folders else None
     found = sorted((own_study() / "models").glob(f"*-{replicate}"))
     return tuple(path for path in found if named is not None and path.name.rpartition("-")[0] not in named)
 

@@ -54,7 +54,7 @@ def test_dvc_reads_a_study_in_a_commit(tmp_path: Path, monkeypatch: pytest.Monke
     study = repo.copy(tmp_path / "repo") / "studies/digits_splits"
     monkeypatch.chdir(study)
     workspace, commit = experiments.show()
-    assert "error" not in commit
+    assert not commit.get("error")
     assert commit["data"]["params"]["params.yaml"]["data"] == workspace["data"]["params"]["params.yaml"]["data"]
     (study / "dvc.yaml").unlink()
     (study / "dvc.yaml").symlink_to("../../dvc.yaml")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import psutil
@@ -200,11 +201,51 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
         missing = plan.to_run(opened, wave.groups)
     assert [group.key for group in missing] == ["vit-0"]
     with plan.opened(study) as opened:
-        plan.take(opened, ["train@cnn-0", "train@vit-0"])
+        plan.take(opened, ["train@gone-0", "train@cnn-0", "train@vit-0"])
     assert Path.cwd() == tmp_path / "elsewhere"
-    assert [(study / name).exists() for name in ("cnn-0", "vit-0")] == [True, True], "one from the cache, one run"
-    assert "up to date" in repo.call(study, "dvc", "status")
+    assert [(study / name).exists() for name in ("cnn-0", "vit-0")] == [True, False], "what is not there is not run"
+    assert "up to date" in repo.call(study, "dvc", "status", "train@cnn-0")
     assert "/cnn-0" in (study / ".gitignore").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_a_launch_that_is_ended_while_it_records_leaves_a_whole_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded before stands, and git is not to keep its files."""
+    from dvc.dvcfile import ProjectFile
+
+    (tmp_path / "dvc.yaml").write_text(STAGES)
+    (tmp_path / "settings").write_text("1")
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.call(tmp_path, "dvc", "init", "--quiet")
+    repo.call(tmp_path, "dvc", "repro")
+    for name in ("dvc.lock", "cnn-0", "vit-0", ".gitignore"):
+        (tmp_path / name).unlink()
+    restored, dump = plan._restored, ProjectFile.dump_stages
+
+    def interrupted(opened: Any, stage: Any) -> bool:
+        if stage.name == "train@vit-0":
+            raise KeyboardInterrupt
+        return restored(opened, stage)
+
+    def ended(file: Any, stages: Any, **settings: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)  # comes while the file is written
+        dump(file, stages, **settings)
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "_restored", interrupted)
+    monkeypatch.setattr(ProjectFile, "dump_stages", ended)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(KeyboardInterrupt), plan.opened(tmp_path) as opened:
+            plan.take(opened, ["train@cnn-0", "train@vit-0"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "up to date" in repo.call(tmp_path, "dvc", "status", "train@cnn-0")
+    assert "/cnn-0" in (tmp_path / ".gitignore").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")

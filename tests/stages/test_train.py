@@ -126,13 +126,19 @@ def test_a_job_of_a_launch_takes_a_renamed_model_from_the_users_own_checkout(
     home, clone = tmp_path / "home", tmp_path / "clone"
     for place in (home, clone):
         (place / ".git").mkdir(parents=True)
-    for name in ("models/tiny-0", "models/other-1", "models/small-0"):
+    for name in ("models/tiny-0", "models/tiny-1", "models/other-0", "models/small-0"):
         (home / "studies/mine" / name).mkdir(parents=True)
-    trees.put(clone / "studies/mine/data/weights/small", b"")
+    for place in (
+        home / "studies/mine/data/weights/other",
+        *(each / "studies/mine/data/weights/small" for each in (home, clone)),
+    ):
+        trees.put(place, b"")
     monkeypatch.chdir(clone / "studies/mine")
     assert former(0) == ()
     monkeypatch.setenv("VERSUS_HOME", str(home))
-    assert former(0) == (home / "studies/mine/models/tiny-0",), "of this replicate, and named no more"
+    assert former(0) == (home / "studies/mine/models/tiny-0",), (
+        "of this replicate, and named no more: other is a twin, not an earlier name"
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"select": "average"}, {"select": "average", "average": "ema"}], ids=str)
