@@ -62,7 +62,7 @@ def refuse_another_pipeline(folder: Path) -> None:
     root = folder.parents[1] if folder.parent.name == "studies" else folder
     for name in PIPELINE:
         theirs, own = root / name, folder / name
-        if theirs.exists() and not (own.exists() and filecmp.cmp(theirs, own, shallow=False)):
+        if theirs.exists() and own.exists() and not filecmp.cmp(theirs, own, shallow=False):
             raise StageError(
                 f"{name} is not the root's: `cp ../../{name} .` takes that; stages of one's own belong into the root's,"
                 " and `versus schema` into every study (docs/extending.md)"

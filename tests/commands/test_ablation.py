@@ -104,7 +104,7 @@ def test_a_shared_setting_is_none_of_a_model_that_sets_it_for_itself() -> None:
 
 
 def test_a_setting_at_its_default_is_no_change() -> None:
-    base, finished, _ = experiments.read(shown(entry("same", 0.8, 0.6, train__compile="none")))
+    base, finished, _ = experiments.read(shown(entry("again", 0.8, 0.7, train__compile="none")))
     assert not finished[0].changed
     assert not base.changed
 
