@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.dom import minidom
@@ -15,6 +16,7 @@ from PIL import Image
 
 from pipeline.base.errors import StageError
 from pipeline.records.evaluation import Evaluation
+from pipeline.records.predictions import Predictions
 from pipeline.report import pictures
 from pipeline.report.page import breakable
 from pipeline.report.sections import NAMES
@@ -236,6 +238,15 @@ def test_on_paper_all_is_shown_dark_on_light_within_the_page(page: browser.Brows
 
 
 # without a browser
+
+
+def test_an_image_that_is_shown_has_the_name_of_its_file(written: Path) -> None:
+    html = (written / "reports/report.html").read_text()
+    named = re.findall(r"<span>test image (\d+) \(([^)]+)\)</span>", html)
+    images = Predictions.read(written / "reports/predictions/cnn-0.parquet").images
+    assert named
+    assert images is not None
+    assert all(name.replace("/<wbr>", "/") == images[int(row)] for row, name in named)
 
 
 @pytest.fixture

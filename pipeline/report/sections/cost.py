@@ -20,14 +20,17 @@ from pipeline.report.section import Section
 from pipeline.report.table import Table, summary
 from pipeline.report.words import counted, milliseconds
 
+NAMED = 3  # pairs of circles that the caption names
+
 
 def section(found: Found) -> Section:
     figures = {"trade_off": trade_off(found)}
     if not found.timed:
-        return Section("Accuracy and cost", {"latency": ""}, figures=figures)
+        return Section("Accuracy and cost", {"latency": "", "remarks": remarks(*places(found))}, figures=figures)
     table = latency_table({model.name: model.timings for model in found.models}, latency_caption(found))
     figures["latency"] = latency_figure({model.name: model.cpu_seconds for model in found.models})
-    return Section("Accuracy and cost", {"latency": latency_note(found)}, (table,), figures)
+    words = {"latency": latency_note(found), "remarks": remarks(*places(found))}
+    return Section("Accuracy and cost", words, (table,), figures)
 
 
 @style()
@@ -220,9 +223,40 @@ def agreement(evaluations: Sequence[Evaluation]) -> str:
 
 def trade_off(found: Found) -> Figure:
     """Accuracy against CPU time where it was measured, else against parameters."""
+    across, accuracy = places(found)
     parameters = {model.name: model.first.cost.parameters for model in found.models}
-    accuracy = {model.name: model.scores["accuracy"].numbers for model in found.models}
-    if not found.timed:
-        return trade_off_figure(parameters, accuracy, parameters, "parameters")
-    times = {model.name: float(np.mean(model.cpu_milliseconds)) for model in found.models}
-    return trade_off_figure(times, accuracy, parameters, "CPU milliseconds for an image")
+    label = "CPU milliseconds for an image" if found.timed else "parameters"
+    return trade_off_figure(across, accuracy, parameters, label)
+
+
+def places(found: Found) -> tuple[dict[str, float], dict[str, Score]]:
+    """What each model costs, and its accuracy with its interval."""
+    parameters = {model.name: float(model.first.cost.parameters) for model in found.models}
+    times = (
+        {model.name: float(np.mean(model.cpu_milliseconds)) for model in found.models} if found.timed else parameters
+    )
+    return times, {model.name: model.scores["accuracy"].numbers for model in found.models}
+
+
+def remarks(across: Mapping[str, float], accuracy: Mapping[str, Score]) -> str:
+    """What the figure's line is, or that there is none, and which circles lie on each other; empty of one model."""
+    names = list(across)
+    x, y = np.array([across[name] for name in names], float), np.array([accuracy[name][0] for name in names])
+    if len(names) < 2:
+        return ""
+    best = pareto(x, y)
+    text = "Line: models that no other beats in both."
+    if len(best) == 1:
+        text = f"No line: {names[best[0]]} is best in both."
+    pairs = [f"{names[a]} and {names[b]}" for a, b in itertools.combinations(range(len(names)), 2) if close(x, y, a, b)]
+    if not pairs:
+        return text
+    rest = f" and {len(pairs) - NAMED} more" * (len(pairs) > NAMED)
+    return f"{text} Circles that lie on each other: {'; '.join(pairs[:NAMED])}{rest}."
+
+
+def close(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], a: int, b: int) -> bool:
+    """Whether two models are nearer to each other than a fiftieth of the figure, in cost and in accuracy."""
+    x = np.log(x) if x.max() > 5 * x.min() else x
+    spans = np.ptp(x) or 1.0, np.ptp(y) or 1.0
+    return bool(abs(x[a] - x[b]) < spans[0] / 50 and abs(y[a] - y[b]) < spans[1] / 50)
