@@ -160,7 +160,10 @@ class ZipTree(Tree):
         if max(info.file_size, info.compress_size) > PART or info.flag_bits & ~USUAL_FLAGS or self.archive.fp is None:
             return None
         most = LOCAL.size + 4 * len(info.orig_filename) + SPARE + info.compress_size
-        found = os.pread(self.archive.fp.fileno(), most, info.header_offset)  # threads and forks alike
+        try:
+            found = os.pread(self.archive.fp.fileno(), most, info.header_offset)  # threads and forks alike
+        except (OSError, OverflowError, ValueError):  # a place that no file has
+            return None
         if len(found) < LOCAL.size:
             return None
         magic, flags, method, named, extra = LOCAL.unpack_from(found)

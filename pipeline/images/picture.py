@@ -77,16 +77,16 @@ def _plain_header(content: bytes) -> tuple[tuple[int, int], str]:
     frames, place = [], 2
     while True:
         start, marker, length = struct.unpack_from(">BBH", content, place)
-        if marker in FRAMES:
-            frames.append(struct.unpack_from(">BHHB", content, place + 4))
-        elif start != 0xFF or length < 2 or marker not in PLAIN_SEGMENTS | {SCAN}:
+        if start != 0xFF or length < 2 or marker not in PLAIN_SEGMENTS | FRAMES | {SCAN}:
             raise ValueError("no plain JPEG")
+        if marker in FRAMES:
+            frames.append((length, *struct.unpack_from(">BHHB", content, place + 4)))
         if marker == SCAN:
             break
         place += 2 + length
-    [(bits, height, width, channels)] = frames
-    if bits != 8 or not 0 < width * height <= MOST_PIXELS:
-        raise ValueError("another depth, or size")
+    [(length, bits, height, width, channels)] = frames
+    if bits != 8 or length != 8 + 3 * channels or not 0 < width * height <= MOST_PIXELS:
+        raise ValueError("another depth, length or size")
     return (width, height), PLAIN_MODES[channels]
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,23 @@ def test_settings_are_the_same_on_another_machine_and_from_another_seed() -> Non
     assert settings_digest(moved) == first
     assert settings_digest({**config, "train": {**train, "lr": 0.2}}) != first
     assert settings_digest({**config, "train": {**train, "label_smoothing": 0.0}}) == first, "which it is by default"
+
+
+def test_settings_that_an_older_version_did_not_know_are_as_they_are_by_default() -> None:
+    pipeline = {"crop": 0.2, "aspect": 0.1, "rotate": 0.0, "jitter": 0.2, "erase": 0.0}
+    older: dict[str, Any] = {
+        "dataset": {"image_size": 32},
+        "train": {"lr": 0.1},
+        "augment": {"light": pipeline},
+        "model": {"family": "timm", "backbone": "resnet18", "dropout": 0.1},
+    }
+    model = {**older["model"], "pretrained": False, "blurpool": False, "squeeze_excite": 0.0, "train_fraction": 1.0}
+    augment = {"light": {**pipeline, "shift": 0.0}, "policy": "none"}
+    assert settings_digest({**older, "model": model, "augment": augment}) == settings_digest(older)
+    shifted = {"light": {**pipeline, "shift": 0.1}}
+    assert settings_digest({**older, "augment": shifted}) != settings_digest(older)
+    assert settings_digest({**older, "model": {**model, "dropout": 0.0}}) != settings_digest(older)
+    assert settings_digest({**older, "model": {**model, "train_fraction": 0.5}}) != settings_digest(older)
 
 
 def test_git_keeps_what_it_had_when_a_study_is_renamed_and_what_another_study_scored_first(
