@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
 from pipeline.base.places import checkout, state_folder
-from pipeline.params.settings import OF_THE_MACHINE, Weights, is_default
+from pipeline.params.defaults import without_defaults
+from pipeline.params.settings import FAMILIES, OF_THE_MACHINE, Augment, Train, Weights
 from pipeline.params.study import Params
 from pipeline.records.dataset import Dataset
 
@@ -97,16 +100,14 @@ def settings_digest(config: Mapping[str, Any]) -> str:
 
     What is as it is by default counts no more than what a version did not know yet.
     """
-    train, augment = (
-        {
-            key: value
-            for key, value in config[part].items()
-            if key not in OF_THE_MACHINE and not is_default(f"{part}.{key}", value)
-        }
-        for part in ("train", "augment")
-    )
-    size = config["dataset"].get("image_size")
-    decided = {"train": train, "augment": augment, "model": config["model"], "image_size": size}
+    train = {key: value for key, value in config["train"].items() if key not in OF_THE_MACHINE}
+    model = FAMILIES.get(config["model"].get("family"), BaseModel)
+    decided = {
+        "train": without_defaults(Train, train),
+        "augment": without_defaults(Augment, config["augment"]),
+        "model": without_defaults(model, config["model"]),
+        "image_size": config["dataset"].get("image_size"),
+    }
     return short(hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
 
 
