@@ -244,6 +244,35 @@ def test_what_stands_before_a_file_is_checked(tmp_path: Path, before: bytes, aft
         tree.read("a/one.txt")
 
 
+def before_the_first_byte(content: bytes) -> bytes:
+    """The list of files is said to begin 20 bytes behind where it does, which puts the file 20 before the archive."""
+    end = content.rindex(b"PK\5\6")
+    (offset,) = struct.unpack_from("<I", content, end + 16)
+    return content[: end + 16] + struct.pack("<I", offset + 20) + content[end + 20 :]
+
+
+def in_64_bits(place: int, content: bytes) -> bytes:
+    """The list says `place` of the file by zip64's field, for which it grows by 12 bytes."""
+    listed, end = content.index(b"PK\1\2"), content.rindex(b"PK\5\6")
+    (size,) = struct.unpack_from("<I", content, end + 12)
+    entry = bytearray(content[listed:end])
+    struct.pack_into("<H", entry, 30, 12)
+    struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+    (name,) = struct.unpack_from("<H", entry, 28)
+    entry[46 + name : 46 + name] = struct.pack("<HHQ", 1, 8, place)
+    return content[:listed] + entry + content[end : end + 12] + struct.pack("<I", size + 12) + content[end + 16 :]
+
+
+@pytest.mark.parametrize("place", [-20, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_place_that_no_file_has_is_said_and_not_a_traceback(tmp_path: Path, place: int) -> None:
+    with zipfile.ZipFile(path := tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("a/one.txt", b"first")
+    content = path.read_bytes()
+    path.write_bytes(before_the_first_byte(content) if place < 0 else in_64_bits(place, content))
+    with open_tree(path) as tree, pytest.raises(StageError, match=r"a/one\.txt: cannot be read: "):
+        tree.read("a/one.txt")
+
+
 # Sizes
 
 
