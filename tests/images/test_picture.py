@@ -277,6 +277,15 @@ def turned() -> Image.Exif:
     return exif
 
 
+def with_frame_in_no_segment() -> bytes:
+    """Its frame's 17 bytes stand in a segment that begins with 0, not 255, and says another width, 4,000."""
+    content = jpeg()
+    start = content.index(b"\xff\xc0")
+    frame = content[start : start + 19]
+    fake = b"\x00\xc0" + struct.pack(">HBHHB", 8 + len(frame), 8, 37, 4000, 3) + frame
+    return content[:start] + fake + content[start + 19 :]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -287,11 +296,26 @@ def turned() -> Image.Exif:
         jpeg()[:30],
         jpeg().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),  # 12 bits
         jpeg().replace(b"\xff\xc0\x00\x11\x08\x00\x25\x00\x32", b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff"),
+        with_frame_in_no_segment(),
+        with_frame_in_no_segment().replace(b"\x00\xc0", b"\xff\xc0", 1),  # too long for its channels
         jpeg(progressive=True).replace(b"\xff\xd9", bytes.fromhex("ffda0008010100003f00") * 200 + b"\xff\xd9"),
         saved(Image.new("RGB", (4, 4)), "png"),
         b"",
     ],
-    ids=["EXIF", "profile", "CMYK", "truncated", "header", "12 bits", "huge", "scans", "PNG", "nothing"],
+    ids=[
+        "EXIF",
+        "profile",
+        "CMYK",
+        "truncated",
+        "header",
+        "12 bits",
+        "huge",
+        "no marker",
+        "long",
+        "scans",
+        "PNG",
+        "nothing",
+    ],
 )
 def test_every_other_file_goes_the_long_way(content: bytes) -> None:
     assert picture.plain_jpeg(content) is None
