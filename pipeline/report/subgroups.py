@@ -120,6 +120,7 @@ def gaps_table(found: Found, known: Attributes) -> Table:
     over = "seeds and test images" if found.replicates > 1 else "test images, seeds not varied"
     caption = (
         f"Gap in accuracy between two values of an attribute, of {FEWEST} images or more each: of those that hold the"
-        f" one with the highest lower end, else the largest; with its 95% interval over {over}, corrected for the {asked} gaps of a model (Bonferroni)."
+        f" one with the highest lower end, else the largest; with its 95% interval over {over}, corrected for the"
+        f" {asked} gaps of a model (Bonferroni)."
     )
     return Table("gaps", caption, frame, ("Model", "Attribute", "Clearest gap", "Accuracy", "Verdict"), cells)
