@@ -129,31 +129,36 @@ def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
 def decoded_parts(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], list[Shape], bytes]]:
     """Some images at a time, in order, their shapes and their pixels one after another, read ahead on all cores.
 
-    At most a few chunks of images per core are held at a time. Of many images, a process per core where a fork is safe:
-    small ones take longer to open than to decode, and threads take turns at that.
+    At most four chunks of images per core are held at a time; where a chunk has more bytes than it was sized for, the
+    rest of it comes image by image. Of many images, a process per core where a fork is safe: small ones take longer to
+    open than to decode, and threads take turns at that.
     """
     workers = len(cores())
     forks = len(images) >= MANY and workers > 1 and sys.platform == "linux"
     chunk = _chunk(images) if forks else 1
-    parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
     pool: Executor
     if forks:
         context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(parts, os.getpid()))
-        decode_part: Callable[[int], Decoded] = _decode_part
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(images, os.getpid()))
+        decode_part: Callable[[int, int], Decoded] = _decode_part
     else:
-        pool, decode_part = ThreadPoolExecutor(workers), lambda place: _pixels(parts[place])
+        pool, decode_part = ThreadPoolExecutor(workers), lambda start, stop: _pixels(images[start:stop])
+    coming = deque((start, min(start + chunk, len(images))) for start in range(0, len(images), chunk))
+    asked: dict[int, Future[Decoded]] = {}  # by the first image
     with warnings.catch_warnings(), pool:
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
-        ahead = (pool.submit(decode_part, place) for place in range(len(parts)))
-        pending: deque[Future[Decoded]] = deque()
-        for part in parts:
+        while coming:
             try:
-                pending.extend(itertools.islice(ahead, 2 * workers - len(pending)))
-                found = pending.popleft().result()
+                for start, stop in itertools.islice(coming, 2 * workers):
+                    if start not in asked:
+                        asked[start] = pool.submit(decode_part, start, stop)
+                start, stop = coming.popleft()
+                shapes, content = asked.pop(start).result()
             except BrokenProcessPool:
                 raise PassingError("a process that decodes images was killed, perhaps for want of memory") from None
-            yield part, *found
+            reached = start + len(shapes)
+            coming.extendleft((place, place + 1) for place in reversed(range(reached, stop)))
+            yield images[start:reached], shapes, content
 
 
 def _chunk(images: Sequence[Image]) -> int:
@@ -163,18 +168,26 @@ def _chunk(images: Sequence[Image]) -> int:
 
 
 def _pixels(images: Sequence[Image]) -> Decoded:
-    """The shapes of some images, and their pixels as one run of bytes, which travels faster than many arrays."""
-    found = [np.ascontiguousarray(image.pixels()) for image in images]
+    """The shapes of some images, and their pixels as one run of bytes, which travels faster than many arrays.
+
+    Of the first image and of as many more as are begun before CHUNK's bytes are reached.
+    """
+    found, size = [], 0
+    for image in images:
+        found.append(np.ascontiguousarray(image.pixels()))
+        size += found[-1].nbytes
+        if size >= CHUNK[1]:
+            break
     return [pixels.shape for pixels in found], b"".join(pixels.data for pixels in found)
 
 
-_parts: list[Sequence[Image]] = []  # in a process of the pool: what is to be decoded
+_images: Sequence[Image] = []  # in a process of the pool: what is to be decoded
 
 
-def _begin(parts: list[Sequence[Image]], parent: int) -> None:
+def _begin(images: Sequence[Image], parent: int) -> None:
     """Take over the images, which came with the fork; end with the parent, and leave signals to it."""
-    global _parts
-    _parts = parts
+    global _images
+    _images = images
     gc.freeze()  # what came with the fork stays: nothing of it is looked through, or copied for that
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -183,5 +196,5 @@ def _begin(parts: list[Sequence[Image]], parent: int) -> None:
         os._exit(1)
 
 
-def _decode_part(place: int) -> Decoded:
-    return _pixels(_parts[place])
+def _decode_part(start: int, stop: int) -> Decoded:
+    return _pixels(_images[start:stop])

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,24 @@ def test_processes_and_threads_give_what_one_image_after_the_other_gives(
                 assert [image.name for image, _ in found] == [image.name for image, _ in wanted]
                 for (_, got), (_, pixels) in zip(found, wanted, strict=True):
                     np.testing.assert_array_equal(got, pixels)
+
+
+@pytest.mark.parametrize("place", [1, 30, 185])
+def test_no_part_holds_more_than_its_bytes_and_an_image_whatever_the_mix(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Ten large images stand among small ones, where those that a part's size is chosen by are all small."""
+    monkeypatch.setattr(decoding, "CHUNK", (256, 4000))
+    monkeypatch.setattr(decoding, "MANY", 1)
+    monkeypatch.setattr(decoding, "cores", lambda: [0, 1])
+    sides = [30 if place <= number < place + 10 else 2 for number in range(200)]
+    arrays = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
+    images = [collection.Image(str(number), "a", "", partial(np.asarray, each)) for number, each in enumerate(arrays)]
+    parts = list(decoding.decoded_parts(images))
+    assert max(len(content) for _, _, content in parts) < 4000 + 30 * 30 * 3
+    assert [image.name for part, _, _ in parts for image in part] == [image.name for image in images]
+    assert [shape for _, shapes, _ in parts for shape in shapes] == [array.shape for array in arrays]
+    assert b"".join(content for _, _, content in parts) == b"".join(array.tobytes() for array in arrays)
 
 
 @pytest.mark.parametrize("many", [1, 1000])
