@@ -35,7 +35,7 @@ def card(model: Model, found: Found) -> str:
         train=model.first.config["train"],
         side=model.first.config["dataset"]["image_size"],
         weakest=weakest(model),
-        commit=commits.named([model.first.run.commit]),
+        commit=commits.named([model.first], found),
         seconds=mean(model.train_seconds),
         places=" and ".join(dict.fromkeys(markdown(f"{each.device} ({each.processor})") for each in machines)),
     )

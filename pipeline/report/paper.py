@@ -145,7 +145,7 @@ def software(found: Found) -> str:
 
 
 def commits(found: Found) -> str:
-    return named((each.run.commit for each in found.evaluations), digits=12)
+    return named(found.evaluations, found, digits=12)
 
 
 # the checklist

@@ -22,7 +22,7 @@ def section(found: Found) -> Section:
         "epochs": each_once(counted(evaluation.cost.epochs, "epoch") for evaluation in found.evaluations),
         "seconds": duration(sum(evaluation.cost.train_seconds for evaluation in found.evaluations)),
         "started": (min(starts), max(starts)),
-        "commits": commits.named(evaluation.run.commit for evaluation in found.evaluations),
+        "commits": commits.named(found.evaluations, found),
         "machines": machines,
     }
     return Section("Run and rerun", words)
