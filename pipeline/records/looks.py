@@ -137,10 +137,15 @@ def different(looks: Iterable[Look]) -> int:
 
     The same settings on other training images are others: so many as one replicate was trained on.
     """
-    trained: dict[str, dict[int, set[str]]] = {}
+    found: dict[str, dict[int, set[str]]] = {}
     for look in looks:
-        trained.setdefault(look.settings, {}).setdefault(look.replicate, set()).add(look.trained_on)
-    return sum(max(map(len, replicates.values())) for replicates in trained.values())
+        found.setdefault(look.settings, {}).setdefault(look.replicate, set()).add(look.trained_on)
+    return sum(max(map(len, replicates.values())) for replicates in found.values())
+
+
+def trained(looks: Iterable[Look]) -> set[str]:
+    """The trained networks that looks are of, each once, by their weights; what is probed is not trained yet."""
+    return {look.weights for look in looks if look.kind != "probe"}
 
 
 def kinds(looks: Iterable[Look]) -> str:

@@ -14,6 +14,7 @@ from pipeline.base import escape
 from pipeline.base.places import checkout
 from pipeline.base.quantities import duration, enumerated, quantity
 from pipeline.records.dataset import SPLITS
+from pipeline.records.looks import trained
 from pipeline.report.commits import UNKNOWN, named
 from pipeline.report.found import Found, Model, each_once
 from pipeline.report.sections.protocol import of_all_models
@@ -264,16 +265,15 @@ def runs(found: Found) -> str:
     trials = sum(len(found.tuning.all_of(name)) for name in found.tuning.chosen)
     parts = [
         f"{counted(len(found.evaluations), 'training')} ({counted(len(found.models), 'model')},"
-        f" {found.first.repeated}),"
-        " each evaluated once"
+        f" {found.first.repeated}), each evaluated once"
     ]
     if trials:
         parts.append(f"{counted(trials, 'training')} of trials, which saw no test image")
     if found.earlier is not None:
-        before = len(found.earlier.looks)
-        scored = f"{before} other trained network{'s were' if before != 1 else ' was'} scored"
+        before = trained(found.earlier.looks)
+        scored = f"{len(before)} other trained network{'s were' if len(before) != 1 else ' was'} scored"
         parts.append(f"{scored} on the test images before")
-        if later := found.earlier.since:
+        if later := trained(found.earlier.since) - before:
             parts.append(f"{len(later)} of other settings since")
     else:
         parts.append(f"how often the test images were scored before is {UNKNOWN}")

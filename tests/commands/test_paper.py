@@ -1,6 +1,7 @@
 """A paper's forms say what the study's files say, name the file, and otherwise that it is not known."""
 
 import contextlib
+import dataclasses
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline.commands import paper as command
 from pipeline.params.read import load_params
+from pipeline.records.looks import Earlier, Look
 from pipeline.report import paper, results
 from pipeline.report.found import Found
 from tests import repo
@@ -50,6 +52,19 @@ def test_the_set_up_paragraph_and_the_checklist_are_written_from_a_clone_alone(
     assert latex.count(r"\begin{itemize}") == latex.count(r"\end{itemize}") == len(paper.FORM)
     assert re.search(r"(?<!\\)[_%&#]", latex) is None
     assert latex.count(r"\item") == sum(map(len, paper.FORM.values())) == 21
+
+
+def test_the_checklist_counts_a_trained_network_once_however_it_was_scored_and_a_probe_never(found: Found) -> None:
+    first = Look("2026-01-01T00:00:00+00:00", "i", "w", "s", "t", "digits", "cnn", 0)
+    before = [first, *(dataclasses.replace(first, kind=kind) for kind in ("epochs", "corruptions"))]
+    before.append(dataclasses.replace(first, weights="p", kind="probe"))
+    since = [dataclasses.replace(each, when="2026-03-01T00:00:00+00:00", weights="l") for each in before[:2]]
+    looked = dataclasses.replace(found, earlier=Earlier([], before, since))
+    assert "; 1 other trained network was scored on the test images before; 1 of other settings since" in paper.runs(
+        looked
+    )
+    looked = dataclasses.replace(found, earlier=Earlier([], before, [dataclasses.replace(before[3], weights="q")]))
+    assert paper.runs(looked).endswith("1 other trained network was scored on the test images before")
 
 
 def test_a_setting_that_differs_names_the_models(found: Found) -> None:
