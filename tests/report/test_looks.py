@@ -133,6 +133,17 @@ def test_looks_of_other_settings_since_are_told_and_let_the_report_be_made_again
     assert [row[-1] for row in found.tables[0].cells] == ["before", "since"]
 
 
+def test_replicates_of_which_one_was_scored_before_and_one_since_have_a_row_each() -> None:
+    ours = evaluated()
+    tried = dataclasses.replace(ours[0], settings="tried", weights="a", when=EARLIER)
+    looks.note([*ours, tried, dataclasses.replace(tried, weights="b", replicate=1, when="2026-03-01T00:00:00+00:00")])
+    found = section()
+    assert found is not None
+    (table,) = found.tables
+    assert [(row[5], row[-1]) for row in table.cells] == [("1", "before"), ("1", "since")]
+    assert list(table.frame["since"]) == [False, True]
+
+
 def test_kinds_of_looks_are_counted() -> None:
     ours = evaluated()
     looks.note(ours)

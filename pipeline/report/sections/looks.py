@@ -1,6 +1,6 @@
 """looks: how often the test images were scored before these results, and whether what was registered was kept."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from pipeline.report.table import Table
 from pipeline.report.words import DASH, counted, setting
 
 FEW = 12  # rows of the table that are shown, the last ones; the CSV has all
+NONE: frozenset[Look] = frozenset()
 IN_VIEW = "these results may have been chosen with those in view."
 CLEAN = "Before these results, this checkout had not scored these test images."
 
@@ -58,10 +59,11 @@ def times(count: int) -> str:
 
 
 def table(looks: Sequence[Look], found: Found) -> Table:
-    """The looks of one model, experiment and commit in a row, in the order of their first."""
+    """The looks of one model, experiment and commit in a row, before or since, in the order of their first."""
     shown = {look.settings for look in found.earlier.shown} if found.earlier else set()
-    groups = grouped(looks)
-    later = [found.earlier is not None and group[0] in found.earlier.since for group in groups]
+    since = set(found.earlier.since) if found.earlier else set()
+    groups = grouped(looks, since)
+    later = [group[0] in since for group in groups]
     frame = pd.DataFrame(
         {
             "study": group[0].study,
@@ -78,7 +80,7 @@ def table(looks: Sequence[Look], found: Found) -> Table:
         }
         for group, after in zip(groups, later, strict=True)
     )
-    header, cells = rows_of(looks)
+    header, cells = rows_of(looks, since)
     reported = ["yes" if group[0].settings in shown else "no" for group in groups]
     whens = ["since" if after else "before" for after in later]
     cells = tuple((*row, *words) for row, *words in zip(cells, reported, whens, strict=True))
@@ -90,8 +92,8 @@ def table(looks: Sequence[Look], found: Found) -> Table:
     return Table("looks", caption, frame, (*header, "Settings reported here", "Before or since"), cells[-FEW:])
 
 
-def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Header and rows for reading, one for the looks of one model, experiment, commit and kind."""
+def rows_of(looks: Sequence[Look], since: Set[Look] = NONE) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and rows for reading, one for each of those that are `grouped`."""
     header = ("Model", "Study", "Experiment", "Commit", "Scored", "Looks", "First", "Last")
     rows = tuple(
         (
@@ -104,16 +106,16 @@ def rows_of(looks: Sequence[Look]) -> tuple[tuple[str, ...], tuple[tuple[str, ..
             group[0].when[:10],
             group[-1].when[:10],
         )
-        for group in grouped(looks)
+        for group in grouped(looks, since)
     )
     return header, rows
 
 
-def grouped(looks: Sequence[Look]) -> list[list[Look]]:
-    """Those of one model, settings, experiment, commit and kind together."""
-    groups: dict[tuple[str, ...], list[Look]] = {}
+def grouped(looks: Sequence[Look], since: Set[Look] = NONE) -> list[list[Look]]:
+    """Those of one model, settings, experiment, commit and kind together, apart from those that are `since`."""
+    groups: dict[tuple[str | bool, ...], list[Look]] = {}
     for look in looks:
-        key = (look.study, look.model, look.settings, look.experiment, look.commit, look.kind)
+        key = (look.study, look.model, look.settings, look.experiment, look.commit, look.kind, look in since)
         groups.setdefault(key, []).append(look)
     return list(groups.values())
 
