@@ -91,7 +91,7 @@ def looked_since(settings: Params) -> list[Look]:
     digests = weights_recorded()
     tuned = {name for name in settings.models if settings.tuned(name)}
     asked = {looks.asked(settings, name, digests.get(name, "")) for name in settings.models.keys() - tuned}
-    shown = [look.when for look in every if look.settings in asked]
+    shown = [look.when for look in every if look.settings in asked and look.kind == "evaluation"]
     others = [look for look in every if look.study != study() or look.model not in tuned]
     return looks.since(others, asked, max(shown)) if shown else []
 

@@ -126,6 +126,9 @@ def test_looks_of_other_settings_since_are_told_and_let_the_report_be_made_again
     assert "had not scored these test images, but has 3 times by 1 other setting since: these results may" in said(
         section()
     )
+    corrupted = dataclasses.replace(ours[0], kind="corruptions", when="2026-04-01T00:00:00+00:00")
+    looks.note([corrupted])
+    assert source.shown(settings) == "digits\nsince 3 looks by 1 settings\n", "since they were evaluated, as the report"
     looks.note([dataclasses.replace(ours[0], weights="b", when=EARLIER)])
     assert "all of which are reported here, and 3 times by 1 other setting since: these" in said(section())
     found = section()
