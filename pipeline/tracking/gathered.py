@@ -17,13 +17,13 @@ from pipeline.base.git import git
 from pipeline.records.diary import from_plain
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.looks import Look
-from pipeline.tracking.looks import look
+from pipeline.tracking.looks import both, look
 
 WHO = "looks"
 
 
 def from_git() -> list[Look]:
-    """A look for each evaluation of this study that any commit has, as of the first commit that has it.
+    """The looks of each evaluation of this study that any commit has, as of the first commit that has it.
 
     Evaluations of earlier versions, which do not say what their weights were, are left out.
     """
@@ -39,25 +39,26 @@ def from_git() -> list[Look]:
                 with contextlib.suppress(ValueError):  # damaged, or of an earlier version
                     evaluation = from_plain(Evaluation, json.loads(content))
                     if evaluation.run.weights_sha256 and (digest := images.get(evaluation.replicate, images.get(None))):
-                        found.append(look(evaluation, digest, in_utc(at), evaluation.run.commit))
+                        one = look(evaluation, digest, in_utc(at), evaluation.run.commit)
+                        found += both(one, evaluation)
     return found
 
 
 def from_mlflow(client: Any, experiment: str) -> list[Look]:
-    """A look for each run of the study's evaluations whose artifacts are still there."""
-    found, token = [], None
+    """The looks of each run of the study's evaluations whose artifacts are still there."""
+    found, token = list[Look](), None
     with tempfile.TemporaryDirectory() as scratch:
         while True:
             page = client.search_runs([experiment], "tags.`versus.stage` = 'evaluate'", page_token=token)
             for run in page:
                 with contextlib.suppress(Exception):  # its artifacts are gone, or of an earlier version
-                    found.append(of_run(client, run, scratch))
+                    found += of_run(client, run, scratch)
             token = page.token
             if not token:
                 return found
 
 
-def of_run(client: Any, run: Any, scratch: str) -> Look:
+def of_run(client: Any, run: Any, scratch: str) -> list[Look]:
     """What an evaluation's run says; raises where it does not say enough."""
     tags = run.data.tags
     name = f"{tags['versus.model']}-{tags['versus.replicate']}.json"
@@ -68,7 +69,8 @@ def of_run(client: Any, run: Any, scratch: str) -> Look:
     if not evaluation.run.weights_sha256:
         raise ValueError(name)
     when = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds")
-    return look(evaluation, images, when, tags.get("versus.commit", ""), tags.get("dvc.experiment", ""))
+    one = look(evaluation, images, when, tags.get("versus.commit", ""), tags.get("dvc.experiment", ""))
+    return both(one, evaluation)
 
 
 def evaluations(commit: str) -> dict[str, str]:

@@ -20,7 +20,12 @@ from pipeline.tracking.provenance import experiment_name
 def note(evaluation: Evaluation, images: str) -> None:
     """Record that the test images with this SHA-256 were scored; after every epoch, too, where inflation is known."""
     found = look(evaluation, images, now(), commit(), experiment_name(), registered())
-    looks.note([found, *([dataclasses.replace(found, kind="epochs")] if evaluation.inflation else [])])
+    looks.note(both(found, evaluation))
+
+
+def both(found: Look, evaluation: Evaluation) -> list[Look]:
+    """An evaluation's look, and that after every epoch where it knows inflation."""
+    return [found, *([dataclasses.replace(found, kind="epochs")] if evaluation.inflation else [])]
 
 
 def note_corrupted(found: Corrupted, settings: Mapping[str, Any], images: str) -> None:

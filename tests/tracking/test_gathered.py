@@ -55,6 +55,27 @@ def test_evaluations_of_every_branch_and_experiment_are_looks(
     assert looks.record() == Path(os.path.realpath(tmp_path)) / ".versus/looks.jsonl"
 
 
+def test_an_evaluation_that_scored_every_epoch_has_that_look_too_from_git_and_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_study.write(tmp_path, models=("cnn",), replicates=(0, 1), epochs=2, images=40)
+    shutil.rmtree(tmp_path / "reports/predictions")
+    for replicate in (0, 1):
+        weights(tmp_path, f"cnn-{replicate}", str(replicate))
+    path = tmp_path / "reports/evaluations/cnn-0.json"
+    inflation = {"epochs": [], "chosen_on_test": {}, "gap": {"accuracy": 0.01}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inflation": inflation}))
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.commit(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for found in (from_git(), from_mlflow(Store(tmp_path / "reports/evaluations"), "0")):
+        assert sorted((look.weights[0], look.kind) for look in found) == [
+            ("0", "epochs"),
+            ("0", "evaluation"),
+            ("1", "evaluation"),
+        ]
+
+
 class Store:
     """Two pages of runs, as MLflow's client gives them; the artifacts of the last are gone."""
 
