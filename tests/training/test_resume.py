@@ -17,16 +17,17 @@ from pipeline.records import diary
 from pipeline.training import resume
 from tests import trees
 from tests.training.test_fit import fit
+from tests.training.test_fused import compiler
 
 KEY = "0123456789abcdef" * 4
-PROTOCOLS: tuple[dict[str, Any], ...] = (
+PROTOCOLS: tuple[Any, ...] = (
     {},
     {"optimizer": "sgd", "schedule": "onecycle"},
     {"sam": 0.05, "mixup": 0.2},
     {"select": "last", "sampler": "weighted"},
     {"select": "average", "average": "swa"},
     {"select": "average", "average": "ema"},
-    {"compile": "fused", "precision": "bf16"},
+    pytest.param({"compile": "fused", "precision": "bf16"}, marks=compiler),
 )
 
 
