@@ -23,7 +23,10 @@ from pipeline.base.errors import StageError
 from pipeline.inference.device import capabilities
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
+    "-ffp-contract=off",  # else a compiler chooses where it rounds once for a product and a sum, and with it the bits
+)
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 KERNELS = {"forward": (9, 2), "backward": (9, 0), "pool": (4, 0), "unpool": (4, 0)}  # how many pointers and numbers
 REMEDY = "choose none, or install a C++ compiler with OpenMP (on Linux g++; Debian, Ubuntu: apt install g++)"

@@ -111,6 +111,20 @@ def test_the_number_of_threads_changes_no_bit(pool: bool) -> None:
     assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
 
 
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_the_compiler_optimises_changes_no_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, gradient = images((9, 12, 6, 6), dtype), images((9, 12, 3, 3), dtype, seed=1)
+    usual = layer(12, pool=True)
+    wanted = passed(usual, x, gradient, usual.norm)
+    fused.library.cache_clear()
+    monkeypatch.setattr(fused, "FLAGS", (*fused.FLAGS, "-O0"))
+    literal = layer(12, pool=True)
+    found = passed(literal, x, gradient, literal.norm)
+    fused.library.cache_clear()
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+
+
 @pytest.fixture
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     def called(*_: object) -> None:
