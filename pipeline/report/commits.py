@@ -19,6 +19,11 @@ from pipeline.report.found import Found, each_once
 PARAMS = "params.yaml"
 DECIDING = ("dataset", "split", "replicates", "augment", "train", "models", "tune", "teachers")  # parts of PARAMS
 OTHERS = {"published": [], "evaluate": {"onnx": False}, "corruptions": {"replicates": []}}  # decide no training
+NEWER: dict[str, Any] = {  # what earlier params.yaml need not have, as it was for them
+    "dataset": {"resize": "crop", "imbalance": 1.0, "train_fraction": 1.0, "normalise": "imagenet"},
+    "split": {},
+    "tune": {"trials": [], "models": {}, "finalists": []},
+}
 UNKNOWN, ELSEWHERE = "not known", " (not in this clone)"
 
 
@@ -67,7 +72,7 @@ def has_settings(sha: str, evaluation: Evaluation, found: Found) -> bool:
 def settings_of(sha: str, study: Path) -> Params | None:
     """What decides trainings in a commit's params.yaml; None where it has none, or none that can be read.
 
-    What decides none is left out, and what had one choice when the commit was made has it still.
+    What decides none is left out; what params.yaml need not have had when the commit was made is as it was then.
     """
     try:
         content = YAML(typ="safe", pure=True).load(git("report", study, "show", f"{sha}:./{PARAMS}"))
@@ -75,14 +80,6 @@ def settings_of(sha: str, study: Path) -> Params | None:
         return parse({**NEWER, **OTHERS, **kept, "dataset": {**NEWER["dataset"], **kept["dataset"]}})
     except (StageError, YAMLError, KeyError, TypeError):
         return None
-
-
-# what a params.yaml must have that earlier ones did not
-NEWER: dict[str, Any] = {
-    "dataset": {"resize": "crop", "imbalance": 1.0, "train_fraction": 1.0, "normalise": "imagenet"},
-    "split": {},
-    "tune": {"trials": [], "models": {}, "finalists": []},
-}
 
 
 def images(settings: Params) -> tuple[object, object]:
