@@ -267,6 +267,7 @@ def test_a_result_from_the_cache_gets_a_parent_where_the_store_has_none(checkout
 def test_results_travel_through_a_remote(checkout: Path, tmp_path: Path) -> None:
     """As the README says: push here, pull in another clone, and nothing is trained there."""
     repo.call(checkout, "dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    assert repo.ran(repo.call(checkout, "dvc", "repro")) in ([], ["report"]), "which tells of experiments since"
     repo.commit(checkout)
     repo.call(checkout, "dvc", "push", "--run-cache")
     repo.call(tmp_path, "git", "clone", "--quiet", str(checkout), "clone")

@@ -82,7 +82,8 @@ def looked_since(settings: Params) -> list[Look]:
     """Looks of other settings at the test images since those of params.yaml were last scored, which the report tells.
 
     Without them here, a study that returns to earlier settings, after an experiment, would be given its old report. Of
-    a model that trials tune it is not known what they chose.
+    a model that trials tune it is not known what they chose; looks of other studies are no clone's, whose report is the
+    same.
     """
     try:
         every = looks.at(Dataset.read(REPORT)) if REPORT.exists() else []
@@ -91,9 +92,9 @@ def looked_since(settings: Params) -> list[Look]:
     digests = weights_recorded()
     tuned = {name for name in settings.models if settings.tuned(name)}
     asked = {looks.asked(settings, name, digests.get(name, "")) for name in settings.models.keys() - tuned}
-    shown = [look.when for look in every if look.settings in asked and look.kind == "evaluation"]
-    others = [look for look in every if look.study != study() or look.model not in tuned]
-    return looks.since(others, asked, max(shown)) if shown else []
+    own = [look for look in every if look.study == study() and look.model not in tuned]
+    shown = [look.when for look in own if look.settings in asked and look.kind == "evaluation"]
+    return looks.since(own, asked, max(shown)) if shown else []
 
 
 def settled(name: str, source: str) -> str:

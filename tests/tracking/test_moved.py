@@ -80,7 +80,7 @@ def test_runs_are_logged_beside_the_store_where_it_is_now(
 )
 def test_make_makes_an_environment_anew_whose_scripts_lead_elsewhere(tmp_path: Path, first: str, anew: bool) -> None:
     shutil.copy(trees.ROOT / "Makefile", tmp_path)
-    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/pip", ".venv/ready"):
+    for name in ("environment.py", "pyproject.toml", "constraints.txt", ".venv/bin/pip", ".venv/ready"):
         trees.put(tmp_path / name, f"{first.format(here=tmp_path)}\n".encode())
     (tmp_path / ".venv/bin/pip").chmod(0o755)
     said = subprocess.run(["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
