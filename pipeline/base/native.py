@@ -2,13 +2,14 @@
 
 import ctypes
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base.files import written_whole
 from pipeline.base.places import state_folder
 
 COMPILERS = {".c": "cc", ".cpp": "c++"}
@@ -32,7 +33,11 @@ def compiled(source: Path, flags: Sequence[str] = ("-O2",), processor: str = "")
     kind = "-".join((platform.system(), platform.machine(), processor, *flags))
     path = state_folder() / "native" / f"{source.stem}-{_digest(source.read_bytes() + kind.encode())}.so"
     if not path.exists():
-        _compile(source, flags, path)
+        try:
+            _compile(source, flags, path)
+        except (OSError, subprocess.SubprocessError):
+            if not path.exists():  # another process, perhaps of another machine, may have made it meanwhile
+                raise
     return ctypes.CDLL(str(path))
 
 
@@ -40,9 +45,14 @@ def _compile(source: Path, flags: Sequence[str], path: Path) -> None:
     compiler = shutil.which(name := COMPILERS[source.suffix])
     if compiler is None:
         raise FileNotFoundError(f"no {name}")
-    with written_whole(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as own:  # machines that share a checkout share ids
+        partial = Path(own) / path.name
         command = [compiler, *flags, "-shared", "-fPIC", "-o", str(partial), str(source)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def _digest(content: bytes) -> str:
