@@ -1,6 +1,7 @@
 """The fused kernels do what PyTorch's layers do, within rounding, and the same bits again."""
 
 import copy
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +201,21 @@ def test_a_compiler_that_is_missing_or_fails_is_said(
         StageError, match=r"fused does not work here \(.*\); choose none, or install a C\+\+ compiler with OpenMP"
     ):
         fit(compile="fused")
+
+
+def test_processors_are_told_apart_also_where_torch_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels compiled for one would end on another with an illegal instruction."""
+    monkeypatch.setattr(fused, "capabilities", dict)
+    monkeypatch.setattr(fused.platform, "node", lambda: "node-7")
+    (cpuinfo := tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2\nbugs\t\t:\n")
+    assert fused.instructions(cpuinfo) == "flags\t\t: fpu avx2"
+    assert fused.instructions(tmp_path / "none") == "node-7"
+    keys: list[str] = []
+    monkeypatch.setattr(native, "compiled", lambda *given: keys.append(given[2]) or ctypes.CDLL(None))
+    fused.library.cache_clear()
+    with pytest.raises(AttributeError):  # no kernels in there
+        fused.library()
+    assert keys == [fused.instructions()] != [""]
 
 
 @compiler
