@@ -136,8 +136,8 @@ def with_compiler(trainer: fit.Trainer, taken: Iterator[Any]) -> tuple[float, fl
     if mode == "none":
         mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
     with compile_remedy(mode):
-        trainer.step.network = compiled_by(mode, trainer.network.train()) or trainer.network
         started = time.perf_counter()
+        trainer.step.network = compiled_by(mode, trainer.network.train()) or trainer.network
         next(taken)
         compilation = time.perf_counter() - started
         return compilation, timed(lambda: next(taken), trainer.device)
