@@ -25,6 +25,7 @@ def run(_given: argparse.Namespace) -> None:
     from pipeline.report import experiments
     from pipeline.report.ablation import FOLDER, axis_section, grid_section, page, tried_section
     from pipeline.report.table import text
+    from pipeline.report.words import counted
     from pipeline.scoring.ablation import axes, crossings
     from pipeline.scoring.tried import compare
 
@@ -45,4 +46,4 @@ def run(_given: argparse.Namespace) -> None:
     for section in sections:
         (table,) = section.tables
         print("\n".join(["", section.title, text(table.header, table.cells), *section.lines]))
-    print(f"\nablation: {len(finished)} experiments, {failed} without a result; {FOLDER / 'ablation.html'}")
+    print(f"\nablation: {counted(len(finished), 'experiment')}, {failed} without a result; {FOLDER / 'ablation.html'}")

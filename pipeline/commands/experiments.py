@@ -23,10 +23,11 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_given: argparse.Namespace) -> None:
     from pipeline.report import experiments
+    from pipeline.report.words import counted
 
     base, finished, failed = experiments.read(experiments.show())
     print("\n".join(lines(base, finished)))
-    said = f"{len(finished)} experiments of the last commit, {failed} without a result"
+    said = f"{counted(len(finished), 'experiment')} of the last commit, {failed} without a result"
     print(f"\n{said}. val_macro_f1 has its 95% interval; `versus ablation` compares.")
 
 

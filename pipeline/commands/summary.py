@@ -26,6 +26,7 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.report import protocols
     from pipeline.report.summary import FOLDER, summary
     from pipeline.report.table import text
+    from pipeline.report.words import counted
 
     found = {folder: protocols.read(folder) for folder in dict.fromkeys(given.studies)}
     studies = [each for each in found.values() if each]
@@ -41,4 +42,5 @@ def run(given: argparse.Namespace) -> None:
         print(text(table.header, table.cells), end="\n\n")
     empty = [str(folder) for folder, each in found.items() if each is None]
     left_out = [f"without results, left out: {', '.join(empty)}"] if empty else []
-    print("\n".join([*section.lines, *left_out, f"summary: {len(studies)} studies, {len(models)} models: {FOLDER}"]))
+    told = f"summary: {counted(len(studies), 'study', 'studies')}, {counted(len(models), 'model')}: {FOLDER}"
+    print("\n".join([*section.lines, *left_out, told]))
