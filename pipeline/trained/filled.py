@@ -85,8 +85,7 @@ class Filling:
             self.widths[node.output[0]] = width
 
     def convolution(self, node: Any) -> Width | None:
-        kernels = self.constants[node.input[1]]  # (out, in / groups, height, width)
-        out, incoming = kernels.shape[:2]
+        out, incoming = self.constant(node, 1).shape[:2]  # of kernels (out, in / groups, height, width)
         group = next((attribute for attribute in node.attribute if attribute.name == "group"), None)
         before = self.widths.get(node.input[0])
         if group is None or group.i == 1:
@@ -103,14 +102,15 @@ class Filling:
         return width
 
     def normalisation(self, node: Any) -> Width:
-        width = self.widths[node.input[0]]
+        width, features = self.widths[node.input[0]], len(self.constant(node, 1))
+        pixels = features // width.before  # more than 1 after Flatten
         for place, neutral in enumerate(NEUTRAL, start=1):
-            self.put(node, place, (width.after,), neutral)
+            self.put(node, place, (width.after * pixels,), neutral)
         return width
 
     def flattening(self, node: Any) -> Width:
         """(N, C, ...) -> (N, C * pixels): the added channels come last."""
-        width, shape = self.widths[node.input[0]], self.constants[node.input[1]]
+        width, shape = self.widths[node.input[0]], self.constant(node, 1)
         if len(shape) != 2 or shape[1] <= 0 or shape[1] % width.before:
             raise self.unknown(node)
         pixels = int(shape[1]) // width.before
@@ -119,9 +119,9 @@ class Filling:
 
     def classifier(self, node: Any) -> None:
         """What multiplies added features is zero; the classes stay as many as they were."""
-        width, weight = self.widths.get(node.input[0]), self.constants.get(node.input[1])
+        width, weight = self.widths.get(node.input[0]), self.constant(node, 1)
         across = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        if width is None or weight is None:
+        if width is None:
             raise self.unknown(node)
         classes, features = weight.shape if across else weight.shape[::-1]
         pixels = features // width.before  # more than 1 after Flatten
@@ -129,16 +129,21 @@ class Filling:
 
     def is_spatial(self, node: Any) -> bool:
         """Whether a mean is over, or a margin around, height and width alone."""
-        constant = self.constants.get(node.input[1])
-        if constant is None:
-            return False
+        constant = self.constant(node, 1)
         if node.op_type == "Pad":
             return not constant.reshape(2, -1)[:, :2].any()
         return sorted(int(axis) % 4 for axis in constant) == [2, 3]
 
+    def constant(self, node: Any, place: int) -> np.ndarray:
+        """An input of a node; raises StageError where there is none, or where the graph computes it."""
+        found = self.constants.get(node.input[place]) if place < len(node.input) else None
+        if found is None:
+            raise self.unknown(node)
+        return found
+
     def put(self, node: Any, place: int, shape: tuple[int, ...], value: float = 0.0) -> None:
         """Fill a constant up to `shape`, of which it keeps the axes that are not named."""
-        constant = self.constants[node.input[place]]
+        constant = self.constant(node, place)
         more = [(0, after - before) for before, after in zip(constant.shape, shape, strict=False)]
         more += [(0, 0)] * (constant.ndim - len(more))
         self.replace(node, place, np.pad(constant, more, constant_values=value))
