@@ -170,7 +170,7 @@ def library() -> ctypes.CDLL:
 
 
 def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What tells processors apart that -march=native differs for: as torch says, else Linux, else the name of the node."""
+    """What tells processors apart that -march=native differs for: as torch says, else Linux, else the node's name."""
     if known := capabilities():
         return str(known)
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
