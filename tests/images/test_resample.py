@@ -1,6 +1,9 @@
 """Large crops come out the same to the last bit, with a C compiler and without one."""
 
+import ctypes
+import mmap
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from pipeline.base import native
 from pipeline.images import resample
+from tests import repo
 
 needs_native = pytest.mark.skipif(resample.native() is None, reason="no C compiler, or a CPU without AVX2")
 SIZE = 64
@@ -43,17 +47,53 @@ def test_every_length_of_a_crop_gives_torchs_bytes() -> None:
 
 
 @needs_native
-def test_nothing_is_read_beyond_an_image() -> None:
-    """The smallest crops in the last corner of the narrowest images, whose memory ends there."""
-    images = pictures(4, side=10)[:, :, :, : resample.NARROWEST].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    for length in range(1, 7):
-        lengths = torch.full((4,), length)
-        boxes = torch.stack([6 - lengths, 6 - lengths, lengths, lengths], 1).float()
+def test_the_smallest_crops_in_the_last_corner_of_the_narrowest_images_are_torchs() -> None:
+    images = narrow(4)
+    for boxes in corners(4):
         assert resample.fits(images, boxes, SIZE)
         found = resample.crops(images, boxes, SIZE, torch.tensor([True, False, True, False]))
         wanted = oracle.resized_crop(images[1], *boxes[1].int().tolist(), size=[SIZE, SIZE], antialias=False)
         assert torch.equal(found[1], wanted)
         assert torch.equal(found[0].flip(-1), resample.one_by_one(images, boxes, SIZE, None)[0])
+
+
+@needs_native
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect as Linux has it")
+def test_nothing_is_read_beyond_the_last_image_or_before_the_first() -> None:
+    """A page that may not be read lies at either end: who reads there ends with SIGSEGV."""
+    code = "from tests.images import test_resample; test_resample.crop_between_forbidden_pages()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=repo.ROOT)
+
+
+def crop_between_forbidden_pages() -> None:
+    images = narrow(4)
+    content = images.permute(0, 2, 3, 1).numpy().tobytes()
+    page = mmap.PAGESIZE
+    assert len(content) <= page
+    memory = mmap.mmap(-1, 3 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for forbidden in (start, start + 2 * page):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(forbidden), ctypes.c_size_t(page), 0) == 0
+    for offset in (page, 2 * page - len(content)):
+        memory[offset : offset + len(content)] = content
+        held = torch.frombuffer(memory, dtype=torch.uint8, count=len(content), offset=offset)
+        held = held.view(4, *images.shape[2:], 3).permute(0, 3, 1, 2)
+        for boxes in [*corners(4), *corners(4, last=False)]:
+            assert resample.fits(held, boxes, SIZE)
+            resample.crops(held, boxes, SIZE, None)
+
+
+def narrow(count: int) -> Tensor:
+    """(N, 3, 6, 6): as narrow as resample.c takes them."""
+    images = pictures(count, side=10)[:, :, :, : resample.NARROWEST]
+    return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def corners(count: int, last: bool = True) -> Iterator[Tensor]:
+    """Boxes (N, 4) of each size in the last corner of narrow images, or in the first."""
+    for length in range(1, 7):
+        place = 6 - length if last else 0
+        yield torch.tensor([[place, place, length, length]] * count).float()
 
 
 @pytest.mark.parametrize(
