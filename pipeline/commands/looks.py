@@ -23,6 +23,7 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.records.dataset import Dataset
     from pipeline.report.sections.looks import rows_of, times
     from pipeline.report.table import text
+    from pipeline.report.words import counted
 
     load_params()  # raises where this is no study
     if given.gather:
@@ -35,7 +36,7 @@ def run(given: argparse.Namespace) -> None:
     print(text(header, cells), end="\n\n")
     settings, studies = looks.different(found), enumerated(sorted({look.study for look in found}))
     count = f"{times(len(found))}{looks.kinds(found)}"
-    print(f"looks: scored {count}, by {settings} setting{'s' * (settings > 1)}, in {studies}")
+    print(f"looks: scored {count}, by {counted(settings, 'setting')}, in {studies}")
 
 
 def gathered() -> None:

@@ -14,11 +14,12 @@ def without_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[s
         if (within := _section(kind, key)) and isinstance(value, Mapping)
         else value
         for key, value in values.items()
-        if not _is_default(kind, key, value)
+        if not is_default_of(kind, key, value)
     }
 
 
-def _is_default(kind: type[BaseModel], key: str, value: object) -> bool:
+def is_default_of(kind: type[BaseModel], key: str, value: object) -> bool:
+    """Whether a setting of a section, as JSON has it, is as it is where it is not named."""
     field = kind.model_fields.get(key)
     if field is None or field.is_required():
         return False

@@ -4,7 +4,6 @@ Unknown keys, wrong types and values out of range are refused here, with the cho
 functions take plain values.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import core_schema
 
 from pipeline.params import registry
+from pipeline.params.defaults import is_default_of
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks for some in every installed package
 
@@ -164,10 +164,7 @@ SECTIONS: dict[str, type[BaseModel]] = {"split": Split, "augment": Augment, "tra
 def is_default(key: str, value: object) -> bool:
     """Whether a setting, by its dotted key and as JSON has it, is as it is where params.yaml does not name it."""
     part, _, name = key.partition(".")
-    field = SECTIONS[part].model_fields.get(name) if part in SECTIONS else None
-    if field is None or field.is_required():
-        return False
-    return bool(value == json.loads(json.dumps(field.get_default(call_default_factory=True), default=str)))
+    return part in SECTIONS and is_default_of(SECTIONS[part], name, value)
 
 
 class Weights(Frozen):

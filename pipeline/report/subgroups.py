@@ -10,7 +10,7 @@ from pipeline.base.errors import StageError
 from pipeline.base.quantities import enumerated
 from pipeline.report.found import Found, Model
 from pipeline.report.table import Table
-from pipeline.report.words import score_interval, signed_interval
+from pipeline.report.words import counted, score_interval, signed_interval
 from pipeline.scoring.intervals import of_shares
 from pipeline.scoring.subgroups import FEWEST, Gap, Members, clearest_gap, pairs_of
 
@@ -88,7 +88,7 @@ def scores_table(found: Found, known: Attributes) -> Table:
 def _unknown(known: Attributes) -> str:
     """Of how many images an attribute is not known, in a sentence."""
     counts = {name: int((~np.any(list(groups.values()), axis=0)).sum()) for name, groups in known.items() if groups}
-    told = [f"{name} of {count:,} image{'s' * (count > 1)}" for name, count in counts.items() if count]
+    told = [f"{name} of {counted(count, 'image')}" for name, count in counts.items() if count]
     return f" Not known: {enumerated(told)}." if told else ""
 
 

@@ -12,7 +12,7 @@ from pipeline.report.drawing import GHOST, INK, colours, style
 from pipeline.report.protocols import Score, StudyResults
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import SCORE_TITLES, mean_and_interval, p_equals, p_value, signed
+from pipeline.report.words import SCORE_TITLES, counted, mean_and_interval, p_equals, p_value, signed
 from pipeline.scoring.ranks import RankPair, Ranks, compared
 
 FOLDER = Path("reports/summary")
@@ -41,7 +41,7 @@ def scores_table(studies: Sequence[StudyResults], ranks: Ranks, metric: str) -> 
             for model, score in found.items()
         ]
         cells.append((each.title, *(interval(score) for score in found.values()), str(n)))
-    cells.append(("Mean rank", *(f"{mean:.2f}" for mean in ranks.means), counted(len(studies))))
+    cells.append(("Mean rank", *(f"{mean:.2f}" for mean in ranks.means), counted(len(studies), "data set")))
     caption = (
         f"{SCORE_TITLES[metric]} on the test images of each data set, means with the 95% intervals of each"
         f" study's report, and n replicates ({studies[0].repeats}). Ranks: 1 is the best. {' '.join(verdict(ranks))}"
@@ -58,8 +58,8 @@ def interval(score: Score) -> str:
 def pairs_table(ranks: Ranks, metric: str) -> Table:
     """Every pair of models by Wilcoxon's signed-rank test over data sets."""
     caption = (
-        f"{SCORE_TITLES[metric]} over {counted(len(ranks.scores))}: of each pair how often the first is ahead, level"
-        " and behind, the median difference, and p of Wilcoxon's signed-rank test, Holm-adjusted over"
+        f"{SCORE_TITLES[metric]} over {counted(len(ranks.scores), 'data set')}: of each pair how often the first is"
+        " ahead, level and behind, the median difference, and p of Wilcoxon's signed-rank test, Holm-adjusted over"
         f" {len(ranks.pairs)} pair{'s' * (len(ranks.pairs) > 1)} (Benavoli et al. 2016). A data set counts once."
     )
     header = ("Pair", "Ahead, level, behind", "Median difference", "p", "Verdict")
@@ -78,7 +78,7 @@ def pairs_table(ranks: Ranks, metric: str) -> Table:
 
 def verdict(ranks: Ranks) -> list[str]:
     """Sentences: what the data sets allow to say of the models."""
-    sets, models = counted(len(ranks.scores)), len(ranks.models)
+    sets, models = counted(len(ranks.scores), "data set"), len(ranks.models)
     if not ranks.enough:
         return [
             f"Too few data sets to say which model is better: {sets}, where {models} models take at least"
@@ -89,11 +89,6 @@ def verdict(ranks: Ranks) -> list[str]:
     if not math.isnan(ranks.friedman):
         lines.append(f"Friedman's test of all models being equal: p {p_equals(ranks.friedman)}.")
     return [*lines, f"Critical difference of mean ranks (Nemenyi, 5%): {ranks.critical:.2f}."]
-
-
-def counted(sets: int) -> str:
-    """1 data set, 7 data sets"""
-    return f"{sets} data set{'s' * (sets != 1)}"
 
 
 def listed(pairs: Sequence[RankPair]) -> str:
