@@ -179,9 +179,13 @@ def take(repo: Any, names: Sequence[str]) -> None:
 
 def _restored(repo: Any, stage: Any) -> bool:
     """Whether a stage was out of date, and its outputs came from the run-cache; its command is not run."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
     if not stage.changed() or not _cached(repo, [stage]):
         return False
     stage.remove_outs(ignore_remove=False, force=False)
+    for out in stage.outs:
+        out.hash_info = HashInfo()  # or restore would bring those of dvc.lock, though they were made of something else
     repo.stage_cache.restore(stage)
     stage.save()
     stage.commit()

@@ -209,6 +209,27 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_what_is_recorded_is_of_the_settings_as_they_are_now_not_of_the_result_before_them(tmp_path: Path) -> None:
+    """The run-cache has both; dvc.lock and the file come to what `dvc repro` had made of them."""
+    (tmp_path / "dvc.yaml").write_text(STAGES + "    params: [lr]\n")
+    for command in ("git", "dvc"):
+        repo.call(tmp_path, command, "init", "--quiet")
+    made = {}
+    for lr in (2, 1):
+        (tmp_path / "params.yaml").write_text(f"lr: {lr}\n")
+        (tmp_path / "settings").write_text(str(lr))
+        repo.call(tmp_path, "dvc", "repro")
+        made[lr] = YAML(typ="safe").load(tmp_path / "dvc.lock")
+    for changed in ("settings", "params.yaml"):
+        path = tmp_path / changed
+        path.write_text(path.read_text().replace("1", "2"))
+    with plan.opened(tmp_path) as opened:
+        plan.take(opened, ["train@cnn-0", "train@vit-0"])
+    assert [(tmp_path / name).read_text() for name in ("cnn-0", "vit-0")] == ["2", "2"]
+    assert YAML(typ="safe").load(tmp_path / "dvc.lock") == made[2] != made[1]
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
 def test_a_launch_that_is_ended_while_it_records_leaves_a_whole_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
