@@ -1,5 +1,5 @@
-// BatchNorm with ReLU and the 2x2 max-pool that may follow, forward and backward of training in two passes each; and that
-// max-pool alone.
+// BatchNorm with ReLU and the 2x2 max-pool that may follow, forward and backward of training in two passes each; that
+// max-pool alone; and the max-pool of BlurPool, a dense one with a strided blur behind it.
 //
 // Images are (N, H, W, C), their channels side by side. Arithmetic is in float. Sums are taken image by image and added
 // up in double in the order of the images, so that results do not depend on the number of threads. Vectors are
@@ -7,8 +7,10 @@
 // they fill whole vectors, and an image is read as one long row.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <type_traits>
@@ -145,6 +147,20 @@ template <class T> void statistics(const T *x, const Batch &batch, float *mean, 
     }
 }
 
+// The largest of four in `largest` and its place among them, the first of equals; a NaN is larger than all before it.
+template <class T> Vector<int32_t> argmax(const T *first, std::array<const T *, 3> others, float *largest) {
+    Floats most = load<Floats>(first);
+    Vector<int32_t> which{};
+    for (int k = 0; k < 3; k++) {
+        Floats other = load<Floats>(others[k]);
+        auto larger = (other > most) | (other != other);
+        which = larger ? which * 0 + (k + 1) : which;
+        most = larger ? other : most;
+    }
+    store(largest, most);
+    return which;
+}
+
 // What a thread needs for the pooling of one image; reading and writing whole vectors may run over its end.
 template <class T> struct Window {
     std::vector<T> full, best;
@@ -158,15 +174,9 @@ template <class T> struct Window {
             for (long w = 0; w < batch.width / 2; w++, out += C)
                 for (long c = 0; c < C; c += LANES) {
                     const T *corner = &full[2 * h * row + 2 * w * C + c];
-                    const T *others[] = {corner + C, corner + row, corner + row + C};
-                    Floats largest = load<Floats>(corner);
-                    Vector<int32_t> which{};
-                    for (int k = 0; k < 3; k++) {
-                        Floats other = load<Floats>(others[k]);
-                        auto larger = (other > largest) | (other != other);
-                        which = larger ? which * 0 + (k + 1) : which;
-                        largest = larger ? other : largest;
-                    }
+                    float all[LANES];
+                    auto which = argmax(corner, {corner + C, corner + row, corner + row + C}, all);
+                    auto largest = load<Floats>(all);
                     if (relu) which = largest == 0 ? which * 0 + NOWHERE : which;
                     store(&best[out + c], largest);
                     write(&place[out + c], __builtin_convertvector(which, Vector<uint8_t>));
@@ -344,6 +354,109 @@ template <class T> void unpool(const T *gradient, const uint8_t *place, T *out, 
     }
 }
 
+// Which dense rows (or columns) each row that is left takes, and with which weight: 1, 2 and 1 of 4 around every second
+// one, mirrored at the edges.
+struct Tap { long from; float weight; };
+using Taps = std::vector<std::vector<Tap>>;
+Taps taken(long size) {
+    Taps all(size / 2);
+    for (long i = 0; i < size / 2; i++)
+        for (long a = -1; a <= 1; a++) {
+            long from = std::abs(2 * i + a);
+            all[i].push_back({from < size - 1 ? from : 2 * (size - 2) - from, a ? 0.25f : 0.5f});
+        }
+    return all;
+}
+Taps given(long size) {  // the other way round, for gradients
+    Taps forward = taken(size), all(size - 1);
+    for (long i = 0; i < size / 2; i++)
+        for (Tap tap : forward[i]) all[tap.from].push_back({i, tap.weight});
+    return all;
+}
+
+// to (n), the sum of rows of `from` that lie `stride` apart; reads and writes whole vectors.
+void weighted(const std::vector<Tap> &taps, const float *from, long stride, float *to, long n) {
+    for (long k = 0; k < n; k += LANES) {
+        Floats sum{};
+        for (Tap tap : taps) sum += load<Floats>(from + tap.from * stride + k) * tap.weight;
+        store(to + k, sum);
+    }
+}
+
+// x -> y (N, H / 2, W / 2, C) and the place (N, H - 1, W - 1, C) of each dense window's largest of four.
+template <class T> void blur(const T *x, float *y, uint8_t *place, const Batch &batch) {
+    long C = batch.channels, row = batch.width * C, dense = row - C, left = batch.width / 2 * C;
+    Taps down = taken(batch.height), along = taken(batch.width);
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        std::vector<T> image(batch.image() + LANES);
+        Numbers largest(dense + LANES), rows((batch.height - 1) * left + LANES), out(left + LANES);
+        std::vector<uint8_t> places((batch.height - 1) * dense + LANES);
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            std::copy_n(x + n * batch.image(), batch.image(), image.data());
+            for (long h = 0; h < batch.height - 1; h++) {
+                for (long k = 0; k < dense; k += LANES) {
+                    const T *corner = &image[h * row + k];
+                    write(&places[h * dense + k], __builtin_convertvector(
+                        argmax(corner, {corner + C, corner + row, corner + row + C}, &largest[k]), Vector<uint8_t>));
+                }
+                for (long w = 0; w < batch.width / 2; w++)
+                    weighted(along[w], largest.data(), C, &rows[h * left + w * C], C);
+            }
+            std::copy_n(places.data(), (batch.height - 1) * dense, place + n * (batch.height - 1) * dense);
+            for (long h = 0; h < batch.height / 2; h++) {
+                weighted(down[h], rows.data(), left, out.data(), left);
+                std::copy_n(out.data(), left, y + n * batch.pooled() + h * left);
+            }
+        }
+    }
+}
+
+// The gradient of `blur`: of y, and place -> out, of x.
+template <class T> void unblur(const float *gradient, const uint8_t *place, T *out, const Batch &batch) {
+    long C = batch.channels, row = batch.width * C, dense = row - C, left = batch.width / 2 * C;
+    Taps up = given(batch.height), along = given(batch.width);
+    #pragma omp parallel num_threads(batch.threads)
+    {
+        Numbers image(batch.pooled() + LANES), blurred(left + LANES);
+        std::vector<T> made(batch.image() + LANES);
+        // gradients and places of the dense row above and below, with a column at either side that gets nothing
+        Numbers above(row + C + LANES), below(above);
+        std::vector<uint8_t> places_above(above.size()), places_below(above.size());
+        #pragma omp for schedule(static)
+        for (long n = 0; n < batch.images; n++) {
+            std::copy_n(gradient + n * batch.pooled(), batch.pooled(), image.data());
+            std::fill(below.begin(), below.end(), 0.0f);
+            for (long h = 0; h < batch.height; h++) {
+                std::swap(above, below);
+                std::swap(places_above, places_below);
+                std::fill(below.begin(), below.end(), 0.0f);
+                if (h < batch.height - 1) {
+                    weighted(up[h], image.data(), left, blurred.data(), left);
+                    for (long w = 0; w < batch.width - 1; w++)
+                        weighted(along[w], blurred.data(), C, &below[C + w * C], C);
+                    std::fill(below.begin() + row, below.end(), 0.0f);
+                    std::copy_n(place + (n * (batch.height - 1) + h) * dense, dense, &places_below[C]);
+                }
+                for (long k = 0; k < row; k += LANES) {
+                    Floats sum{};
+                    auto add = [&](const Numbers &from, const std::vector<uint8_t> &places, long at, int here) {
+                        auto which = __builtin_convertvector(read<Vector<uint8_t>>(&places[at]), Vector<int32_t>);
+                        sum += which == here ? load<Floats>(&from[at]) : Floats{};
+                    };
+                    add(below, places_below, k + C, 0);  // the window that begins here, the one to its left, those above
+                    add(below, places_below, k, 1);
+                    add(above, places_above, k + C, 2);
+                    add(above, places_above, k, 3);
+                    store(&made[h * row + k], sum);
+                }
+            }
+            std::copy_n(made.data(), batch.image(), out + n * batch.image());
+        }
+    }
+}
+
 }  // namespace
 
 #define FOR(T, name)                                                                                                 \
@@ -359,6 +472,12 @@ template <class T> void unpool(const T *gradient, const uint8_t *place, T *out, 
     extern "C" void pool_##name(const T *x, T *y, uint8_t *place, const Batch *batch) { pool(x, y, place, *batch); } \
     extern "C" void unpool_##name(const T *grad, const uint8_t *place, T *out, const Batch *batch) {                 \
         unpool(grad, place, out, *batch);                                                                            \
+    }                                                                                                                \
+    extern "C" void blur_##name(const T *x, float *y, uint8_t *place, const Batch *batch) {                          \
+        blur(x, y, place, *batch);                                                                                   \
+    }                                                                                                                \
+    extern "C" void unblur_##name(const float *grad, const uint8_t *place, T *out, const Batch *batch) {             \
+        unblur(grad, place, out, *batch);                                                                            \
     }
 FOR(float, float32)
 FOR(BFloat16, bfloat16)

@@ -1,10 +1,12 @@
 """BatchNorm, ReLU and the 2x2 max-pool behind them as one kernel forward and one backward, for `train.compile: fused`.
 
 PyTorch reads and writes the images for each of the three apart, half of what a CPU does in networks of few channels.
-`fused` finds the three in a network's graph; fused.cpp, compiled once for each processor, computes them in training.
-It sums in another order, and so numbers differ by rounding from the plain layers', which stay in use wherever a kernel
-does not fit: images of another form, one value per channel, evaluation. On one machine the bits are the same again,
-whatever the number of threads.
+The max-pool of BlurPool (networks/blurpool.py) takes as long again; another kernel is for that.
+
+`fused` finds them in a network's graph; fused.cpp, compiled once for each processor, computes them in training. It sums
+in another order, and so numbers differ by rounding from the plain layers', which stay in use wherever a kernel does not
+fit: images of another form, one value per channel, evaluation. On one machine the bits are the same again, whatever the
+number of threads.
 """
 
 import ctypes
@@ -12,7 +14,7 @@ import functools
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from pipeline.base import native
 from pipeline.base.errors import StageError
 from pipeline.inference.device import capabilities
+from pipeline.networks.blurpool import Float32
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (
@@ -29,12 +32,19 @@ FLAGS = (
     "-ffp-contract=off",  # else a compiler chooses where it rounds once for a product and a sum, and with it the bits
 )
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-KERNELS = {"forward": (9, 2), "backward": (9, 0), "pool": (4, 0), "unpool": (4, 0)}  # how many pointers and numbers
+KERNELS = {  # how many pointers and numbers
+    "forward": (9, 2),
+    "backward": (9, 0),
+    "pool": (4, 0),
+    "unpool": (4, 0),
+    "blur": (4, 0),
+    "unblur": (4, 0),
+}
 REMEDY = "choose none, or install a C++ compiler with OpenMP (on Linux g++; Debian, Ubuntu: apt install g++)"
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """The network as it trains, its parameters and state shared, with NormReLU and MaxPool where they do the same.
+    """The network as it trains, its parameters and state shared, with NormReLU, MaxPool and MaxBlur for what they do.
 
     Raises StageError away from a CPU, without a compiler, for a network whose graph torch.fx cannot follow, and for one
     in which there is nothing to replace.
@@ -46,7 +56,9 @@ def fused(network: nn.Module) -> nn.Module:
     library()
     was = network.training
     try:
-        graph = fx.symbolic_trace(network.train())
+        tracer = fx.Tracer()
+        tracer.is_leaf_module = _is_whole  # type: ignore[method-assign]
+        graph = fx.GraphModule(network, tracer.trace(network.train()))
     except Exception as error:  # whatever a network does that depends on its images
         reason = " ".join(str(error).split())[:150]
         raise StageError(
@@ -60,6 +72,11 @@ def fused(network: nn.Module) -> nn.Module:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
+
+
+def _is_whole(m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG001 (named as torch.fx names them)
+    """Whether nothing is to be replaced among a module's parts: then it is taken as one, whatever it does."""
+    return not any(isinstance(part, (nn.BatchNorm2d, nn.MaxPool2d)) for part in m.modules() if part is not m)
 
 
 class NormReLU(nn.Module):
@@ -87,6 +104,17 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return _MaxPool.apply(x) if fits(x, 2) else F.max_pool2d(x, 2)
+
+
+class MaxBlur(nn.Module):
+    """BlurPool's dense 2x2 max-pool and strided blur. Images (N, C, H, W) -> (N, C, H // 2, W // 2) in float32."""
+
+    def __init__(self, dense: nn.MaxPool2d, blur: Float32) -> None:
+        super().__init__()
+        self.dense, self.blur = dense, blur
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _MaxBlur.apply(x) if self.training and fits(x, 3) else self.blur(self.dense(x))
 
 
 def fits(x: Tensor, least: int) -> bool:
@@ -140,6 +168,28 @@ class _MaxPool(torch.autograd.Function):
         return out
 
 
+class _MaxBlur(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        count, channels, height, width = x.shape
+        y = torch.empty(
+            (count, channels, height // 2, width // 2), dtype=torch.float32, memory_format=torch.channels_last
+        )
+        place = torch.empty(count * (height - 1) * (width - 1) * channels, dtype=torch.uint8)
+        _call("blur", x, (x, y, place))
+        ctx.save_for_backward(place)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        out = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=torch.channels_last)
+        _call("unblur", out, (gradient, *ctx.saved_tensors, out))
+        return out
+
+
 def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     """Room for a quarter of the images, and for the place of each value among the four that it is the largest of."""
     size = (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
@@ -178,7 +228,10 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _replace(graph: Any, node: Any) -> bool:
-    """Put one module in the place of a BatchNorm, its ReLU and max-pool, or of a max-pool; False for other layers."""
+    """Put one module in the place of a BatchNorm, its ReLU and max-pool, or of a max-pool alone or with its blur.
+
+    False for other layers.
+    """
     modules = dict(graph.named_modules())
 
     def module(node: Any) -> nn.Module | None:
@@ -189,11 +242,13 @@ def _replace(graph: Any, node: Any) -> bool:
 
     new: nn.Module
     norm = module(node)
-    if _halves(norm):
+    if _pools(norm, stride=2):
         new, replaced = MaxPool(), [node]
+    elif isinstance(norm, nn.MaxPool2d) and _pools(norm, stride=1) and _blurs(blur := module(after := only_user(node))):
+        new, replaced = MaxBlur(norm, blur), [node, after]
     elif isinstance(norm, nn.BatchNorm2d) and _usual(norm) and _rectifies(relu := only_user(node), module(relu)):
         pool = only_user(relu)
-        replaced = [node, relu, pool] if _halves(module(pool)) else [node, relu]
+        replaced = [node, relu, pool] if _pools(module(pool), stride=2) else [node, relu]
         new = NormReLU(norm, pool=len(replaced) == 3)
     else:
         return False
@@ -214,9 +269,17 @@ def _usual(norm: nn.BatchNorm2d) -> bool:
     return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
-def _halves(layer: nn.Module | None) -> bool:
-    """Whether a layer is a max-pool over windows of 2x2 that do not overlap."""
+def _pools(layer: nn.Module | None, stride: int) -> bool:
+    """Whether a layer is a max-pool over windows of 2x2, `stride` apart."""
     if not isinstance(layer, nn.MaxPool2d) or layer.return_indices or layer.ceil_mode:
         return False
     sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    return [torch.nn.modules.utils._pair(size) for size in sizes] == [(2, 2), (2, 2), (0, 0), (1, 1)]
+    return [torch.nn.modules.utils._pair(size) for size in sizes] == [(2, 2), (stride, stride), (0, 0), (1, 1)]
+
+
+def _blurs(layer: nn.Module | None) -> TypeGuard[Float32]:
+    """Whether a layer is the blur that BlurPool puts behind a max-pool."""
+    if not isinstance(layer, Float32) or type(layer.module).__name__ != "BlurPool2d":
+        return False
+    blur = layer.module
+    return (blur.filt_size, blur.stride, blur.pad_mode, blur.channels) == (3, 2, "reflect", None)

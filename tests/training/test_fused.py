@@ -15,6 +15,7 @@ from pipeline import networks
 from pipeline.anywhere import pack
 from pipeline.base import code, native
 from pipeline.base.errors import StageError
+from pipeline.networks.blurpool import add_blurpool
 from pipeline.training import fused
 from tests.training.test_fit import dropout_free, fit
 
@@ -86,6 +87,37 @@ def test_pooling_changes_no_bit_of_what_the_layers_apart_give(shape: tuple[int, 
     assert all(torch.equal(mine.nan_to_num(99), other.nan_to_num(99)) for mine, other in zip(*alone, strict=True))
 
 
+BLURRED = [(7, 12, 10, 6), (3, 16, 8, 8), (2, 5, 5, 7), (1, 260, 4, 4), (4, 1, 3, 3), (2, 37, 28, 28), (1, 64, 13, 9)]
+
+
+def blurring() -> nn.Sequential:
+    """The max-pool of BlurPool, as networks have it."""
+    network = nn.Sequential(nn.MaxPool2d(2))
+    add_blurpool(network)
+    made = network[0]
+    assert isinstance(made, nn.Sequential)
+    return made
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", BLURRED, ids=str)
+def test_max_pools_with_a_blur_are_pytorchs_computed_in_float64(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Where values of a window are equal, the first has the gradient."""
+    plain = blurring()
+    ours, x = fused.MaxBlur(plain[0], plain[1]), (images(shape, dtype) * 2).round() / 2
+    gradient = images((*shape[:2], shape[2] // 2, shape[3] // 2), seed=1)
+    found = passed(ours, x, gradient, nn.Sequential())
+    exact = nn.Sequential(plain[0], copy.deepcopy(plain[1].module).double())
+    wanted = passed(exact, x.double(), gradient.double(), nn.Sequential())
+    assert [each.dtype for each in found] == [torch.float32, dtype]
+    for mine, true, half in zip(found, wanted, (False, dtype == torch.bfloat16), strict=True):
+        assert_close(mine.double(), true, rtol=2**-8 if half else 1e-5, atol=1e-3 if half else 1e-6)
+    x[0, 0, 0, 0] = torch.nan
+    assert torch.equal(ours(x).isnan(), plain(x).isnan())
+    assert torch.equal(ours.eval()(x).nan_to_num(9), plain(x).nan_to_num(9)), "evaluation is the plain layers'"
+
+
 @compiler
 def test_a_loss_that_diverged_stays_visible() -> None:
     x = images((2, 3, 4, 4))
@@ -95,18 +127,18 @@ def test_a_loss_that_diverged_stays_visible() -> None:
 
 
 @compiler
-@pytest.mark.parametrize("pool", [False, True])
-def test_the_number_of_threads_changes_no_bit(pool: bool) -> None:
-    x, gradient = (
-        images((9, 12, 6, 6), torch.bfloat16),
-        images((9, 12, *[3 if pool else 6] * 2), torch.bfloat16, seed=1),
-    )
+@pytest.mark.parametrize("kernel", ["norm and ReLU", "and pool", "and pool with blur"])
+def test_the_number_of_threads_changes_no_bit(kernel: str) -> None:
+    x, side = images((9, 12, 6, 6), torch.bfloat16), 6 if kernel == "norm and ReLU" else 3
+    dtype = torch.float32 if "blur" in kernel else torch.bfloat16
+    gradient = images((9, 12, side, side), dtype, seed=1)
     found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            ours = layer(12, pool)
-            found.append(passed(ours, x, gradient, ours.norm))
+            ours = layer(12, pool=kernel == "and pool")
+            blur = [fused.MaxBlur(*blurring())] if "blur" in kernel else []
+            found.append(passed(nn.Sequential(ours, *blur), x, gradient, ours.norm))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
@@ -172,6 +204,27 @@ def test_it_replaces_what_it_computes_and_leaves_the_networks_own_names() -> Non
     network.train()
     assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
     assert_close(network.state_dict(), plain.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+@compiler
+@pytest.mark.parametrize("family", ["tiny", "resnet18"])
+def test_networks_with_blurpool_train_as_without_kernels(family: str) -> None:
+    """Their strided convolutions and the pools of other sizes stay as they are."""
+    network = tiny(*LAYERS, blurpool=True)
+    if family != "tiny":
+        settings = {"classes": 5, "image_size": 32, "seed": 0, "blurpool": True, "args": {}}
+        network = networks.build("timm", name="m", **settings, backbone=family, pretrained=False)
+    network = network.to(memory_format=torch.channels_last).train()
+    plain = copy.deepcopy(network)
+    ours = fused.fused(network)
+    blurs = sum(isinstance(module, fused.MaxBlur) for module in ours.modules())
+    assert blurs == (2 if family == "tiny" else 0), "its pool is over 3x3"
+    x, labels = images((4, 3, 32, 32)), torch.tensor([0, 1, 2, 3])
+    for each in (ours, plain):
+        F.cross_entropy(each(x), labels).backward()
+    for (name, mine), other in zip(network.named_parameters(), plain.parameters(), strict=True):
+        assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-4, msg=name)
+    assert_close(network.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-5)
 
 
 class Choosing(nn.Module):
