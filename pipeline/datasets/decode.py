@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from pipeline.images.picture import opened, plain_jpeg
 
 MANY = 2048  # images, from which on processes are worth their start
 CHUNK = 256, 8 << 20  # at most so many images, bytes of pixels that a process decodes at a time
+NAMED = 12  # refused images in one message
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TURNS = {  # EXIF's orientation -> what undoes it; exif_transpose also rewrites the rest of EXIF, and may fail at that
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +38,7 @@ TURNS = {  # EXIF's orientation -> what undoes it; exif_transpose also rewrites 
     8: PillowImage.Transpose.ROTATE_90,
 }
 Shape = tuple[int, ...]  # (H, W, C)
-Decoded = tuple[list[Shape], bytes]
+Decoded = tuple[list[Shape], bytes, list[str]]  # of the images that can be read; and what is wrong with the others
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -118,53 +120,80 @@ def of_size(pixels: np.ndarray, side: int, name: str) -> np.ndarray:
     return pixels
 
 
-def decoded(images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray]]:
-    """Each image with its pixels (H, W, C), in order, read ahead on all cores."""
-    for part, shapes, content in decoded_parts(images):
+def decoded(images: Sequence[Image], seconds: float = math.inf) -> Iterator[tuple[Image, np.ndarray]]:
+    """Each image with its pixels (H, W, C), in order, read ahead on all cores; none that comes after so many seconds.
+
+    Raises StageError as `decoded_parts` does.
+    """
+    for part, shapes, content in decoded_parts(images, seconds):
         starts = itertools.accumulate(map(math.prod, shapes), initial=0)
         for image, shape, start in zip(part, shapes, starts, strict=False):  # the last start is the end
             yield image, np.frombuffer(content, np.uint8, math.prod(shape), start).reshape(shape)
 
 
-def decoded_parts(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], list[Shape], bytes]]:
+def decoded_parts(
+    images: Sequence[Image], seconds: float = math.inf
+) -> Iterator[tuple[Sequence[Image], list[Shape], bytes]]:
     """Some images at a time, in order, their shapes and their pixels one after another, read ahead on all cores.
 
     At most four chunks of images per core are held at a time; where a chunk has more bytes than it was sized for, the
-    rest of it comes image by image. Of many images, a process per core where a fork is safe: small ones take longer to
-    open than to decode, and threads take turns at that.
+    rest of it comes image by image. After an image that is refused none is given, but the others are looked at, too:
+    the StageError that ends it names the first dozen of all that are refused.
     """
     workers = len(cores())
-    forks = len(images) >= MANY and workers > 1 and sys.platform == "linux"
-    chunk = _chunk(images) if forks else 1
-    pool: Executor
-    if forks:
-        context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(images, os.getpid()))
-        decode_part: Callable[[int, int], Decoded] = _decode_part
-    else:
-        pool, decode_part = ThreadPoolExecutor(workers), lambda start, stop: _pixels(images[start:stop])
+    pool, decode_part, chunk = _pool(images, workers)
     coming = deque((start, min(start + chunk, len(images))) for start in range(0, len(images), chunk))
     asked: dict[int, Future[Decoded]] = {}  # by the first image
+    faults: list[str] = []
+    reached, due = 0, time.monotonic() + seconds
     with warnings.catch_warnings(), pool:
         warnings.simplefilter("ignore")  # `decode` refuses what Pillow warns of and matters
-        while coming:
+        while coming and time.monotonic() < due:
             try:
                 for start, stop in itertools.islice(coming, 2 * workers):
                     if start not in asked:
                         asked[start] = pool.submit(decode_part, start, stop)
                 start, stop = coming.popleft()
-                shapes, content = asked.pop(start).result()
+                shapes, content, refused = asked.pop(start).result()
             except BrokenProcessPool:
                 raise PassingError("a process that decodes images was killed, perhaps for want of memory") from None
-            reached = start + len(shapes)
+            faults += refused
+            reached = start + len(shapes) + len(refused)
             coming.extendleft((place, place + 1) for place in reversed(range(reached, stop)))
-            yield images[start:reached], shapes, content
+            if not faults:
+                yield images[start:reached], shapes, content
+        pool.shutdown(cancel_futures=True)
+    if faults:
+        raise _refusal(faults, reached)
+
+
+def _pool(images: Sequence[Image], workers: int) -> tuple[Executor, Callable[[int, int], Decoded], int]:
+    """Who decodes, the function that they are given, and for how many images at a time.
+
+    Of many images, a process per core where a fork is safe: small ones take longer to open than to decode, and threads
+    take turns at that.
+    """
+    if len(images) < MANY or workers == 1 or sys.platform != "linux":
+        return ThreadPoolExecutor(workers), lambda start, stop: _pixels(images[start:stop]), 1
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(images, os.getpid()))
+    return pool, _decode_part, _chunk(images)
+
+
+def _refusal(faults: Sequence[str], looked_at: int) -> StageError:
+    """What is wrong with the images that are refused, a line for each of the first, and how many more there are."""
+    if len(faults) == 1:
+        return StageError(faults[0])
+    more = [f"and {len(faults) - NAMED:,} more"] * (len(faults) > NAMED)
+    lines = [f"{len(faults):,} of {looked_at:,} images are refused:", *sorted(faults)[:NAMED], *more]
+    return StageError("\n  ".join(lines))
 
 
 def _chunk(images: Sequence[Image]) -> int:
     """How many images a process decodes at a time, from the largest of a few of them."""
     most, size = CHUNK
-    return max(1, min(most, size // max(image.pixels().nbytes for image in images[:: len(images) // 8 + 1])))
+    largest = max(len(_pixels([image])[1]) for image in images[:: len(images) // 8 + 1])
+    return max(1, min(most, size // max(1, largest)))
 
 
 def _pixels(images: Sequence[Image]) -> Decoded:
@@ -172,13 +201,20 @@ def _pixels(images: Sequence[Image]) -> Decoded:
 
     Of the first image and of as many more as are begun before CHUNK's bytes are reached.
     """
-    found, size = [], 0
+    found: list[np.ndarray] = []
+    faults, size = [], 0
     for image in images:
-        found.append(np.ascontiguousarray(image.pixels()))
+        try:
+            found.append(np.ascontiguousarray(image.pixels()))
+        except PassingError:
+            raise
+        except StageError as error:
+            faults.append(str(error))
+            continue
         size += found[-1].nbytes
         if size >= CHUNK[1]:
             break
-    return [pixels.shape for pixels in found], b"".join(pixels.data for pixels in found)
+    return [pixels.shape for pixels in found], b"".join(pixels.data for pixels in found), faults
 
 
 _images: Sequence[Image] = []  # in a process of the pool: what is to be decoded

@@ -7,10 +7,8 @@ import math
 import re
 import statistics
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
@@ -21,8 +19,9 @@ from pipeline.datasets.decode import decoded
 from pipeline.datasets.partition import assign
 from pipeline.datasets.raw import Raw
 
-SAMPLE = 240  # images that are opened, from all over the data set
-SECONDS = 10.0  # after which no further one is: sizes are known by then
+SAMPLE = 240  # images from all over the data set, which are opened first
+SECONDS = 60.0  # after which no further one is: sizes are known by then, and the stage fetch opens all
+MANY = 2_000  # images, which take so long that a word of it is due
 MOST_CLASSES = 12  # that are listed by name
 VAL_FRACTION, TEST_FRACTION = 0.2, 0.2  # what is drawn where there is no official split
 
@@ -85,11 +84,11 @@ class Survey:
 def look(source: str) -> Survey:
     """Survey a folder, archive or URL as the stages fetch and split would take it.
 
-    Raises StageError where they would refuse it: no classes, an image that cannot be read, a class that is too small.
+    Raises StageError where they would refuse it: no classes, images that cannot be read, a class that is too small.
     """
     with datasets.opened("folder", source) as (_, collection):
         counts = _parts(collection)
-        shapes = list(_shapes(collection.images))
+        shapes = _shapes(collection.images)
     short, long = zip(*(sorted(shape[:2]) for shape in shapes), strict=True)
     return Survey(
         classes=collection.classes,
@@ -102,15 +101,17 @@ def look(source: str) -> Survey:
     )
 
 
-def _shapes(images: Sequence[Image]) -> Iterator[tuple[int, ...]]:
-    """(H, W, C) of a sample of the images, each decoded as a whole; fewer where they take long."""
-    begun = time.monotonic()
+def _shapes(images: Sequence[Image]) -> list[tuple[int, ...]]:
+    """(H, W, C) of the images, each decoded as a whole; of a part from all over the data set where they take long."""
+    if len(images) > MANY:
+        print(f"versus: opening {len(images):,} images, to see that each can be read", file=sys.stderr)
     step = max(1, len(images) // SAMPLE)
-    for number, (_, pixels) in zip(count(1), decoded(images[::step]), strict=False):
-        yield pixels.shape
-        if time.monotonic() - begun > SECONDS:
-            print(f"versus: the images are large: {number} of {len(images):,} were opened", file=sys.stderr)
-            return
+    spread = [image for first in range(step) for image in images[first::step]]
+    shapes = [pixels.shape for _, pixels in decoded(spread, SECONDS)]
+    if len(shapes) < len(images):
+        looked_at = f"{len(shapes):,} of {len(images):,} images were opened in {SECONDS:.0f} s"
+        print(f"versus: {looked_at}; whether the others can be read is found out next", file=sys.stderr)
+    return shapes
 
 
 def _parts(collection: Collection) -> dict[str, tuple[int, ...]]:

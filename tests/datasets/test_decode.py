@@ -233,6 +233,42 @@ def test_a_damaged_image_among_many_is_named(sources: list[Path], monkeypatch: p
         list(decoding.decoded(images_of(tree)))
 
 
+@pytest.mark.parametrize("many", [1, 1000])
+def test_all_damaged_images_are_known_at_once(
+    sources: list[Path], monkeypatch: pytest.MonkeyPatch, many: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first dozen by name, whichever they are: those that a part's size is chosen by too, and the last."""
+    monkeypatch.setattr(decoding, "MANY", many)
+    monkeypatch.setattr(decoding, "CHUNK", (7, 1 << 20))
+    monkeypatch.setattr(decoding, "cores", lambda: [0, 1])
+    broken = [*range(0, 48, 4), 58, 59]
+    for number in broken:
+        (sources[0] / f"{number:03d}.png").write_bytes(b"no image")
+    with open_tree(sources[0]) as tree, pytest.raises(StageError) as caught:
+        list(decoding.decoded(images_of(tree)))
+    heading, *named, last = str(caught.value).splitlines()
+    assert (heading, last) == ("14 of 60 images are refused:", "  and 2 more")
+    assert [line.partition(".png: unreadable")[0][-3:] for line in named] == [f"{n:03d}" for n in broken[:12]]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_damaged_is_told_of_the_images_that_there_was_time_for() -> None:
+    """Of a thousand that take 5 ms each none is begun after 200 ms, whether they are sound or not."""
+
+    def slow(number: int, sound: bool) -> np.ndarray:
+        time.sleep(0.005)
+        if not sound:
+            raise StageError(f"{number}: unreadable")
+        return np.zeros((1, 1, 1), np.uint8)
+
+    def images(sound: bool) -> list[collection.Image]:
+        return [collection.Image(str(n), "a", "", partial(slow, n, sound)) for n in range(1000)]
+
+    assert 0 < len(list(decoding.decoded(images(sound=True), 0.2))) < 1000
+    with pytest.raises(StageError, match=r"^(\d+) of \1 images are refused"):
+        list(decoding.decoded(images(sound=False), 0.2))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads decode")
 def test_nobody_decodes_on_when_the_stage_is_killed(tmp_path: Path) -> None:
     """Each process says which it is, and would sleep for a minute."""

@@ -106,12 +106,17 @@ def test_what_makes_no_study_is_one_line_and_leaves_no_folder(
     assert not list((checkout / "studies").iterdir())
 
 
-@pytest.mark.usefixtures("checkout")
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    place = images(tmp_path / "own", {"a": 10, "b": 10})
-    (place / "a/3.png").write_text("no image")
-    with pytest.raises(StageError, match=r"a/3\.png: unreadable"):
+def test_all_images_that_cannot_be_read_are_named_before_anything_is_written(checkout: Path, tmp_path: Path) -> None:
+    """Wherever they lie among more images than sizes need."""
+    place = images(tmp_path / "own", {"a": 400, "b": 400}, (4,))
+    for number in (*range(100, 112), 399):
+        (place / f"a/{number}.png").write_text("no image")
+    with pytest.raises(StageError, match=r"^13 of 800 images are refused:\n") as caught:
         new("mine", str(place))
+    lines = str(caught.value).splitlines()
+    assert [bool(re.search(rf"a/{n}\.png: unreadable", lines[1 + n - 100])) for n in range(100, 112)] == [True] * 12
+    assert lines[13:] == ["  and 1 more"]
+    assert not list((checkout / "studies").iterdir())
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "my study", "-x", "x" * 101])
