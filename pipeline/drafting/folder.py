@@ -81,8 +81,15 @@ def write_settings(folder: Path, params: str) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Have DVC check, fetch and split; raises StageError where a stage refuses, which has said why."""
-    if not git.dvc(folder, "repro", "--quiet", "split"):
+    """Have DVC check, fetch and split; raises StageError where a stage refuses, which has said why.
+
+    Nothing of the study is staged afterwards: DVC stages its own files, and git would show half a study as added.
+    """
+    try:
+        went_well = git.dvc(folder, "repro", "--quiet", "split")
+    finally:
+        git.git("new", folder, "reset", "--quiet", "--", ".")
+    if not went_well:
         raise StageError(
             f"studies/{folder.name} is written, but its images are refused for the reason above: mend them, then"
             f" `dvc repro split` in studies/{folder.name}"

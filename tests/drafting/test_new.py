@@ -1,5 +1,6 @@
 """`versus new`: settings that fit images and machine, with a reason for each, in a study that runs; or one line."""
 
+import contextlib
 import functools
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 
+from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.places import PIPELINE
 from pipeline.commands.new import new
@@ -22,7 +24,7 @@ from pipeline.params.faults import parse
 from pipeline.params.read import load_params
 from pipeline.training import timing
 from pipeline.training.timing import Estimate
-from tests import trees
+from tests import repo, trees
 
 ROOT = Path(__file__).parents[2]
 CPU, GPU = Machine("cpu", "a processor"), Machine("cuda", "a GPU")
@@ -268,3 +270,25 @@ def test_a_study_of_own_images_is_whole_prepared_and_timed(
         "  versus launch        # trains, and writes reports/report.html",
     ]
     assert "of training here" in (study / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_nothing_of_a_new_study_is_staged_and_what_was_staged_before_stays(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, well: bool
+) -> None:
+    """DVC stages some of its files by itself, whether its stages go well or not."""
+
+    def staging(study: Path, *_: str) -> bool:
+        (study / "dvc.lock").touch()
+        repo.call(study, "git", "add", "dvc.lock")
+        return well
+
+    monkeypatch.setattr(git, "dvc", staging)
+    repo.call(checkout, "git", "init", "--quiet")
+    (checkout / "notes").touch()
+    repo.call(checkout, "git", "add", "notes")
+    folder.write(study := folder.place("mine"), "")
+    with contextlib.nullcontext() if well else pytest.raises(StageError, match="its images are refused"):
+        folder.prepare(study)
+    assert (study / "dvc.lock").exists()
+    assert repo.call(checkout, "git", "diff", "--cached", "--name-only").split() == ["notes"]
