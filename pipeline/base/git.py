@@ -29,13 +29,17 @@ def git(who: str, folder: Path, *arguments: str, **environment: str) -> str:
 
 
 def dvc(folder: Path, *arguments: str, **environment: str) -> bool:
-    """Run this environment's DVC, which prints for itself; whether it went well.
+    """Run this environment's DVC, which prints what a user needs of what it does (see terse.py); whether it went well.
 
     Where this process is asked to end, the stages that DVC runs are, and DVC ends with them: killed itself, it would
     leave them running and perhaps half a dvc.lock.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(["dvc", *arguments], cwd=folder, env={**os.environ, "PATH": path, **environment})
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("terse.py")), *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+    )
     try:
         return process.wait() == 0
     except BaseException:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base import terse
 from pipeline.base.errors import StageError
 
 
@@ -35,6 +36,7 @@ def opened(study: Path, who: str = "launch") -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    terse.hush()
     with contextlib.chdir(study):  # some of DVC's paths start where one stands
         try:
             opened = Repo()

@@ -50,11 +50,13 @@ def rehearse_trials(settings: Params, drawn: Sequence[Trial]) -> None:
 
 
 def write_trials(drawn: Sequence[Trial]) -> None:
-    """Leave a file for each trial, which its stage of DVC's depends on."""
+    """Leave a file for each trial, which its stage of DVC's depends on; where there is none, one that says so."""
     with written_whole(trials.DRAWN) as partial:
         partial.mkdir()
         for trial in drawn:
             trial.write(partial / f"{trial.name}.json")
+        if not drawn:
+            (partial / "none").touch()  # DVC warns of an empty folder
 
 
 def write_needed(settings: Params) -> None:

@@ -1,7 +1,7 @@
 """Name the trials that are worth a training in full, where trials were short (successive halving, one round).
 
-Reads data/trials. Leaves data/finalists/promoted/<model>-<rank>.json, the settings of each finalist; none where
-`tune.finalists` names none. Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943.
+Reads data/trials. Leaves data/finalists/promoted/<model>-<rank>.json, the settings of each finalist, or a file `none`
+where `tune.finalists` names none. Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ def main() -> None:
         for name in settings.tune.models if settings.tune.finalists else ():
             for rank, trial in zip(settings.tune.finalists, promoted(settings, name), strict=True):
                 trial.write(partial / f"{name}-{rank}.json")
+        if not any(partial.iterdir()):
+            (partial / "none").touch()  # DVC warns of an empty folder
 
 
 def promoted(settings: Params, name: str) -> list[Trial]:

@@ -409,8 +409,8 @@ def test_dvc_ends_with_its_stage_and_by_itself_where_its_caller_is_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed, it would leave the stage running and perhaps half a dvc.lock."""
-    (tmp_path / "dvc").write_text(DVC)
-    (tmp_path / "dvc").chmod(0o755)
+    (tmp_path / "python").write_text(DVC)
+    (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
 
     def wait(*_: object, **__: object) -> int:
@@ -550,6 +550,7 @@ def test_two_local_workers_train_what_a_serial_run_trains(tmp_path: Path) -> Non
     folder = checkout(tmp_path / "checkout")
     output = versus(folder, "--workers", "2", "--no-finish")
     assert "2 jobs on local" in output
+    assert not re.search("skipping|Updating lock|dvc push|is empty", output)
     status = versus(folder, "--status")
     assert "launch: on local: 2 done" in status
     assert not (folder / "models").exists() or not list((folder / "models").glob("tiny-*"))
