@@ -1,10 +1,11 @@
 """A study's folder as the stages before report leave it, with made-up results: no data, no training, no torch."""
 
 import csv
+import dataclasses
 import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline.records import attributes
 from pipeline.records.predictions import Predictions
 from pipeline.report import drawing
 from pipeline.scoring.metrics import confusion_matrix, per_class, scores
@@ -73,6 +75,13 @@ def write(
                 evaluation["scores"]["top5_accuracy"] = 0.9 + replicate / 100
                 path.write_text(json.dumps(evaluation), encoding="utf-8")
     return folder
+
+
+def write_attributes(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
+    """Say of each test image a value of each attribute, as split does; empty where it is not known."""
+    path = folder / "reports/data.json"
+    known = [dataclasses.asdict(each) for each in attributes.of_columns(columns)]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attributes": known}), encoding="utf-8")
 
 
 def write_doctor(path: Path, **found: Any) -> None:

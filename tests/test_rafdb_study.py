@@ -48,6 +48,7 @@ def test_rafdb_runs_from_the_layout_that_its_owners_send(rafdb: Path) -> None:
     data = json.loads((rafdb / "reports/data.json").read_text())
     assert [row["class"] for row in data["classes"]] == list(trees.RAFDB)
     assert data["found"]["train"] + data["found"]["val"] == 84
+    assert '<section id="subgroups">' in (rafdb / "reports/report.html").read_text()
 
 
 def test_a_second_repro_in_a_study_does_nothing_whatever_python_left_beside_the_code(

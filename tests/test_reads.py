@@ -107,6 +107,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     folder = tmp_path_factory.mktemp("study")
     images = trees.class_tree(folder / "images", {"": {"cat": 20, "dog": 30}}, (16, 16))
     settings = {"dataset.name": "folder", "dataset.source": "images", "replicates": [0], "train.epochs": 1}
+    settings["dataset.attributes"] = "known.csv"
+    trees.put(folder / "known.csv", b"image,light\n" + b"".join(b"cat/%04d.png,day\n" % n for n in range(20)))
     settings["corruptions"] = {"replicates": [0], "severities": [5]}
     small_study.write(folder, {**settings, "published": []}, MODELS)
     stages: dict[str, Callable[[], None]] = {
@@ -156,6 +158,7 @@ def within(path: str, places: list[str], between: str) -> bool:
 
 
 HARMLESS = {  # settings without which a stage leaves the same
+    "fetch": {"dataset.attributes"},  # of which source.json says which table it names, if any
     "split": {"dataset.source"},  # MLflow is told where images came from
     "train@tiny-0": {"dataset.source", "tune"},  # what was chosen is a file
     "doctor": {"replicates"},  # of the first, whose images dvc.yaml names
@@ -165,7 +168,7 @@ HARMLESS = {  # settings without which a stage leaves the same
     "report": {"augment", "train", "verdict"},
 }
 SPOKEN_FOR = {  # files of which something else says what they hold
-    "fetch": ["images"],  # the stage source looks at them every time
+    "fetch": ["images", "known.csv"],  # the stage source looks at them every time
     "explain": ["models"],  # evaluations have the SHA-256 of the weights
     "labels": ["models"],
 }

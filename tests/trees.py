@@ -21,6 +21,7 @@ from pipeline.records.predictions import Predictions
 ROOT = Path(__file__).parents[1]
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+LANDMARKS = "43.7\t41.2\n68.1\t40.9\n55.0\t58.3\n45.6\t71.4\n66.2\t71.0\n"  # eyes, nose, corners of the mouth
 USAGES = {"train": ("Training",), "test": ("PublicTest", "PrivateTest")}
 
 
@@ -81,10 +82,15 @@ def rafdb_folders(root: Path, train: int = 10, test: int = 3, side: int = 100, s
 
 
 def rafdb_official(root: Path, train: int = 10, test: int = 3, side: int = 100, seed: int = 0) -> Path:
-    """RAF-DB as its authors give it out: `basic/EmoLabel/list_patition_label.txt`, `basic/Image/aligned/`."""
+    """RAF-DB as its authors give it out: `basic/EmoLabel/list_patition_label.txt`, `basic/Image/aligned/`.
+
+    And `basic/Annotation/manual/`: of each image five landmarks, then numbers for gender, race and age.
+    """
     lines = []
-    for name, label, content in rafdb_images(train, test, side, seed):
+    for number, (name, label, content) in enumerate(rafdb_images(train, test, side, seed)):
         put(root / "basic" / "Image" / "aligned" / f"{name}_aligned.jpg", content)
+        seen = f"{number % 3}\n{number // 3 % 3}\n{number % 5}\n"
+        put(root / "basic" / "Annotation" / "manual" / f"{name}_manu_attri.txt", (LANDMARKS + seen).encode())
         lines.append(f"{name}.jpg {label}\n")
     put(root / "basic" / "EmoLabel" / "list_patition_label.txt", "".join(lines).encode())
     return root

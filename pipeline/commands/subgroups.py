@@ -1,19 +1,25 @@
 """`versus subgroups`: how accurate models are on subgroups of the test images, and the clearest gap between two.
 
-The file is a table (CSV) with a column `image`, the names that `versus mistakes` lists, and one for each attribute, as
-age, camera or hospital. It needs the committed reports alone: no image is scored again.
+By what the study knows of them, or by a table (CSV) with a column `image`, the names that `versus mistakes` lists, and
+one for each attribute, as age, camera or hospital. It needs the committed reports alone: no image is scored again.
 """
 
 import argparse
 from pathlib import Path
 
-SUMMARY = "Score models on subgroups of the test images, by a table of attributes"
+SUMMARY = "Score models on subgroups of the test images, by their attributes"
 EXAMPLE = "versus subgroups attributes.csv"
 INTERRUPTED = "nothing was written"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("attributes", type=Path, metavar="FILE", help="CSV: image, and a column for each attribute")
+    parser.add_argument(
+        "attributes",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="CSV: image, and a column for each attribute (default: the attributes that the study knows)",
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="both tables as CSV, Markdown and LaTeX, too")
 
 
@@ -24,8 +30,7 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.report.table import text, write
 
     found = results.read(load_params())
-    known = subgroups.attributes(given.attributes, subgroups.of_the_study(found))
-    tables = subgroups.tables(found, known)
+    tables = subgroups.tables(found, subgroups.attributes(found, given.attributes))
     for table in tables:
         print(text(table.header, table.cells), table.caption, sep="\n\n", end="\n\n")
     if given.out is not None:

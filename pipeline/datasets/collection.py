@@ -39,6 +39,7 @@ class About:
     layouts: str = ""  # what a source may look like, for errors
     votes: bool = False  # whether a source may say how many people saw each class in an image
     subjects: bool = False  # whether a source says who is in an image
+    attributes: tuple[str, ...] = ()  # what else a source may say of each image, such as age
     embedded: bool = False  # whether it ships inside a library: `read` takes no source
     images: str = ""  # how many of which kind and size, for docs/data.md
     origin: str = ""  # where they come from, for docs/data.md
@@ -58,6 +59,7 @@ class Image:
     subject: str = ""  # who is in it, where the source says so
     votes: tuple[int, ...] = ()  # how many people saw each class in it, where the source says so
     rank: int | None = None  # its place among the official images of its split and class, where the source tells
+    attributes: tuple[str, ...] = ()  # the value of each of `About.attributes`, where the source says so
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ def ranked(images: Iterable[Image]) -> list[Image]:
     placed = []
     for image in images:
         group = image.split, image.label
-        placed.append(
-            Image(image.name, image.label, image.split, image.pixels, image.subject, image.votes, seen[group])
-        )
+        placed.append(replace(image, rank=seen[group]))
         seen[group] += 1
     return placed
 

@@ -5,7 +5,7 @@ Shapes: N images, K classes.
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from pipeline.base.errors import StageError
 from pipeline.base.garbage import uncollected
+from pipeline.records import attributes
+from pipeline.records.attributes import Columns
 
 COLUMNS = ("name", "label", "split", "height", "width", "channels", "offset", "subject", "rank")
 
@@ -31,6 +33,7 @@ class Raw:
     subjects: np.ndarray  # (N,) who is in the image, or empty
     ranks: np.ndarray  # int64 (N,), places among the official images of a split and class; -1 where it is not told
     votes: np.ndarray | None = None  # uint8 (N, K) how many people saw each class in it
+    attributes: Columns = field(default_factory=dict)  # (N,) each
 
     @classmethod
     def open(cls, folder: Path) -> "Raw":
@@ -42,6 +45,7 @@ class Raw:
         except FileNotFoundError as error:
             raise StageError(f"{error.filename}: not found; run the stage fetch first (dvc repro fetch)") from None
         label, voted = {name: number for number, name in enumerate(info["classes"])}, folder / "votes.csv"
+        table = folder / attributes.TABLE
         index = dict(zip(head, zip(*lines, strict=True), strict=True))
         return cls(
             info=info,
@@ -54,6 +58,7 @@ class Raw:
             subjects=np.array(index["subject"]),
             ranks=np.array([int(rank or -1) for rank in index["rank"]], dtype=np.int64),
             votes=np.loadtxt(voted, np.uint8, delimiter=",", ndmin=2) if voted.exists() else None,
+            attributes=attributes.read(table, index["name"]) if table.exists() else {},
         )
 
     @property

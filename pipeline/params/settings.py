@@ -54,7 +54,7 @@ TinyLayers = Annotated[str, Field(pattern=f"^{_LAYER}(, {_LAYER})*$", max_length
 
 
 class Dataset(Frozen):
-    """Every key must be there, for DVC runs no stage that depends on a key which params.yaml lacks."""
+    """Every key that DVC knows must be there: it runs no stage that depends on a key which params.yaml lacks."""
 
     name: DatasetName
     source: Annotated[str, Field(examples=[""])]
@@ -63,6 +63,7 @@ class Dataset(Frozen):
     imbalance: Annotated[float, Field(ge=1, examples=[1.0])]
     train_fraction: Annotated[Share, Field(examples=[1.0])]
     normalise: Annotated[Literal["imagenet", "dataset"], Field(examples=["imagenet"])]
+    attributes: str = ""  # a CSV file: image, and a column for each attribute, whose subgroups the report scores
 
 
 class Split(Frozen):
@@ -156,6 +157,8 @@ class Train(Frozen):
 TEACHING = ("teacher", "teacher_replicates", "teacher_temperature", "teacher_weight")  # keys of `train`
 
 
+# Of Dataset: where something lies on somebody's disk, which decides no training.
+PLACES = {"source", "attributes"}
 # Of Train: where and how fast a training runs and what it leaves, not what it does.
 OF_THE_MACHINE = ("device", "devices", "deterministic", "fast", "compile", "keep_epochs")
 SECTIONS: dict[str, type[BaseModel]] = {"split": Split, "augment": Augment, "train": Train}

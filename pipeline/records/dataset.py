@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.base.places import REPORT
+from pipeline.records.attributes import Attribute
 from pipeline.records.diary import read_output
 
 Split = Literal["train", "val", "test"]
@@ -77,6 +78,7 @@ class Dataset:
     cross_validation: Folds | None = None
     vary: Literal["none", "validation", "split"] = "none"  # what replicates have of their own, beside folds
     replicates: list[ReplicateImages] = dataclasses.field(default_factory=list)  # empty where all have the same images
+    attributes: list[Attribute] = dataclasses.field(default_factory=list)  # of test images that replicates share
 
     @classmethod
     def read(cls, path: Path = REPORT) -> "Dataset":

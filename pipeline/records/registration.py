@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.base.files import write_json
 from pipeline.params.read import flatten
-from pipeline.params.settings import OF_THE_MACHINE, is_default
+from pipeline.params.settings import OF_THE_MACHINE, PLACES, is_default
 from pipeline.params.study import Params
 from pipeline.records.diary import read_record
 from pipeline.records.looks import short
@@ -33,7 +33,8 @@ class Registration:
     def of(cls, settings: Params) -> "Registration":
         """What params.yaml says now."""
         content = settings.model_dump(mode="json", include=set(FIXED))
-        del content["dataset"]["source"]  # a place on somebody's disk
+        for key in PLACES:
+            del content["dataset"][key]
         for key in OF_THE_MACHINE:
             del content["train"][key]
         return cls(METRIC, {key: value for key, value in flatten(content).items() if value != {}})

@@ -11,6 +11,7 @@ from pipeline.base.errors import StageError
 from pipeline.base.git import git
 from pipeline.base.quantities import enumerated
 from pipeline.params.faults import parse
+from pipeline.params.settings import PLACES
 from pipeline.params.study import Params
 from pipeline.records.evaluation import Evaluation
 from pipeline.records.looks import asked, settings_digest
@@ -84,7 +85,7 @@ def settings_of(sha: str, study: Path) -> Params | None:
 
 def images(settings: Params) -> tuple[object, object]:
     """How images are prepared and split, wherever they lie."""
-    return settings.dataset.model_dump(exclude={"source"}), settings.split
+    return settings.dataset.model_dump(exclude=PLACES), settings.split
 
 
 def weights(evaluation: Evaluation) -> str:

@@ -1,67 +1,69 @@
-"""Scores of subgroups of the test images, from committed predictions and a table of the images' attributes."""
+"""Scores of subgroups of the test images, from committed predictions and the images' attributes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.base.errors import StageError
+from pipeline.base.places import REPORT
 from pipeline.base.quantities import enumerated
+from pipeline.records.attributes import Attribute, of_columns, read
 from pipeline.report.found import Found, Model
 from pipeline.report.table import Table
 from pipeline.report.words import counted, score_interval, signed_interval
 from pipeline.scoring.intervals import of_shares
 from pipeline.scoring.subgroups import FEWEST, Gap, Members, clearest_gap, pairs_of
 
-IMAGE = "image"  # the column that names images
-MOST = 20  # values of an attribute
-
 Attributes = Mapping[str, Mapping[str, Members]]  # attribute -> value -> which test images
 
 
-def attributes(path: Path, images: Sequence[str]) -> Attributes:
-    """What a CSV file says of the test images, in a column `image` and one for each attribute; empty cells say nothing.
+def attributes(found: Found, path: Path | None = None) -> Attributes:
+    """What a table says of the test images (records/attributes.py), or what the study knows of them without one.
 
-    Raises StageError where it does not fit the images, or an attribute has too many values to be told of.
+    Raises StageError where nothing is known, or of other images.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise StageError(f"{path}: not readable as CSV ({error})") from None
-    if IMAGE not in table or len(table.columns) < 2:
-        raise StageError(f"{path}: wanted a column {IMAGE} and one for each attribute, got {', '.join(table.columns)}")
-    if (twice := table[IMAGE].duplicated()).any():
-        raise StageError(f"{path}: names {table[IMAGE][twice].iloc[0]} twice; leave one line of each image")
-    known = table.set_index(IMAGE).reindex(list(images))
-    if known.isna().all(axis=None):
-        raise StageError(f"{path}: names no test image; names are those that `versus mistakes` lists, as {images[0]}")
-    return {name: _members(path, known[name]) for name in known.columns}
+    refuse_own_images(found)
+    if path is not None:
+        return grouped(of_columns(read(path, names(found))))
+    if not (known := found.data.attributes):
+        raise StageError(
+            "subgroups: nothing is known of these test images; give a CSV file, or name one in params.yaml"
+            " (dataset.attributes) and run `dvc repro`"
+        )
+    if {len(each.images) for each in known} != {found.images}:
+        raise StageError(f"{REPORT}: attributes of other images than were tested on; run `dvc repro`")
+    return grouped(known)
 
 
-def _members(path: Path, column: pd.Series) -> dict[str, Members]:
-    values = sorted(set(column.dropna()) - {""})
-    if len(values) > MOST:
-        raise StageError(f"{path}: {column.name} has {len(values)} values; group them to {MOST} or fewer")
-    return {value: (column == value).to_numpy(dtype=bool) for value in values}
-
-
-def tables(found: Found, known: Attributes) -> tuple[Table, Table]:
-    """Each model's accuracy on each subgroup, and its clearest gap by each attribute."""
-    return scores_table(found, known), gaps_table(found, known)
-
-
-def of_the_study(found: Found) -> Sequence[str]:
-    """The names of the test images that all models were scored on; raises StageError where there are none."""
+def refuse_own_images(found: Found) -> None:
+    """Raise StageError where replicates have test images of their own, so that none are all scored on."""
     if found.first.own_images is not None:
         raise StageError("subgroups: each replicate has test images of its own (split.vary); none that all share")
     if found.first.folds:
         raise StageError("subgroups: each fold has test images of its own (split.folds); none that all share")
+
+
+def names(found: Found) -> Sequence[str]:
+    """Of the test images; raises StageError where predictions do not have them."""
     if not found.first.images:
         raise StageError(
             "subgroups: reports/predictions are of an earlier version, which named no images; run `dvc repro`"
         )
     return found.first.images
+
+
+def grouped(known: Iterable[Attribute]) -> Attributes:
+    """Which images have which value."""
+    return {
+        each.name: {value: np.array([own == value for own in each.column]) for value in each.levels} for each in known
+    }
+
+
+def tables(found: Found, known: Attributes) -> tuple[Table, Table]:
+    """Each model's accuracy on each subgroup, and its clearest gap by each attribute."""
+    return scores_table(found, known), gaps_table(found, known)
 
 
 def scores_table(found: Found, known: Attributes) -> Table:

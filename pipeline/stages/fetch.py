@@ -2,7 +2,8 @@
 
 Leaves in data/raw: `pixels.bin` (all images' uint8 pixels, H x W x C, one after another), `index.csv` (one line per
 image, `offset` in bytes), `info.json`, and `votes.csv` (images x classes) where the source has votes. The same
-images give the same bytes, wherever they come from.
+images give the same bytes, wherever they come from. What else is known of them, by the table `dataset.attributes` or,
+without one, by the source, is in `attributes.csv`.
 """
 
 import csv
@@ -25,7 +26,8 @@ from pipeline.datasets.collection import About, Collection, variant
 from pipeline.datasets.decode import decoded_parts
 from pipeline.datasets.raw import COLUMNS
 from pipeline.params.read import load_params
-from pipeline.stages.source import confirm
+from pipeline.records import attributes
+from pipeline.stages.source import confirm, the_table
 
 QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
 UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
@@ -34,11 +36,14 @@ UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
 def main() -> None:
     dataset = load_params().dataset
     with datasets.opened(dataset.name, dataset.source) as (about, collection), written_whole(RAW) as folder:
-        confirm(dataset.name, dataset.source)
+        confirm(dataset.name, dataset.source, dataset.attributes)
         check(collection, dataset.name)
+        known = columns(about, collection, dataset.attributes)
         info = describe(dataset.name, about, collection)
         digest = write(folder, collection, info)
-        confirm(dataset.name, dataset.source)  # nor has it changed meanwhile
+        if known:
+            attributes.write(folder / attributes.TABLE, (image.name for image in collection.images), known)
+        confirm(dataset.name, dataset.source, dataset.attributes)  # nor has it changed meanwhile
     counts = Counter(image.split for image in collection.images)
     log(info, digest, counts, dataset.source)
     caption = f"{info['title']} ({info['variant']})" if info["variant"] else info["title"]
@@ -65,6 +70,17 @@ def check(collection: Collection, name: str) -> None:
     twice = next((image for image, n in Counter(image.name for image in collection.images).items() if n > 1), None)
     if twice:
         raise StageError(f"{name}: two images are called {twice}; remove one of them")
+
+
+def columns(about: About, collection: Collection, table: str) -> attributes.Columns:
+    """The attributes of the images, by a table of the study's own or by the source; empty where neither says any."""
+    if table:
+        return attributes.read(the_table(table), [image.name for image in collection.images])
+    if not any(image.attributes for image in collection.images):
+        return {}
+    unknown = ("",) * len(about.attributes)
+    every = zip(*(image.attributes or unknown for image in collection.images), strict=True)
+    return dict(zip(about.attributes, every, strict=True))
 
 
 def describe(name: str, about: About, collection: Collection) -> dict[str, Any]:

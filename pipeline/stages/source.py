@@ -38,7 +38,7 @@ def main() -> None:
     refuse_another_pipeline(Path.cwd())
     settings = load_params()
     name, source = settings.dataset.name, settings.dataset.source
-    record = {"dataset": name, "source": source, "sha256": settled(name, source)}
+    record = {"dataset": name, "source": source, "sha256": settled(name, source), **tabled(settings.dataset.attributes)}
     if record != recorded():
         with written_whole(RECORD) as partial:
             write_json(partial, record)
@@ -117,6 +117,24 @@ def settled(name: str, source: str) -> str:
     return content.digest(sources.given(name, about, source))
 
 
+def tabled(path: str) -> Mapping[str, str]:
+    """What is recorded of the table of attributes, if one is named; what was read before, where it is not here."""
+    if not path:
+        return {}
+    known = recorded()
+    if find(path) is None and known.get("attributes") == path:
+        print(f"source: {path} is not on this machine; what was read before stands ({RECORD})")
+        return {key: str(known[key]) for key in ("attributes", "attributes_sha256")}
+    return {"attributes": path, "attributes_sha256": content.digest(the_table(path))}
+
+
+def the_table(path: str) -> Path:
+    """The table of attributes that params.yaml names; raises StageError where it is not there."""
+    if found := find(path):
+        return found
+    raise StageError(f"dataset.attributes: {path!r}: not found; give a CSV file that exists, or leave it out")
+
+
 def present(name: str, source: str) -> str | None:
     """SHA-256 of what fetch would read as things are on this machine; None if it would have to download or to fail."""
     if datasets.about(name).embedded:
@@ -142,12 +160,20 @@ def recorded() -> Mapping[str, Any]:
     return found if isinstance(found, dict) and isinstance(found.get("sha256"), str) else {}
 
 
-def confirm(name: str, source: str) -> None:
-    """Raise StageError unless the source is as this stage found it, on whose word DVC reuses what fetch leaves."""
-    if (known := recorded()) and known["sha256"] != present(name, source):
+def confirm(name: str, source: str, table: str) -> None:
+    """Raise StageError unless the source is as this stage found it, on whose word DVC reuses what fetch leaves.
+
+    So must the table of attributes be, where one is named.
+    """
+    if not (known := recorded()):
+        return
+    found = {"sha256": present(name, source), **tabled(table)}
+    changed = next((key for key, value in found.items() if known.get(key) != value), None)
+    if changed:
+        place = table if changed != "sha256" else source or "the official source"
         raise StageError(
-            f"{name}: {source or 'the official source'} is not what {RECORD} says: its files have changed since the"
-            " stage source looked at them, or are others on this machine; run `dvc repro` again"
+            f"{name}: {place} is not what {RECORD} says: its files have changed since the stage source looked at them,"
+            " or are others on this machine; run `dvc repro` again"
         )
 
 

@@ -10,6 +10,7 @@ With `split.folds`, replicate r has the images of fold r; with `split.vary` it h
 Legend: N images, S side, C channels (1 grey, 3 RGB), K classes.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from pipeline.images.subset import subset
 from pipeline.params.read import load_params
 from pipeline.params.settings import Split
 from pipeline.params.study import Params
+from pipeline.records.attributes import of_columns
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def main() -> None:
     }
     with written_whole(FIT) as fit, written_whole(TEST) as test, written_whole(REPORT) as report:
         summaries = leave_all(raw, config, numbers, divisions, (fit, test))
-        content = together(config, numbers, divisions, summaries)
+        content = together(config, numbers, divisions, summaries) | described(raw, config.split, divisions)
         write_json(report, content)
     counts = counted(raw, next(iter(divisions.values())))
     log(raw, config.dataset.source, counts, content["minority"], content["digests"])
@@ -129,6 +131,16 @@ def together(
         ]
     dropped = sum(each.dropped for each in divisions.values())
     return {**content, "duplicates": {"rule": config.split.duplicates, "dropped": dropped}}
+
+
+def described(raw: Raw, rule: Split, divisions: Mapping[int, Division]) -> dict[str, Any]:
+    """What is known of the test images, for reports/data.json; nothing where replicates have such of their own."""
+    if rule.folds or rule.vary == "split":
+        return {}
+    rows = next(iter(divisions.values())).kept["test"].tolist()
+    columns = {name: [values[row] for row in rows] for name, values in raw.attributes.items()}
+    known = [dataclasses.asdict(each) for each in of_columns(columns)]
+    return {"attributes": known} if known else {}
 
 
 def in_words(rule: Split, divisions: Sequence[Division], minority: Sequence[str]) -> str:

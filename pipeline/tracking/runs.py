@@ -33,7 +33,7 @@ DECIDED = ("network", "train", "augment", "train_fraction", "image_size")  # par
 def data_run(stage: str) -> Iterator[Run]:
     """The run of this study's data, shared by the stages that make it: one for each state of params.yaml's data."""
     settings = load_params()
-    values = {"dataset": settings.dataset.model_dump(), "split": settings.split.model_dump()}
+    values = {"dataset": settings.dataset.model_dump(exclude={"attributes"}), "split": settings.split.model_dump()}
     raw = Path("data/raw/info.json")
     digest = json.loads(raw.read_text(encoding="utf-8")).get("digest") if raw.exists() else None
     key = hashlib.sha256(json.dumps([study(), values, digest], sort_keys=True).encode()).hexdigest()

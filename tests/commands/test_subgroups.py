@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pipeline import cli
 from pipeline.base.errors import StageError
 from pipeline.params.read import load_params
+from pipeline.records import attributes
 from pipeline.records.predictions import Predictions
 from pipeline.report import results, subgroups
 from pipeline.scoring.effective import shared_luck
@@ -63,27 +65,68 @@ def test_accuracy_is_told_of_each_value_and_a_planted_gap_holds(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([("image", "light"), ("nowhere.png", "day")], "names no test image; names are those that `versus mistakes`"),
+        ([("image", "light"), ("nowhere.png", "day")], "names none of the images; they are called as 0"),
         ([("file", "light"), ("a.png", "day")], "wanted a column image and one for each attribute, got file, light"),
         ([("image", "light"), ("a.png", "day"), ("a.png", "night")], "names a.png twice"),
         ([("image", "age"), *((f"{age}", f"{age}") for age in range(30))], "age has 30 values; group them to 20"),
+        ([("image", "light"), ("1", "day", "a")], "line 2: wanted 2 fields, as in the first line"),
+        ([("image", "light", "light"), ("1", "day", "a")], "one for each attribute, got image, light, light"),
+        ([("image", "light"), ("1", "\x1b[2J")], r"\x1b[2J: 80 characters at most, all of them printable"),
+        ([("image", "light"), ("1", "d" * 200_000)], "not readable as CSV in UTF-8 (field larger than field limit"),
+        ([], "wanted a column image and one for each attribute, got "),
     ],
-    ids=["other images", "no column", "twice", "too many values"],
+    ids=[
+        *("other images", "no column", "twice", "too many values"),
+        *("more fields", "an attribute twice", "control characters", "a huge field", "empty"),
+    ],
 )
 def test_a_table_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, rows: list, said: str) -> None:
     with pytest.raises(StageError) as raised:
-        subgroups.attributes(table(tmp_path / "given.csv", rows), [str(number) for number in range(30)])
+        attributes.read(table(tmp_path / "given.csv", rows), [str(number) for number in range(30)])
     assert said in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_tables_of_other_programs_are_read(tmp_path: Path) -> None:
+    """With the mark that Excel puts first, names composed as macOS does, fields in quotes; ages are in their order."""
+    file = tmp_path / "given.csv"
+    file.write_text('\ufeffimage,age\r\n"caf\u0065\u0301, 1.png",70+\r\n2.png,4-19\r\n3.png,20-39\r\n', "utf-8")
+    found = attributes.read(file, ["2.png", "caf\u00e9, 1.png", "other.png", "3.png"])
+    assert found == {"age": ["4-19", "70+", "", "20-39"]}
+    (age,) = attributes.of_columns(found)
+    assert (age.levels, age.images) == (["4-19", "20-39", "70+"], "ac-b")
+    assert age.column == found["age"]
+
+
+def test_without_a_file_it_tells_what_the_study_knows(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(study, tmp_path / "copy")
+    monkeypatch.chdir(copy)
+    with pytest.raises(SystemExit):
+        cli.main(["subgroups"])
+    assert "nothing is known of these test images; give a CSV file, or name one" in capsys.readouterr().err
+    names = [f"{number:04d}.png" for number in range(360)]
+    light = ["day" if number % 3 else "" for number in range(360)]
+    cli.main(["subgroups", str(table(tmp_path / "a.csv", [("image", "light"), *zip(names, light, strict=True)]))])
+    by_the_file = capsys.readouterr().out
+    fake_study.write_attributes(copy, {"light": light})
+    cli.main(["subgroups"])
+    assert capsys.readouterr().out == by_the_file
+    fake_study.write_attributes(copy, {"light": light[1:]})
+    with pytest.raises(SystemExit):
+        cli.main(["subgroups"])
+    assert "data.json: attributes of other images than were tested on; run `dvc repro`" in capsys.readouterr().err
 
 
 def test_images_that_replicates_do_not_share_are_refused(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fold's are scored by its own model alone: no interval over folds comes of one answer each."""
     monkeypatch.chdir(study)
     found = results.read(load_params())
-    assert subgroups.of_the_study(found)[0] == "0000.png"
+    assert subgroups.names(found)[0] == "0000.png"
     folds = dataclasses.replace(found, models=tuple(dataclasses.replace(each, folds=True) for each in found.models))
     with pytest.raises(StageError, match=r"^subgroups: each fold has test images of its own \(split\.folds\)"):
-        subgroups.of_the_study(folds)
+        subgroups.attributes(folds)
 
 
 def test_a_gap_of_one_replicate_says_that_no_seed_was_varied(

@@ -82,7 +82,7 @@ FAULTS = [  # key, value, what follows "params.yaml: "
         "dataset.imagesize",
         32,
         "dataset.imagesize: unknown key; did you mean 'image_size'? choose from name, source, image_size, resize,"
-        " imbalance, train_fraction, normalise",
+        " imbalance, train_fraction, normalise, attributes",
     ),
     (
         "split.seeds",

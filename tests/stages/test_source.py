@@ -121,6 +121,30 @@ def test_it_is_the_same_on_another_machine_and_names_nothing_of_this_one(tmp_pat
     assert str(tmp_path) not in source.RECORD.read_text()
 
 
+def test_the_table_of_attributes_is_looked_at_likewise(
+    tmp_path: Path, look: Look, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(tmp_path / "checkout/images")
+    before = look()
+    named = {"dataset.attributes": "known.csv"}
+    with pytest.raises(StageError, match=r"^dataset\.attributes: 'known\.csv': not found; give a CSV file"):
+        look(**named)
+    table = trees.put(Path("known.csv"), b"image,light\ncat/0001.bmp,day\n")
+    found = look(**named)
+    assert found == {**before, "attributes": "known.csv", "attributes_sha256": found["attributes_sha256"]}
+    other_byte(table)
+    assert look(**named)["attributes_sha256"] != found["attributes_sha256"]
+    trees.recorded(monkeypatch)
+    table.write_bytes(b"image,light\ncat/0001.bmp,day\n")
+    with pytest.raises(StageError, match=r"^folder: known\.csv is not what reports/source\.json says"):
+        fetch.main()
+    again = look(**named)
+    table.unlink()
+    assert look(**named) == again
+    assert "known.csv is not on this machine; what was read before stands" in capsys.readouterr().out
+    assert look() == before
+
+
 def test_files_are_read_again_only_after_a_change(
     tmp_path: Path, look: Look, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,17 @@ from pipeline.base.files import linked
 from pipeline.datasets import pack, partition, resize
 from pipeline.images.subset import subset
 from pipeline.stages import fetch, split
-from tests.trees import class_tree, encoded, fer2013_folders, put, rafdb_folders, recorded, striped, study
+from tests.trees import (
+    class_tree,
+    encoded,
+    fer2013_folders,
+    put,
+    rafdb_folders,
+    rafdb_official,
+    recorded,
+    striped,
+    study,
+)
 
 PAPER = {
     "Surprise": 944,
@@ -51,6 +61,36 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return folder
 
     return run
+
+
+def attributes(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "reports/data.json").read_text()).get("attributes", [])
+
+
+def test_what_is_known_of_test_images_is_left_for_git_and_changes_no_image(tmp_path: Path, prepared: Any) -> None:
+    """In the order of data/test, and nothing where nothing is known."""
+    tree = class_tree(tmp_path / "t", {"": {"cat": 20, "dog": 20}})
+    plain = prepared("folder", tree)
+    table = put(tmp_path / "known.csv", b"image,light\n" + b"".join(b"cat/%04d.png,day\n" % n for n in range(20)))
+    told = prepared("folder", tree, dataset__attributes=str(table))
+    assert not (plain / "data/raw/attributes.csv").exists()
+    assert attributes(plain) == []
+    labels = [row["label"] for row in manifest(told / "data/test/0")]
+    letters = "".join("a" if label == "cat" else "-" for label in labels)
+    assert attributes(told) == [{"name": "light", "levels": ["day"], "images": letters}]
+    for place in ("data/fit/0", "data/test/0"):
+        assert contents(told / place) == contents(plain / place)
+    for settings in ({"split__vary": "split"}, {"split__folds": 3}):
+        assert attributes(prepared("folder", tree, dataset__attributes=str(table), **settings)) == []
+
+
+def test_what_annotators_saw_in_faces_is_known_of_test_images_alone(tmp_path: Path, prepared: Any) -> None:
+    folder = prepared("rafdb", rafdb_official(tmp_path / "official", train=5, test=2, side=12))
+    assert [(each["name"], len(each["images"])) for each in attributes(folder)] == [
+        *(("gender", 14), ("race", 14), ("age", 14))
+    ]
+    assert [each["levels"] for each in attributes(folder)][2] == ["0-3", "4-19", "20-39", "40-69", "70+"]
+    assert not any(np.unique(list(each["images"])).tolist().count("-") for each in attributes(folder))
 
 
 def manifest(folder: Path) -> list[dict[str, str]]:

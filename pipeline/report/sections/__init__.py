@@ -25,6 +25,7 @@ NAMES = (  # of the page, from top to bottom
     "probabilities",
     "inflation",
     "corruptions",
+    "subgroups",
     "labels",
     "data",
     "looks",

@@ -1,6 +1,7 @@
 """protocol: what was held equal, the resolved settings, the networks; what nothing reads is left out."""
 
 from pipeline.params.inert import inert
+from pipeline.params.settings import PLACES
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.words import DASH, setting
@@ -21,7 +22,7 @@ def of_the_data(found: Found) -> dict[str, Rows]:
     official = [f"{split}_fraction" for split in ("val", "test") if found.data.published.get(split)]
     parts = {}
     for name, part in (("dataset", found.settings.dataset), ("split", found.settings.split)):
-        content = part.model_dump(exclude={"source"})  # a source may be a place on somebody's disk
+        content = part.model_dump(exclude=PLACES)
         content |= dict.fromkeys(set(official) & content.keys(), "not used: the official split was kept")
         if name == "split" and found.data.vary != "none" and "val_fraction" in official:
             content["val_fraction"] = "not used: as many validation images as officially, drawn anew"
