@@ -129,10 +129,11 @@ def tabled(path: str) -> Mapping[str, str]:
 
 
 def the_table(path: str) -> Path:
-    """The table of attributes that params.yaml names; raises StageError where it is not there."""
-    if found := find(path):
+    """The table of attributes that params.yaml names; raises StageError where it is not there, or no file."""
+    if (found := find(path)) and found.is_file():  # a pipe may have no end
         return found
-    raise StageError(f"dataset.attributes: {path!r}: not found; give a CSV file that exists, or leave it out")
+    fault = "not a file" if found else "not found"
+    raise StageError(f"dataset.attributes: {path!r}: {fault}; give a CSV file that exists, or leave it out")
 
 
 def present(name: str, source: str) -> str | None:

@@ -129,6 +129,10 @@ def test_the_table_of_attributes_is_looked_at_likewise(
     named = {"dataset.attributes": "known.csv"}
     with pytest.raises(StageError, match=r"^dataset\.attributes: 'known\.csv': not found; give a CSV file"):
         look(**named)
+    os.mkfifo("known.csv")
+    with pytest.raises(StageError, match=r"^dataset\.attributes: 'known\.csv': not a file; give a CSV file"):
+        look(**named)
+    Path("known.csv").unlink()
     table = trees.put(Path("known.csv"), b"image,light\ncat/0001.bmp,day\n")
     found = look(**named)
     assert found == {**before, "attributes": "known.csv", "attributes_sha256": found["attributes_sha256"]}
