@@ -61,9 +61,10 @@ def grouped(known: Iterable[Attribute]) -> Attributes:
     }
 
 
-def tables(found: Found, known: Attributes) -> tuple[Table, Table]:
-    """Each model's accuracy on each subgroup, and its clearest gap by each attribute."""
-    return scores_table(found, known), gaps_table(found, known)
+def tables(found: Found, known: Attributes) -> tuple[Table, ...]:
+    """Each model's accuracy on each subgroup, and its clearest gap by each attribute, if it has any."""
+    scores, gaps = scores_table(found, known), gaps_table(found, known)
+    return (scores, gaps) if gaps.cells else (scores,)
 
 
 def scores_table(found: Found, known: Attributes) -> Table:
@@ -123,6 +124,6 @@ def gaps_table(found: Found, known: Attributes) -> Table:
     caption = (
         f"Gap in accuracy between two values of an attribute, of {FEWEST} images or more each: of those that hold the"
         f" one with the highest lower end, else the largest; with its 95% interval over {over}, corrected for the"
-        f" {asked} gaps of a model (Bonferroni)."
+        f" {counted(asked, 'gap')} of a model (Bonferroni)."
     )
     return Table("gaps", caption, frame, ("Model", "Attribute", "Clearest gap", "Accuracy", "Verdict"), cells)

@@ -43,7 +43,7 @@ def test_scores_by_value_and_the_clearest_gap_fold_away_below_a_sentence(
     fake_study.write_attributes(study, {"light": light.tolist(), "camera": ["a", "b"] * 179 + ["", ""]})
     made, text = section(study, monkeypatch)
     assert made is not None
-    gaps, scores = made.tables
+    scores, gaps = made.tables
     assert made.words["sentence"] == (
         "Gaps in accuracy that hold, corrected for how many there are: vit, day over <night> (light)."
     )
@@ -60,7 +60,8 @@ def test_where_no_gap_holds_or_none_is_told_the_sentence_says_so(study: Path, mo
     fake_study.write_attributes(study, {"camera": ["a", "b"] * 180})
     made, text = section(study, monkeypatch)
     assert made is not None
-    assert [table.name for table in made.tables] == ["gaps", "subgroups"]
+    assert [table.name for table in made.tables] == ["subgroups", "gaps"]
+    assert "corrected for the 1 gap of a model" in made.tables[1].caption
     assert "No gap in accuracy between two values of an attribute holds, corrected for how many there are" in text
     fake_study.write_attributes(study, {"camera": ["a"] * 10 + ["b"] * 350})
     made, text = section(study, monkeypatch)

@@ -18,9 +18,9 @@ def section(found: Found) -> Section | None:
     if not found.data.attributes:
         return None
     known = subgroups.attributes(found)
-    scores, gaps = subgroups.tables(found, known)
-    words = {"attributes": enumerated(list(known)), "by_value": by_value(scores), "sentence": sentence(found, known)}
-    return Section("Subgroups", words, tables=(gaps, scores) if gaps.cells else (scores,))
+    tables = subgroups.tables(found, known)
+    words = {"attributes": enumerated(list(known)), "by_value": by_value(tables[0]), "sentence": sentence(found, known)}
+    return Section("Subgroups", words, tables=tables)
 
 
 def sentence(found: Found, known: Attributes) -> str:
