@@ -10,6 +10,7 @@ import argparse
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
+from pipeline.base.lines import folded
 
 SUMMARY = "Compare the study's experiments with the last commit, setting by setting"
 EXAMPLE = "versus ablation"
@@ -45,5 +46,5 @@ def run(_given: argparse.Namespace) -> None:
         (folder / "ablation.html").write_text(html, encoding="utf-8")
     for section in sections:
         (table,) = section.tables
-        print("\n".join(["", section.title, text(table.header, table.cells), *section.lines]))
+        print("\n".join(["", section.title, text(table.header, table.cells), *map(folded, section.lines)]))
     print(f"\nablation: {counted(len(finished), 'experiment')}, {failed} without a result; {FOLDER / 'ablation.html'}")

@@ -9,6 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from pipeline.base.lines import folded
 from pipeline.base.places import study
 from pipeline.base.quantities import duration
 
@@ -45,7 +46,7 @@ def estimate(as_json: bool = False, compiled: bool = False) -> None:
         plain = [{**vars(each), "total_seconds": each.total, "pays_from": each.pays_from} for each in found]
         print(json.dumps({"study": study(), "models": plain, "total_seconds": total, "note": LEFT_OUT}, indent=2))
     else:
-        print(f"{in_words(found, compiled)}\n{LEFT_OUT}")
+        print(f"{in_words(found, compiled)}\n{folded(LEFT_OUT)}")
 
 
 def measured(settings: "Params", compiled: bool = False) -> "list[Estimate]":

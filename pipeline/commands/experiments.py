@@ -7,13 +7,15 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.lines import WIDTH
+
 if TYPE_CHECKING:
     from pipeline.scoring.ablation import Experiment
 
 SUMMARY = "List the study's experiments: what changed, and the validation score with its interval"
 EXAMPLE = "versus experiments"
 INTERRUPTED = "nothing was changed"
-WIDTH, LEAST = 120, 30  # characters of a line; of them at least for what changed, however long names are
+LEAST = 30  # characters of a line that are left for what changed, however long names are
 HEADER = ("Experiment", "Model", "val_macro_f1", "n", "Changed")
 
 

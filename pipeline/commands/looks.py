@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
+    from pipeline.base.lines import folded
     from pipeline.base.quantities import enumerated
     from pipeline.params.read import load_params
     from pipeline.records import looks
@@ -36,7 +37,7 @@ def run(given: argparse.Namespace) -> None:
     print(text(header, cells), end="\n\n")
     settings, studies = looks.different(found), enumerated(sorted({look.study for look in found}))
     count = f"{times(len(found))}{looks.kinds(found)}"
-    print(f"looks: scored {count}, by {counted(settings, 'setting')}, in {studies}")
+    print(folded(f"looks: scored {count}, by {counted(settings, 'setting')}, in {studies}"))
 
 
 def gathered() -> None:

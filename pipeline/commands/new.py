@@ -33,6 +33,7 @@ def new(name: str, data: str, models: tuple[str, ...] = (), like: Path | None = 
 
     Raises StageError, and leaves no folder, where images or networks make no study.
     """
+    from pipeline.base.lines import folded
     from pipeline.drafting import folder
 
     place = folder.place(name)  # before what takes seconds to import
@@ -40,7 +41,7 @@ def new(name: str, data: str, models: tuple[str, ...] = (), like: Path | None = 
     from pipeline.drafting import choice, fit, plan
 
     given = fit.look_around(data, folder.source_seen_from(place, data), models, like)
-    print(f"{data}: {given.survey.words}\n{given.survey.in_detail}", flush=True)
+    print(f"{data}: {given.survey.words}\n{folded(given.survey.in_detail)}", flush=True)
     draft, heading = plan.draft(given), plan.heading(given)
     settings = fit.in_order(draft)
     folder.write(place, choice.text(draft, heading))

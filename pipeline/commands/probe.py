@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from pipeline.base.files import written_whole
+    from pipeline.base.lines import folded
     from pipeline.params.read import load_params
     from pipeline.report import probes
     from pipeline.report.table import text
@@ -30,7 +31,7 @@ def run(given: argparse.Namespace) -> None:
     for each in found:
         looks.note_probed(each.model, each.network, each.images)
     table = probes.table(found)
-    print(text(table.header, table.cells), table.caption, sep="\n\n")
+    print(text(table.header, table.cells), folded(table.caption), sep="\n\n")
     if given.csv is not None:
         with written_whole(given.csv) as partial:
             table.frame.to_csv(partial, index=False, lineterminator="\n")

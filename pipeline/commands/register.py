@@ -17,6 +17,7 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_given: argparse.Namespace) -> None:
     from pipeline.base.errors import StageError
+    from pipeline.base.lines import folded
     from pipeline.base.places import REPORT
     from pipeline.params.read import load_params
     from pipeline.records import looks
@@ -34,7 +35,7 @@ def run(_given: argparse.Namespace) -> None:
     Registration.of(settings).write()
     replicates = f"{len(settings.replicates)} replicate{'s' * (len(settings.replicates) > 1)}"
     margin = f"margin {settings.verdict.margin}" if settings.verdict.margin else "no margin"
-    print(f"register: {', '.join(settings.models)}; {replicates}, macro-F1, {margin}: {FILE}")
+    print(folded(f"register: {', '.join(settings.models)}; {replicates}, macro-F1, {margin}: {FILE}"))
     print(f"register: it counts from the commit that has it: git add {FILE} && git commit")
     if REPORT.exists() and not before and (found := looks.at(Dataset.read())):
         print(f"register: these test images were scored {times(len(found))} before it, as the report will say")

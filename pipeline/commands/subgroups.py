@@ -25,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from pipeline.base.files import written_whole
+    from pipeline.base.lines import folded
     from pipeline.params.read import load_params
     from pipeline.report import results, subgroups
     from pipeline.report.table import text, write
@@ -32,7 +33,7 @@ def run(given: argparse.Namespace) -> None:
     found = results.read(load_params())
     tables = subgroups.tables(found, subgroups.attributes(found, given.attributes))
     for table in tables:
-        print(text(table.header, table.cells), table.caption, sep="\n\n", end="\n\n")
+        print(text(table.header, table.cells), folded(table.caption), sep="\n\n", end="\n\n")
     if given.out is not None:
         with written_whole(given.out) as folder:
             folder.mkdir(parents=True)

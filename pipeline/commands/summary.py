@@ -23,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     from pipeline.base.errors import StageError
     from pipeline.base.files import written_whole
+    from pipeline.base.lines import folded
     from pipeline.report import protocols
     from pipeline.report.summary import FOLDER, summary
     from pipeline.report.table import text
@@ -43,4 +44,4 @@ def run(given: argparse.Namespace) -> None:
     empty = [str(folder) for folder, each in found.items() if each is None]
     left_out = [f"without results, left out: {', '.join(empty)}"] if empty else []
     told = f"summary: {counted(len(studies), 'study', 'studies')}, {counted(len(models), 'model')}: {FOLDER}"
-    print("\n".join([*section.lines, *left_out, told]))
+    print("\n".join([*map(folded, [*section.lines, *left_out, told])]))

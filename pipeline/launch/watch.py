@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from pipeline.base.lines import folded
 from pipeline.launch.executor import Executor, State
 from pipeline.launch.job import RESULT, STARTED
 from pipeline.launch.state import Job, Ledger
@@ -40,7 +41,7 @@ class Watch:
         self.executor.submit([job.path for job in self.jobs])
         names = [job.name for job in self.jobs]
         listed = ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
-        print(f"launch: {len(names)} jobs on {self.on}, longest first: {listed}")
+        print(folded(f"launch: {len(names)} jobs on {self.on}, longest first: {listed}"))
         print("launch: `versus launch --status` in another terminal shows them and their logs", flush=True)
 
     def look(self) -> bool:

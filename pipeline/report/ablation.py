@@ -176,12 +176,12 @@ def axis_table(key: str, found: Sequence[Point]) -> Table:
             mean_and_interval(*point.validation.numbers),
             mean_and_interval(*point.test.numbers),
             str(point.test.n),
-            str(len(point.experiments)),
             point.command,
+            str(len(point.experiments)),
         )
         for point in found
     )
-    header = (key, "Model", "Validation macro-F1", "Test macro-F1", "n", "Experiments", "Command")
+    header = (key, "Model", "Validation macro-F1", "Test macro-F1", "n", "Command", "Experiments")
     replicates = max(point.test.n for point in found)
     over = "test images; n = 1 replicate"
     if replicates > 1:

@@ -4,6 +4,7 @@ A frame holds numbers, one row a line; `Table.cells` are the same lines as text.
 and a dash in the text, never 0.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from pipeline.base import escape
 from pipeline.base.errors import shown
+from pipeline.base.lines import WIDTH
 from pipeline.report.words import mean_and_interval
 from pipeline.scoring.intervals import Interval
 
@@ -80,6 +82,9 @@ def write(table: Table, folder: Path) -> None:
     (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
 
+FEWEST = 3  # columns in a terminal: what, of which model, a value
+GAP = 2  # characters between two
+
 # Layouts of tabulate. The heading is its first line, with a rule below: a column that it knows to have a heading is two
 # characters wider than its widest text.
 
@@ -102,8 +107,12 @@ def markdown(table: Table) -> str:
 
 
 def text(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Aligned columns for a terminal."""
-    return _aligned([[shown(cell) for cell in row] for row in (header, *cells)], TERMINAL)
+    """Aligned columns for a terminal: from the left as many as have room, FEWEST at least; the others are named."""
+    rows = [[shown(cell) for cell in row] for row in (header, *cells)]
+    ends = itertools.accumulate(max(map(len, column)) + GAP for column in zip(*rows, strict=True))
+    room = max(FEWEST, sum(end - GAP <= WIDTH for end in ends))
+    left_out = f"\n[no room for: {', '.join(rows[0][room:])}]" if rows[0][room:] else ""
+    return _aligned([row[:room] for row in rows], TERMINAL) + left_out
 
 
 def _aligned(rows: Sequence[Sequence[str]], layout: TableFormat) -> str:

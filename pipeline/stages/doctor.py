@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import write_json, written_whole
+from pipeline.base.lines import folded
 from pipeline.base.places import FIT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images.manifest import image_names
@@ -69,7 +70,7 @@ def main() -> None:
     with runs.data_run("doctor") as tracked:
         tracked.metrics({f"doctor/{key}": value for key, value in findings.items() if isinstance(value, int)})
         tracked.artifact(REPORT)
-    print(f"doctor: {summary(findings)}")
+    print(folded(f"doctor: {summary(findings)}"))
 
 
 def read(replicate: int) -> Pack:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
+from pipeline.base.lines import folded
 from pipeline.base.places import TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.images import form, packed
@@ -66,7 +67,8 @@ def main() -> None:
     )
     save(facts, gallery.sheet.image())
     found = ", ".join(f"{each.model} by {each.method}" for each in facts.models)
-    print(f"explain: {found}; models disagree on {facts.disagreements:,} of {len(images):,} test images")
+    differ = f"models disagree on {facts.disagreements:,} of {len(images):,} test images"
+    print(folded(f"explain: {found}; {differ}"))
 
 
 class Gallery:

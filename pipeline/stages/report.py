@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.base import escape
 from pipeline.base.files import write_json, written_whole
+from pipeline.base.lines import folded
 from pipeline.base.process import run
 from pipeline.params.read import load_params
 from pipeline.records import looks
@@ -36,7 +37,7 @@ def main() -> None:
     log(found, made)
     lines = [line for section in made.values() for line in section.lines]
     for line in filter(None, [*lines, leftovers.told(settings), f"report: {REPORTS / 'report.html'}"]):
-        print(line)
+        print(folded(line))
 
 
 def leave(found: Found, made: Mapping[str, Section]) -> None:

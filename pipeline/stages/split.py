@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.base.errors import StageError, shown
 from pipeline.base.files import linked, write_json, written_whole
+from pipeline.base.lines import folded
 from pipeline.base.places import FIT, RAW, REPORT, TEST, replicate_folder
 from pipeline.base.process import run
 from pipeline.datasets.pack import pack, statistics
@@ -58,7 +59,7 @@ def main() -> None:
         write_json(report, content)
     counts = counted(raw, next(iter(divisions.values())))
     log(raw, config.dataset.source, counts, content["minority"], content["digests"])
-    print(in_words(config.split, list(divisions.values()), content["minority"]))
+    print(folded(in_words(config.split, list(divisions.values()), content["minority"])))
 
 
 def division_of(config: Params) -> dict[int, int]:

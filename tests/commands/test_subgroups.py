@@ -46,7 +46,7 @@ def test_accuracy_is_told_of_each_value_and_a_planted_gap_holds(
     rows += [(name, "day" if easy[at] else "night", "ab"[at % 2] if at else "") for at, name in enumerate(names)]
     file = table(tmp_path / "attributes.csv", rows)
     cli.main(["subgroups", str(file), "--out", str(tmp_path / "out")])
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "Not known: camera of 1 image." in said
     assert "corrected for the 2 gaps of a model" in said
     with (tmp_path / "out/subgroups.csv").open() as opened:

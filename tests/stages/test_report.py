@@ -284,6 +284,17 @@ def test_a_table_in_a_terminal_moves_no_cursor() -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
+def test_a_table_in_a_terminal_leaves_out_last_what_has_no_room_and_says_so() -> None:
+    header = ("model", "accuracy", "macro-F1", "training")
+    fits = table_text(header, [("model", "a" * 40, "f" * 40, "t" * 29)])
+    assert {len(line) for line in fits.splitlines()} == {5 + 40 + 40 + 29 + 3 * 2} == {120}
+    heading, *_, last = table_text(header, [("model", "a" * 40, "f" * 40, "t" * 30)]).splitlines()
+    assert heading.split() == ["model", "accuracy", "macro-F1"]
+    assert last == "[no room for: training]"
+    heading, *_, last = table_text(header, [("m" * 150, "a", "f", "t")]).splitlines()
+    assert (heading.split(), last) == (["model", "accuracy", "macro-F1"], "[no room for: training]")
+
+
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [
