@@ -180,18 +180,32 @@ def take(repo: Any, names: Sequence[str]) -> None:
 
 
 def _restored(repo: Any, stage: Any) -> bool:
-    """Whether a stage was out of date, and its outputs came from the run-cache; its command is not run."""
+    """Whether a stage was out of date, and its outputs came from the run-cache; its command is not run.
+
+    What dvc.lock has stands where it was made of what the stage reads now, and is there to be had.
+    """
     from dvc_data.hashfile.hash_info import HashInfo
 
-    if not stage.changed() or not _cached(repo, [stage]):
+    if not stage.changed():
+        return False
+    stands = not stage.changed_stage() and not stage.changed_deps() and _locked(repo, stage).outs_cached()
+    if not _cached(repo, [stage]):  # which takes what the stage reads now for what dvc.lock has
         return False
     stage.remove_outs(ignore_remove=False, force=False)
-    for out in stage.outs:
-        out.hash_info = HashInfo()  # or restore would bring those of dvc.lock, though they were made of something else
+    if not stands:
+        for out in stage.outs:
+            out.hash_info = HashInfo()  # so that restore looks for others
     repo.stage_cache.restore(stage)
     stage.save()
     stage.commit()
     return True
+
+
+def _locked(repo: Any, stage: Any) -> Any:
+    """A stage with the outputs that dvc.lock has, all of them in the cache, as the run-cache has a stage."""
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    return repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
 
 
 def record(repo: Any, names: Sequence[str]) -> None:

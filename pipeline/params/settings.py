@@ -63,7 +63,7 @@ class Dataset(Frozen):
     imbalance: Annotated[float, Field(ge=1, examples=[1.0])]
     train_fraction: Annotated[Share, Field(examples=[1.0])]
     normalise: Annotated[Literal["imagenet", "dataset"], Field(examples=["imagenet"])]
-    attributes: str = ""  # a CSV file: image, and a column for each attribute, whose subgroups the report scores
+    attributes: str = ""  # whose subgroups the report scores: a CSV file with a column `image`; source: the data set's
 
 
 class Split(Frozen):

@@ -34,7 +34,7 @@ class Attribute:
 
     @classmethod
     def of(cls, name: str, column: Sequence[str]) -> "Attribute":
-        levels = sorted(set(column) - {""}, key=_natural)
+        levels = sorted(set(column) - {""}, key=lambda value: (_natural(value), value))
         letters = {"": UNKNOWN, **dict(zip(levels, ascii_letters, strict=False))}
         return cls(name, levels, "".join(letters[value] for value in column))
 
@@ -59,7 +59,7 @@ def read(path: Path, images: Sequence[str]) -> Columns:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
-            header = [_composed(cell) for cell in next(lines, [])]
+            header = [_composed(cell).strip() for cell in next(lines, [])]
             rows = [(lines.line_num, [_composed(cell) for cell in line]) for line in lines if line]
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -68,6 +68,10 @@ def read(path: Path, images: Sequence[str]) -> Columns:
     if len(set(header)) < len(header) or len(names) != len(header) - 1 or not names:
         found = shown(", ".join(header))
         raise StageError(f"{path}: wanted a column {IMAGE} and one for each attribute, got {found}")
+    if "" in names:
+        raise StageError(
+            f"{path}: column {header.index('') + 1} has no name; name it, or save the table without its index"
+        )
     if odd := next((number for number, row in rows if len(row) != len(header)), None):
         raise StageError(f"{path}: line {odd}: wanted {len(header)} fields, as in the first line")
     return _columns(path, header, [row for _, row in rows], images)
@@ -83,7 +87,7 @@ def _columns(path: Path, header: list[str], rows: list[list[str]], images: Seque
         raise StageError(f"{path}: names none of the images; they are called as {shown(images[0])}")
     nothing = [""] * len(header)
     found = {
-        name: [known.get(image, nothing)[column] for image in images]
+        name: [known.get(image, nothing)[column].strip() for image in images]
         for column, name in enumerate(header)
         if name != IMAGE
     }

@@ -7,6 +7,7 @@ and a dash in the text, never 0.
 import itertools
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def write(table: Table, folder: Path) -> None:
 
 
 FEWEST = 3  # columns in a terminal: what, of which model, a value
+LONGEST = 30  # characters of a cell there, where a table is too wide
 GAP = 2  # characters between two
 
 # Layouts of tabulate. The heading is its first line, with a rule below: a column that it knows to have a heading is two
@@ -107,12 +109,23 @@ def markdown(table: Table) -> str:
 
 
 def text(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Aligned columns for a terminal: from the left as many as have room, FEWEST at least; the others are named."""
+    """Aligned columns; where a terminal has no room for them, long cells are cut and the last columns left out by name.
+
+    FEWEST of them stay. What is no terminal gets all.
+    """
     rows = [[shown(cell) for cell in row] for row in (header, *cells)]
-    ends = itertools.accumulate(max(map(len, column)) + GAP for column in zip(*rows, strict=True))
-    room = max(FEWEST, sum(end - GAP <= WIDTH for end in ends))
+    if not sys.stdout.isatty() or _room(rows) == len(header):
+        return _aligned(rows, TERMINAL)
+    rows = [[cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 1]}…" for cell in row] for row in rows]
+    room = max(FEWEST, _room(rows))
     left_out = f"\n[no room for: {', '.join(rows[0][room:])}]" if rows[0][room:] else ""
     return _aligned([row[:room] for row in rows], TERMINAL) + left_out
+
+
+def _room(rows: Sequence[Sequence[str]]) -> int:
+    """How many columns, from the left, have room in a line."""
+    ends = itertools.accumulate(max(map(len, column)) + GAP for column in zip(*rows, strict=True))
+    return sum(end - GAP <= WIDTH for end in ends)
 
 
 def _aligned(rows: Sequence[Sequence[str]], layout: TableFormat) -> str:

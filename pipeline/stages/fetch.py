@@ -2,8 +2,8 @@
 
 Leaves in data/raw: `pixels.bin` (all images' uint8 pixels, H x W x C, one after another), `index.csv` (one line per
 image, `offset` in bytes), `info.json`, and `votes.csv` (images x classes) where the source has votes. The same
-images give the same bytes, wherever they come from. What else is known of them, by the table `dataset.attributes` or,
-without one, by the source, is in `attributes.csv`.
+images give the same bytes, wherever they come from. What else is known of them, by the table that `dataset.attributes`
+names or by the source, is in `attributes.csv`.
 """
 
 import csv
@@ -27,7 +27,7 @@ from pipeline.datasets.decode import decoded_parts
 from pipeline.datasets.raw import COLUMNS
 from pipeline.params.read import load_params
 from pipeline.records import attributes
-from pipeline.stages.source import confirm, the_table
+from pipeline.stages.source import OWN, confirm, the_table
 
 QUARTER = 64  # of 256 shades: all that is left of 14 bits in a file of 16
 UNFIT = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # of a class's name
@@ -73,11 +73,19 @@ def check(collection: Collection, name: str) -> None:
 
 
 def columns(about: About, collection: Collection, table: str) -> attributes.Columns:
-    """The attributes of the images, by a table of the study's own or by the source; empty where neither says any."""
-    if table:
+    """The attributes of the images, by a table of the study's own or by the source; none where none are asked for.
+
+    Raises StageError where the source has none.
+    """
+    if not table:
+        return {}
+    if table != OWN:
         return attributes.read(the_table(table), [image.name for image in collection.images])
     if not any(image.attributes for image in collection.images):
-        return {}
+        raise StageError(
+            f"dataset.attributes: {OWN}: this source of {about.title} says nothing of images but their classes; name a"
+            " CSV file, or leave it out"
+        )
     unknown = ("",) * len(about.attributes)
     every = zip(*(image.attributes or unknown for image in collection.images), strict=True)
     return dict(zip(about.attributes, every, strict=True))

@@ -32,6 +32,7 @@ from pipeline.records.dataset import Dataset
 from pipeline.records.looks import Look
 
 RECORD, WEIGHTS, STUDY = Path("reports/source.json"), Path("data/weights"), Path("data/study")
+OWN = "source"  # of dataset.attributes: those that the data set comes with
 
 
 def main() -> None:
@@ -121,6 +122,8 @@ def tabled(path: str) -> Mapping[str, str]:
     """What is recorded of the table of attributes, if one is named; what was read before, where it is not here."""
     if not path:
         return {}
+    if path == OWN:
+        return {"attributes": path}
     known = recorded()
     if find(path) is None and known.get("attributes") == path:
         print(f"source: {path} is not on this machine; what was read before stands ({RECORD})")

@@ -96,6 +96,15 @@ def test_tables_of_other_programs_are_read(tmp_path: Path) -> None:
     (age,) = attributes.of_columns(found)
     assert (age.levels, age.images) == (["4-19", "20-39", "70+"], "ac-b")
     assert age.column == found["age"]
+    file.write_text("image, light \n1.png, night\n2.png,night \n3.png, \n")
+    assert attributes.read(file, ["1.png", "2.png", "3.png"]) == {"light": ["night", "night", ""]}
+    file.write_text(",image,light\n0,1.png,night\n")
+    with pytest.raises(
+        StageError, match=r"given\.csv: column 1 has no name; name it, or save the table without its index"
+    ):
+        attributes.read(file, ["1.png"])
+    every = [attributes.Attribute.of("n", column).levels for column in (["7", "07", "007"], ["007", "7", "07"])]
+    assert every == [["007", "07", "7"]] * 2, "whatever order they come in"
 
 
 def test_without_a_file_it_tells_what_the_study_knows(

@@ -230,6 +230,25 @@ def test_what_is_recorded_is_of_the_settings_as_they_are_now_not_of_the_result_b
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_a_recorded_result_is_not_replaced_by_a_later_one_of_the_same_settings(tmp_path: Path) -> None:
+    """A training on a GPU, or in another checkout of the same cache, gives others; what dvc.lock has stands."""
+    (tmp_path / "dvc.yaml").write_text(STAGES.replace("cp settings", "date +%N >"))
+    (tmp_path / "settings").write_text("1")
+    for command in ("git", "dvc"):
+        repo.call(tmp_path, command, "init", "--quiet")
+    repo.call(tmp_path, "dvc", "repro")
+    first, lock = (tmp_path / "cnn-0").read_text(), (tmp_path / "dvc.lock").read_text()
+    repo.call(tmp_path, "dvc", "repro", "--force")
+    assert (tmp_path / "cnn-0").read_text() != first
+    (tmp_path / "dvc.lock").write_text(lock)
+    (tmp_path / "cnn-0").unlink()
+    with plan.opened(tmp_path) as opened:
+        plan.take(opened, ["train@cnn-0", "train@vit-0"])
+    assert (tmp_path / "cnn-0").read_text() == first
+    assert YAML(typ="safe").load(tmp_path / "dvc.lock") == YAML(typ="safe").load(lock)
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
 def test_a_launch_that_is_ended_while_it_records_leaves_a_whole_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

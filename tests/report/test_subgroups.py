@@ -45,7 +45,7 @@ def test_scores_by_value_and_the_clearest_gap_fold_away_below_a_sentence(
     assert made is not None
     scores, gaps = made.tables
     assert made.words["sentence"] == (
-        "Gaps in accuracy that hold, corrected for how many there are: vit, day over <night> (light)."
+        "Gaps in accuracy that hold, corrected for how many a model has: vit, day over <night> (light)."
     )
     assert "corrected for the 2 gaps of a model (Bonferroni)" in gaps.caption, "dusk has too few images for one"
     assert "Not known: camera of 2 images." in scores.caption
@@ -62,7 +62,8 @@ def test_where_no_gap_holds_or_none_is_told_the_sentence_says_so(study: Path, mo
     assert made is not None
     assert [table.name for table in made.tables] == ["subgroups", "gaps"]
     assert "corrected for the 1 gap of a model" in made.tables[1].caption
-    assert "No gap in accuracy between two values of an attribute holds, corrected for how many there are" in text
+    assert "No gap in accuracy between two values of an attribute holds, corrected for how many a model has" in text
+    assert "with more replicates or test images one might." in text
     fake_study.write_attributes(study, {"camera": ["a"] * 10 + ["b"] * 350})
     made, text = section(study, monkeypatch)
     assert made is not None
@@ -80,7 +81,7 @@ def test_a_card_of_faces_says_what_is_known_of_groups_of_people(study: Path, mon
     fake_study.write_attributes(study, {"gender": ["female", "male"] * 180, "age": ["4-19", ""] * 180})
     found = results.read(load_params())
     for known, said in (
-        (found.data.attributes, 'what annotators saw in the pictures alone (gender, age: "Subgroups" in the report)'),
+        (found.data.attributes, 'and this study scored gender, age alone ("Subgroups" in the report)'),
         ([], "measured none of that: the data name no age, skin tone or origin"),
     ):
         faces = dataclasses.replace(found, data=dataclasses.replace(found.data, expressions=True, attributes=known))

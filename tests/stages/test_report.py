@@ -284,15 +284,19 @@ def test_a_table_in_a_terminal_moves_no_cursor() -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_a_table_in_a_terminal_leaves_out_last_what_has_no_room_and_says_so() -> None:
-    header = ("model", "accuracy", "macro-F1", "training")
-    fits = table_text(header, [("model", "a" * 40, "f" * 40, "t" * 29)])
+def test_a_table_in_a_terminal_cuts_and_leaves_out_what_has_no_room_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    header = ("model", "accuracy", "macro-F1", "training", "weights")
+    wide = [("model", "a" * 30, "f" * 30, "t" * 30, "w" * 30)]
+    assert table_text(header, wide).splitlines()[-1].split() == [*wide[0]], "a file or a pipe has all"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    fits = table_text(header[:4], [("model", "a" * 40, "f" * 40, "t" * 29)])
     assert {len(line) for line in fits.splitlines()} == {5 + 40 + 40 + 29 + 3 * 2} == {120}
-    heading, *_, last = table_text(header, [("model", "a" * 40, "f" * 40, "t" * 30)]).splitlines()
-    assert heading.split() == ["model", "accuracy", "macro-F1"]
-    assert last == "[no room for: training]"
-    heading, *_, last = table_text(header, [("m" * 150, "a", "f", "t")]).splitlines()
-    assert (heading.split(), last) == (["model", "accuracy", "macro-F1"], "[no room for: training]")
+    heading, *_, last = table_text(header, wide).splitlines()
+    assert heading.split() == ["model", "accuracy", "macro-F1", "training"]
+    assert last == "[no room for: weights]"
+    assert table_text(header, [("m" * 150, "a", "f", "t", "w")]).splitlines()[-1].split() == ["m" * 29 + "…", *"aftw"]
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,16 @@ def test_what_is_known_of_test_images_is_left_for_git_and_changes_no_image(tmp_p
 
 
 def test_what_annotators_saw_in_faces_is_known_of_test_images_alone(tmp_path: Path, prepared: Any) -> None:
-    folder = prepared("rafdb", rafdb_official(tmp_path / "official", train=5, test=2, side=12))
+    tree = rafdb_official(tmp_path / "official", train=5, test=2, side=12)
+    assert attributes(prepared("rafdb", tree)) == [], "nobody asked"
+    folder = prepared("rafdb", tree, dataset__attributes="source")
     assert [(each["name"], len(each["images"])) for each in attributes(folder)] == [
         *(("gender", 14), ("race", 14), ("age", 14))
     ]
     assert [each["levels"] for each in attributes(folder)][2] == ["0-3", "4-19", "20-39", "40-69", "70+"]
     assert not any(np.unique(list(each["images"])).tolist().count("-") for each in attributes(folder))
+    with pytest.raises(StageError, match=r"^dataset\.attributes: source: this source of .* says nothing of images but"):
+        prepared("folder", class_tree(tmp_path / "t", {"": {"cat": 20, "dog": 20}}), dataset__attributes="source")
 
 
 def manifest(folder: Path) -> list[dict[str, str]]:

@@ -24,17 +24,18 @@ def section(found: Found) -> Section | None:
 
 
 def sentence(found: Found, known: Attributes) -> str:
-    """Which models are more accurate on some images than on others, beyond doubt."""
+    """Which models are more accurate on some images than on others: 5% of models without any gap are named, too."""
     every = [(model.name, name, gap) for model in found.models for name, gap in subgroups.gaps(model, known)]
     if not every:
         return f"No attribute has two values of {FEWEST} test images or more each, so that no gap is told."
     held = [f"{model}, {gap.above} over {gap.below} ({name})" for model, name, gap in every if gap.holds]
     if not held:
+        more = "replicates or test images" if found.replicates > 1 else "test images"
         return (
-            "No gap in accuracy between two values of an attribute holds, corrected for how many there are; with more"
-            " test images one might."
+            "No gap in accuracy between two values of an attribute holds, corrected for how many a model has; with more"
+            f" {more} one might."
         )
-    return f"Gaps in accuracy that hold, corrected for how many there are: {'; '.join(few(held))}."
+    return f"Gaps in accuracy that hold, corrected for how many a model has: {'; '.join(few(held))}."
 
 
 def by_value(scores: Table) -> dict[tuple[str, ...], list[str]]:
