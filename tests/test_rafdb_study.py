@@ -34,8 +34,7 @@ def rafdb(checkout: Path) -> Path:
     trees.put_settings(settings["models"]["hybrid"], {**hybrid, "pretrained": False, "feature_level": 2})
     protocol = {key: value for key, value in repo.SMALL.items() if not key.startswith("models.")}
     models = {"models": {"hybrid": settings["models"]["hybrid"]}, "train.precision": "fp32"}
-    repo.change(study, {**protocol, **models, "dataset.source": "../../sent/RAF-DB"})
-    repo.change(study, {"dataset.attributes": "source"})
+    repo.change(study, {**protocol, **models, "dataset.source": "../../sent/RAF-DB", "dataset.attributes": "source"})
     repo.call(study, "dvc", "repro")
     repo.call(checkout, "git", "add", "--all", "--", "studies")
     repo.call(checkout, "git", "commit", "--quiet", "--message", "Run rafdb")

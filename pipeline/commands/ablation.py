@@ -10,7 +10,6 @@ import argparse
 
 from pipeline.base.errors import StageError
 from pipeline.base.files import written_whole
-from pipeline.base.lines import folded
 
 SUMMARY = "Compare the study's experiments with the last commit, setting by setting"
 EXAMPLE = "versus ablation"
@@ -23,6 +22,7 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_given: argparse.Namespace) -> None:
+    from pipeline.base.lines import folded
     from pipeline.report import experiments
     from pipeline.report.ablation import FOLDER, axis_section, grid_section, page, tried_section
     from pipeline.report.table import text

@@ -9,7 +9,6 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.base.lines import folded
 from pipeline.base.places import study
 from pipeline.base.quantities import duration
 
@@ -38,6 +37,7 @@ def run(given: argparse.Namespace) -> None:
 
 def estimate(as_json: bool = False, compiled: bool = False) -> None:
     """Print a line for each model and the sum; if `compiled`, from how many epochs on torch.compile would pay."""
+    from pipeline.base.lines import folded
     from pipeline.params.read import load_params
 
     found = measured(load_params(), compiled)

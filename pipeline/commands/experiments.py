@@ -7,8 +7,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.base.lines import WIDTH
-
 if TYPE_CHECKING:
     from pipeline.scoring.ablation import Experiment
 
@@ -38,6 +36,7 @@ def lines(base: "Experiment", finished: Sequence["Experiment"]) -> list[str]:
     import textwrap
 
     from pipeline.base.errors import shown
+    from pipeline.base.lines import WIDTH
 
     rows = [HEADER, *entries(base, finished)]
     names, models, scores, numbers, _ = ([shown(cell, 32) for cell in column] for column in zip(*rows, strict=True))

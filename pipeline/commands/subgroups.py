@@ -31,7 +31,8 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.report.table import text, write
 
     found = results.read(load_params())
-    tables = subgroups.tables(found, subgroups.attributes(found, given.attributes))
+    known = subgroups.attributes(found, given.attributes)
+    tables = subgroups.tables(found, known, subgroups.gaps(found, known))
     for table in tables:
         print(text(table.header, table.cells), folded(table.caption), sep="\n\n", end="\n\n")
     if given.out is not None:

@@ -44,4 +44,4 @@ def run(given: argparse.Namespace) -> None:
     empty = [str(folder) for folder, each in found.items() if each is None]
     left_out = [f"without results, left out: {', '.join(empty)}"] if empty else []
     told = f"summary: {counted(len(studies), 'study', 'studies')}, {counted(len(models), 'model')}: {FOLDER}"
-    print("\n".join([*map(folded, [*section.lines, *left_out, told])]))
+    print(folded("\n".join([*section.lines, *left_out, told])))

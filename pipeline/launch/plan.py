@@ -143,7 +143,7 @@ def _cached(repo: Any, stages: Sequence[Any]) -> bool:
             else:
                 dep.save()
         entry = _entry(repo.stage_cache, stage)
-        if not entry or not repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached():
+        if not entry or not _kept(repo, stage, entry):
             return False
         made |= {out["path"]: HashInfo("md5", out["md5"]) for out in entry["outs"]}
     return True
@@ -157,6 +157,11 @@ def _entry(cache: Any, stage: Any) -> dict[str, Any] | None:
     key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
     entries = sorted(Path(cache._get_cache_dir(key)).glob("*"), key=lambda path: path.stat().st_mtime)
     return cache._load_cache(key, entries[-1].name) if entries else None
+
+
+def _kept(repo: Any, stage: Any, entry: Mapping[str, Any]) -> bool:
+    """Whether the cache has all outputs that an entry of the run-cache or of dvc.lock names for a stage."""
+    return bool(repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached())
 
 
 def take(repo: Any, names: Sequence[str]) -> None:
@@ -184,11 +189,13 @@ def _restored(repo: Any, stage: Any) -> bool:
 
     What dvc.lock has stands where it was made of what the stage reads now, and is there to be had.
     """
+    from dvc.stage.serialize import to_single_stage_lockfile
     from dvc_data.hashfile.hash_info import HashInfo
 
     if not stage.changed():
         return False
-    stands = not stage.changed_stage() and not stage.changed_deps() and _locked(repo, stage).outs_cached()
+    unchanged = not stage.changed_stage() and not stage.changed_deps()
+    stands = unchanged and _kept(repo, stage, to_single_stage_lockfile(stage))
     if not _cached(repo, [stage]):  # which takes what the stage reads now for what dvc.lock has
         return False
     stage.remove_outs(ignore_remove=False, force=False)
@@ -199,13 +206,6 @@ def _restored(repo: Any, stage: Any) -> bool:
     stage.save()
     stage.commit()
     return True
-
-
-def _locked(repo: Any, stage: Any) -> Any:
-    """A stage with the outputs that dvc.lock has, all of them in the cache, as the run-cache has a stage."""
-    from dvc.stage.serialize import to_single_stage_lockfile
-
-    return repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
 
 
 def record(repo: Any, names: Sequence[str]) -> None:

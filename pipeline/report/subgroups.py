@@ -1,6 +1,6 @@
 """Scores of subgroups of the test images, from committed predictions and the images' attributes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,14 @@ from pipeline.base.errors import StageError
 from pipeline.base.places import REPORT
 from pipeline.base.quantities import enumerated
 from pipeline.records.attributes import Attribute, of_columns, read
-from pipeline.report.found import Found, Model
+from pipeline.report.found import Found
 from pipeline.report.table import Table
 from pipeline.report.words import counted, score_interval, signed_interval
 from pipeline.scoring.intervals import of_shares
 from pipeline.scoring.subgroups import FEWEST, Gap, Members, clearest_gap, pairs_of
 
 Attributes = Mapping[str, Mapping[str, Members]]  # attribute -> value -> which test images
+NamedGap = tuple[str, str, Gap]  # model, attribute and its clearest gap
 
 
 def attributes(found: Found, path: Path | None = None) -> Attributes:
@@ -56,15 +57,14 @@ def names(found: Found) -> Sequence[str]:
 
 def grouped(known: Iterable[Attribute]) -> Attributes:
     """Which images have which value."""
-    return {
-        each.name: {value: np.array([own == value for own in each.column]) for value in each.levels} for each in known
-    }
+    columns = {each.name: (each.levels, np.array(each.column)) for each in known}
+    return {name: {value: column == value for value in levels} for name, (levels, column) in columns.items()}
 
 
-def tables(found: Found, known: Attributes) -> tuple[Table, ...]:
+def tables(found: Found, known: Attributes, gaps: Sequence[NamedGap]) -> tuple[Table, ...]:
     """Each model's accuracy on each subgroup, and its clearest gap by each attribute, if it has any."""
-    scores, gaps = scores_table(found, known), gaps_table(found, known)
-    return (scores, gaps) if gaps.cells else (scores,)
+    scores = scores_table(found, known)
+    return (scores, gaps_table(found, known, gaps)) if gaps else (scores,)
 
 
 def scores_table(found: Found, known: Attributes) -> Table:
@@ -95,19 +95,26 @@ def _unknown(known: Attributes) -> str:
     return f" Not known: {enumerated(told)}." if told else ""
 
 
-def gaps(model: Model, known: Attributes) -> Iterator[tuple[str, Gap]]:
-    """The clearest of each attribute."""
-    asked = sum(len(pairs_of(groups)) for groups in known.values())
-    for name, groups in known.items():
-        if gap := clearest_gap(model.right, groups, model.shared, asked):
-            yield name, gap
+def gaps(found: Found, known: Attributes) -> list[NamedGap]:
+    """The clearest of each model by each attribute."""
+    count = asked(known)
+    every = [
+        (model.name, name, clearest_gap(model.right, groups, model.shared, count))
+        for model in found.models
+        for name, groups in known.items()
+    ]
+    return [(model, name, gap) for model, name, gap in every if gap]
 
 
-def gaps_table(found: Found, known: Attributes) -> Table:
-    asked = sum(len(pairs_of(groups)) for groups in known.values())
-    rows = [(model.name, name, gap) for model in found.models for name, gap in gaps(model, known)]
+def asked(known: Attributes) -> int:
+    """How many gaps a model has, for which its clearest ones are corrected."""
+    return sum(len(pairs_of(groups)) for groups in known.values())
+
+
+def gaps_table(found: Found, known: Attributes, gaps: Sequence[NamedGap]) -> Table:
+    count = asked(known)
     frame = pd.DataFrame(
-        [{"model": model, "attribute": name, **vars(gap), "gaps": asked} for model, name, gap in rows],
+        [{"model": model, "attribute": name, **vars(gap), "gaps": count} for model, name, gap in gaps],
         columns=["model", "attribute", "above", "below", "mean", "low", "high", "gaps"],
     )
     cells = tuple(
@@ -118,12 +125,12 @@ def gaps_table(found: Found, known: Attributes) -> Table:
             signed_interval(gap.mean, gap.low, gap.high),
             "holds" if gap.holds else "not distinguishable from none",
         )
-        for model, name, gap in rows
+        for model, name, gap in gaps
     )
     over = "seeds and test images" if found.replicates > 1 else "test images, seeds not varied"
     caption = (
         f"Gap in accuracy between two values of an attribute, of {FEWEST} images or more each: of those that hold the"
         f" one with the highest lower end, else the largest; with its 95% interval over {over}, corrected for the"
-        f" {counted(asked, 'gap')} of a model (Bonferroni)."
+        f" {counted(count, 'gap')} of a model (Bonferroni)."
     )
     return Table("gaps", caption, frame, ("Model", "Attribute", "Clearest gap", "Accuracy", "Verdict"), cells)

@@ -1,7 +1,7 @@
 """Numbers and settings in words, the same in every table, caption and line of the terminal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipeline.scoring.intervals import Interval
 
 DASH = "–"
+MOST = 3  # texts that a sentence lists
 NOT_MEASURED = "not measured"
 SCORE_TITLES = {
     "accuracy": "Accuracy",
@@ -66,6 +67,13 @@ def spread(values: npt.NDArray[np.float64]) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """1 image, 2,345 images, no images: a number and its noun; `plural` where that is more than an s."""
     return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def few(texts: Sequence[str]) -> list[str]:
+    """The texts for one sentence, where there are more than MOST the first of them and how many more there are."""
+    shown = texts if len(texts) <= MOST else texts[: MOST - 1]
+    rest = len(texts) - len(shown)
+    return [*shown, *[f"{rest} more"] * bool(rest)]
 
 
 def setting(value: Any) -> str:

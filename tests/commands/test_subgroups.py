@@ -146,7 +146,7 @@ def test_a_gap_of_one_replicate_says_that_no_seed_was_varied(
         monkeypatch.chdir(folder)
         found = results.read(load_params())
         halves = {"half": {"a": np.arange(360) < 180, "b": np.arange(360) >= 180}}
-        assert words in subgroups.gaps_table(found, halves).caption
+        assert words in subgroups.gaps_table(found, halves, subgroups.gaps(found, halves)).caption
 
 
 def test_a_subgroup_of_few_images_has_no_gap() -> None:

@@ -169,6 +169,12 @@ def test_a_fault_that_the_user_has_to_mend_is_told_from_a_death() -> None:
     assert job.judge("") == ("died", "")
 
 
+def begin(folder: Path) -> None:
+    """A repository of git's and DVC's."""
+    for command in ("git", "dvc"):
+        repo.call(folder, command, "init", "--quiet")
+
+
 STAGES = """\
 stages:
   train:
@@ -189,8 +195,7 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
     study.mkdir()
     (study / "dvc.yaml").write_text(STAGES)
     (study / "settings").write_text("1")
-    repo.call(study, "git", "init", "--quiet")
-    repo.call(study, "dvc", "init", "--quiet")
+    begin(study)
     repo.call(study, "dvc", "repro", "train@cnn-0")
     for name in ("dvc.lock", "cnn-0"):
         (study / name).unlink()
@@ -212,8 +217,7 @@ def test_what_a_point_of_a_grid_finds_in_the_run_cache_is_not_trained_again(
 def test_what_is_recorded_is_of_the_settings_as_they_are_now_not_of_the_result_before_them(tmp_path: Path) -> None:
     """The run-cache has both; dvc.lock and the file come to what `dvc repro` had made of them."""
     (tmp_path / "dvc.yaml").write_text(STAGES + "    params: [lr]\n")
-    for command in ("git", "dvc"):
-        repo.call(tmp_path, command, "init", "--quiet")
+    begin(tmp_path)
     made = {}
     for lr in (2, 1):
         (tmp_path / "params.yaml").write_text(f"lr: {lr}\n")
@@ -234,8 +238,7 @@ def test_a_recorded_result_is_not_replaced_by_a_later_one_of_the_same_settings(t
     """A training on a GPU, or in another checkout of the same cache, gives others; what dvc.lock has stands."""
     (tmp_path / "dvc.yaml").write_text(STAGES.replace("cp settings", "date +%N >"))
     (tmp_path / "settings").write_text("1")
-    for command in ("git", "dvc"):
-        repo.call(tmp_path, command, "init", "--quiet")
+    begin(tmp_path)
     repo.call(tmp_path, "dvc", "repro")
     first, lock = (tmp_path / "cnn-0").read_text(), (tmp_path / "dvc.lock").read_text()
     repo.call(tmp_path, "dvc", "repro", "--force")
@@ -257,8 +260,7 @@ def test_a_launch_that_is_ended_while_it_records_leaves_a_whole_lock(
 
     (tmp_path / "dvc.yaml").write_text(STAGES)
     (tmp_path / "settings").write_text("1")
-    repo.call(tmp_path, "git", "init", "--quiet")
-    repo.call(tmp_path, "dvc", "init", "--quiet")
+    begin(tmp_path)
     repo.call(tmp_path, "dvc", "repro")
     for name in ("dvc.lock", "cnn-0", "vit-0", ".gitignore"):
         (tmp_path / name).unlink()
@@ -294,8 +296,7 @@ def test_a_job_is_brought_what_it_reads_of_shared_stages_files_of_a_folder_too(t
     """Of the code, what its stages depend on; its model's note on weights."""
     for file in ("dvc.yaml", "params.yaml"):
         shutil.copy(repo.ROOT / name / file, tmp_path)
-    for command in ("git", "dvc"):
-        repo.call(tmp_path, command, "init", "--quiet")
+    begin(tmp_path)
     with plan.opened(tmp_path) as opened:
         (found,) = plan.plan(opened)
     assert found.shared == ["check", "source", "fetch", "split", "promote", "choose"]
@@ -325,8 +326,7 @@ def test_trials_and_teachers_run_side_by_side_before_any_training_does(tmp_path:
             "replicates": [0],
         },
     )
-    for command in ("git", "dvc"):
-        repo.call(tmp_path, command, "init", "--quiet")
+    begin(tmp_path)
     with plan.opened(tmp_path) as opened:
         first, last = plan.plan(opened)
     trials = ["trial cnn-0", "trial cnn-1", "trial vit-0", "trial vit-1"]

@@ -11,6 +11,7 @@ from pipeline.records.predictions import Predictions, predictions_path
 from pipeline.report import cards, page, results
 from pipeline.report.section import Section
 from pipeline.report.sections import subgroups
+from pipeline.report.words import few
 from tests import fake_study
 
 MODELS = ("cnn", "vit")
@@ -72,8 +73,8 @@ def test_where_no_gap_holds_or_none_is_told_the_sentence_says_so(study: Path, mo
 
 
 def test_of_many_gaps_the_first_are_named() -> None:
-    assert subgroups.few(["a", "b", "c"]) == ["a", "b", "c"]
-    assert subgroups.few(["a", "b", "c", "d", "e"]) == ["a", "b", "3 more"]
+    assert few(["a", "b", "c"]) == ["a", "b", "c"]
+    assert few(["a", "b", "c", "d", "e"]) == ["a", "b", "3 more"]
 
 
 def test_a_card_of_faces_says_what_is_known_of_groups_of_people(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

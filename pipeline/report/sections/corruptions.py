@@ -15,13 +15,12 @@ from pipeline.records.corruptions import Corrupted
 from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, counted, score, score_interval, signed_interval
+from pipeline.report.words import DASH, counted, few, score, score_interval, signed_interval
 from pipeline.scoring import pairs
 from pipeline.scoring.intervals import Interval, of_shares
 from pipeline.scoring.metrics import Floats
 from pipeline.scoring.pairs import Difference
 
-NAMED = 3  # verdicts that the sentence names
 FIELDS = ("value", "low", "high", "holm", "verdict")
 VERDICTS = "Differences of accuracy with 95% intervals; verdicts are Holm-corrected over pairs, as in the first table."
 UNTOLD = "Verdicts are not given where replicates have test images or splits of their own."
@@ -137,8 +136,8 @@ def sentence(verdicts: Sequence[Verdicts]) -> str:
         return f"On corrupted test images {every}."
     kept = len(verdicts) - len(changed)
     hold = "holds" if kept == 1 else "hold"
-    named = changed if len(changed) <= NAMED else [*changed[: NAMED - 1], f"{len(changed) - NAMED + 1} more"]
-    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy {hold}; not {'; '.join(named)}."
+    named = "; ".join(few(changed))
+    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy {hold}; not {named}."
 
 
 # tables

@@ -9,12 +9,11 @@ from pipeline.base.quantities import enumerated
 from pipeline.report.found import Found
 from pipeline.report.section import Section
 from pipeline.report.table import Table
-from pipeline.report.words import DASH, p_equals, p_value, signed, signed_interval
+from pipeline.report.words import DASH, few, p_equals, p_value, signed, signed_interval
 from pipeline.scoring.draws import Draws
 from pipeline.scoring.pairs import Difference, Pair, Verdict, best, threshold
 
 FEW = 15  # pairs, of six models: more are shown as a matrix, and in full in the CSV only
-NAMED = 3  # models that a sentence names
 
 
 def section(found: Found) -> Section | None:
@@ -170,18 +169,15 @@ def against_the_rest(pairs: Sequence[Pair], ranked: Sequence[str], replicates: i
 
     def named(verdict: Verdict, word: str) -> str:
         nonlocal first
-        found = [pair for pair in others if pair.verdict == verdict]
         texts = []
-        for pair in found if len(found) <= NAMED else found[: NAMED - 1]:
+        for pair in (pair for pair in others if pair.verdict == verdict):
             macro = pair.differences["macro_f1"]
             numbers = f"{macro.value:.4f}, p {p_equals(macro.holm)}"
             if first:
                 numbers = f"difference {macro.value:.4f}, Holm-adjusted p {p_equals(macro.holm)}"
             texts.append(f"{pair.other} ({numbers})")
             first = False
-        if len(found) > NAMED:
-            texts.append(f"{len(found) - len(texts)} more")
-        return f"{word} {enumerated(texts)}" if texts else ""
+        return f"{word} {enumerated(few(texts))}" if texts else ""
 
     parts = [named("better", "better than"), named("not distinguishable", "not distinguishable from")]
     start = "it is" if replicates > 1 else "on these weights, seeds not varied, it is"
