@@ -21,8 +21,8 @@ EXAMPLE = "versus estimate"
 INTERRUPTED = "nothing was trained or written, `versus estimate` measures anew"
 LEFT_OUT = (
     "Left out: evaluation (a pass over the test images for each training), latency (five rounds of up to 4 s and a"
-    " batch for each model, and as much again in ONNX Runtime), the first epoch's warming up, downloads, a few seconds"
-    " for each stage to start, and whatever else the machine does. What DVC has in its cache takes no time."
+    " batch for each model, and as much again in ONNX Runtime), the first epoch's warming up, compilation, downloads, a"
+    " few seconds for each stage to start, and whatever else the machine does. What DVC has in its cache takes no time."
 )
 
 
@@ -36,7 +36,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def estimate(as_json: bool = False, compiled: bool = False) -> None:
-    """Print a line for each model and the sum; if `compiled`, from how many epochs on torch.compile would pay."""
+    """Print a line for each model and the sum; if `compiled`, from how many epochs on `train.compile` would pay."""
     from pipeline.base.lines import folded
     from pipeline.params.read import load_params
 
@@ -69,7 +69,7 @@ def in_words(found: "list[Estimate]", compiled: bool = False) -> str:
 
 
 def table(found: "list[Estimate]", compiled: bool) -> str:
-    """A line for each model; if `compiled`, with what torch.compile would gain."""
+    """A line for each model; if `compiled`, with what `train.compile` would gain."""
     from tabulate import tabulate
 
     tried = any(each.trials for each in found)
@@ -109,5 +109,5 @@ def table(found: "list[Estimate]", compiled: bool) -> str:
 
 
 def worth(epochs: int | None) -> str:
-    """When torch.compile pays, in words."""
+    """When `train.compile` pays, in words."""
     return "never" if epochs is None else f"from {epochs:,} epoch{'s' * (epochs > 1)}"

@@ -32,8 +32,8 @@ LEAST = 2  # measured steps, however long they take
 class Estimate:
     model: str
     device: str
-    step_ms: float
-    compiled_ms: float | None  # where it was asked for
+    step_ms: float  # as train.compile has it; uncompiled where both were asked for
+    compiled_ms: float | None  # where both were asked for
     compilation: float | None  # seconds
     images_per_second: float
     epochs: int
@@ -62,27 +62,30 @@ class Estimate:
 
 
 def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
-    """Time a model's steps as they are uncompiled; if `compiled`, also compiled."""
+    """Time a model's steps as `train.compile` has them; if `compiled`, both uncompiled and compiled."""
     task, config, device = prepared(settings, name)
     size, epochs, val = config["train"]["batch_size"], config["train"]["epochs"], task.val_images
     with memory_remedy(f"halve train.batch_size (now {size}) or choose a smaller dataset.image_size"):
         trainer = task_trainer(task, config, device)
         trainer.network.train()
         taken = steps(trainer)
-        step, batch = timed(lambda: next(taken), device), 0.0
+        set_so = config["train"]["compile"] != "none"
+        plain = timed(lambda: next(taken), device) if compiled or not set_so else None
+        batch = 0.0
         if val is not None:
             part, form = packed.rows(val, slice(size)), task.recipe.format
             batch = timed(lambda: forward.predict(trainer.network, part, form, device, size), device)
-        compilation, fast = with_compiler(trainer, taken) if compiled else (None, None)
+        compilation, fast = with_compiler(trainer, taken) if compiled or set_so else (0.0, 0.0)
+        step = fast if plain is None else plain
     val_batches = -(-len(val) // size) if val is not None else 0
-    seconds = epochs * (trainer.per_epoch * step + val_batches * batch)
+    seconds = epochs * (trainer.per_epoch * (fast if set_so else step) + val_batches * batch)
     trials, whole = tried(settings, name)
     return Estimate(
         model=name,
         device=device.type,
         step_ms=step * 1000,
-        compiled_ms=fast * 1000 if fast is not None else None,
-        compilation=compilation,
+        compiled_ms=fast * 1000 if compiled else None,
+        compilation=compilation if compiled else None,
         images_per_second=min(size, len(task.train_images)) / step,
         epochs=epochs,
         steps=trainer.per_epoch,

@@ -81,6 +81,28 @@ def test_compilation_pays_where_its_seconds_are_gained(
     assert lines[4].endswith("never")
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_study_that_compiles_is_told_the_time_of_compiled_steps(
+    both: bool,
+    trained_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"train.compile": "fused"}
+    monkeypatch.chdir(small_study.write(tmp_path, settings, {"tiny": small_study.MODELS["tiny"]}))
+    shutil.copytree(trained_folder / "data", tmp_path / "data")
+    compiled: list[str] = []
+    monkeypatch.setattr(timing, "compiled_by", lambda mode, network: compiled.append(mode) or network)
+    monkeypatch.setattr(timing, "timed", lambda call, _: (call(), 0.25 if compiled else 1.0)[1])
+    estimate(as_json=True, compiled=both)
+    (tiny,) = json.loads(capsys.readouterr().out)["models"]
+    steps, val_batches = 19, 9
+    assert tiny["seconds"] == pytest.approx(3 * (steps * 0.25 + val_batches * 1.0))
+    assert (tiny["step_ms"], tiny["compiled_ms"]) == ((1000, 250) if both else (250, None))
+    assert compiled == ["fused"]
+
+
 @pytest.mark.usefixtures("trained_study")
 def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(timing, "BUDGET", 0.0)
