@@ -201,7 +201,7 @@ def given(folder: Path, name: str) -> Path:
 def test_the_share_of_committed_models_errors_that_are_the_labels(
     name: str, study: str, model: str, known: dict[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As measured on 2026-11-28 and 29; what was trained anew since may make other errors, of which about as many are."""
+    """As measured on 2026-11-28 and 29; what is trained anew may make other errors, of which about as many are."""
     archive = given(tmp_path, name)
     repo.export(tmp_path, f"studies/{study}/reports", f"studies/{study}/params.yaml")
     monkeypatch.setenv("VERSUS_DATASETS", str(tmp_path))
