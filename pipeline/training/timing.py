@@ -69,16 +69,16 @@ def measure(settings: Params, name: str, compiled: bool = False) -> Estimate:
         trainer = task_trainer(task, config, device)
         trainer.network.train()
         taken = steps(trainer)
-        set_so = config["train"]["compile"] != "none"
-        plain = timed(lambda: next(taken), device) if compiled or not set_so else None
+        compiles = config["train"]["compile"] != "none"
+        plain = timed(lambda: next(taken), device) if compiled or not compiles else None
         batch = 0.0
         if val is not None:
             part, form = packed.rows(val, slice(size)), task.recipe.format
             batch = timed(lambda: forward.predict(trainer.network, part, form, device, size), device)
-        compilation, fast = with_compiler(trainer, taken) if compiled or set_so else (0.0, 0.0)
+        compilation, fast = with_compiler(trainer, taken) if compiled or compiles else (0.0, 0.0)
         step = fast if plain is None else plain
     val_batches = -(-len(val) // size) if val is not None else 0
-    seconds = epochs * (trainer.per_epoch * (fast if set_so else step) + val_batches * batch)
+    seconds = epochs * (trainer.per_epoch * (fast if compiles else step) + val_batches * batch)
     trials, whole = tried(settings, name)
     return Estimate(
         model=name,

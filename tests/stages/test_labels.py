@@ -187,14 +187,9 @@ def given(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "study", "model", "known"),
+    ("name", "study", "model", "known"),  # errors of a replicate -> those on refuted labels
     [
-        (
-            "mnist",
-            "mnist_efficient",
-            "cnn_7k",
-            {116: 9, 125: 11, 146: 10, 104: 12, 98: 11},
-        ),  # errors -> those on refuted labels
+        ("mnist", "mnist_efficient", "cnn_7k", {116: 9, 125: 11, 146: 10, 104: 12, 98: 11}),
         ("cifar10", "cifar10_efficient", "best_143k", {1197: 41}),
     ],
 )
