@@ -135,6 +135,16 @@ def test_a_study_has_the_pipeline_of_the_root(study: Path) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_git_tracks_nothing_that_dvc_writes(study: Path) -> None:
+    """DVC refuses to run a stage whose output git tracks, in every clone."""
+    folder = (study / "data").relative_to(ROOT)
+    assert {name for name in repo.committed() if Path(name).is_relative_to(folder)} <= {
+        (folder / room / ".gitignore").as_posix()
+        for room in ("", "finalists", "logits", "predictions", "teachers", "trials")
+    }
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_a_study_has_every_setting_that_its_stages_depend_on(study: Path) -> None:
     """DVC refuses to run a stage that depends on a setting which params.yaml lacks, default or not."""
     yaml = YAML(typ="safe")

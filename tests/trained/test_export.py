@@ -131,8 +131,12 @@ def test_in_integers_most_classes_stay_and_what_changes_is_said(
     export("tiny-0", tmp_path / "int8.onnx", "int8")
     network, images = prepared("tiny-0", 360)
     session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
-    got, wanted = run(session, images).argmax(1), run(network, images).argmax(1)
-    assert (got == wanted).mean() > 0.95
+    logits = run(network, images)
+    got, wanted = run(session, images).argmax(1), logits.argmax(1)
+    assert (got == wanted).mean() >= trained_export.LEAST
+    first, second = np.sort(logits, axis=1)[:, :-3:-1].T
+    margin = first - second
+    assert (margin[got != wanted] < np.median(margin)).all()  # near ties alone: this network hardly learnt
     _, config = catalogue.load(catalogue.choose("tiny-0")[0])
     train = form.prepare(packed.read(Path("data/fit/0"), "train_").pixels, loading.image_format(config))
     assert {image.numpy().tobytes() for image in torch.cat(seen)} <= {image.numpy().tobytes() for image in train}
