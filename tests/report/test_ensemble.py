@@ -58,7 +58,7 @@ def test_one_replicate_and_folds_have_nobody_to_ask_together(tmp_path: Path, mon
     ("study", "model"), [(".", "vit"), pytest.param("studies/mnist_efficient", "cnn_7k", id="mnist_efficient")]
 )
 def test_the_committed_replicates_score_more_together_than_alone(study: str, model: str, tmp_path: Path) -> None:
-    """0.8861 beside 0.8491, and 0.9921 beside 0.9871, when this was written."""
+    """0.8056 beside 0.7546, and 0.9921 beside 0.9871, when this was written."""
     folder = repo.export(tmp_path, f"{study}/reports/predictions") / study
     every = [Predictions.read(predictions_path(f"{model}-{replicate}", folder)) for replicate in range(3)]
     together = predicted([each.of_every_class for each in every])
