@@ -17,6 +17,7 @@ from pipeline.anywhere import results
 from pipeline.anywhere.contents import Contents, environment, most_files
 from pipeline.base import quantities
 from pipeline.base.errors import StageError
+from pipeline.base.files import writable_file
 from pipeline.base.numbers import amount, positive, size
 from pipeline.base.places import cores
 from pipeline.base.process import run
@@ -65,6 +66,7 @@ def call(given: argparse.Namespace, contents: Contents, started: float) -> None:
         raise StageError(f"--part: {part} bytes hold little more than the result's own list; give {least} or more")
     if given.bench:
         sys.exit(bench(contents))
+    writable_file(given.out, "--out")
     contents.lay_out()
     if given.check:
         sys.exit(in_folder(contents, "pipeline.anywhere.checks", str(contents.pack), str(contents.folder)))

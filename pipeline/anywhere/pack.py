@@ -22,7 +22,7 @@ from pipeline.anywhere.contents import FORMAT, KEY, LIST, Stored, Task
 from pipeline.base import git
 from pipeline.base.code import PACKAGE, described
 from pipeline.base.errors import StageError
-from pipeline.base.files import sha256, write_json, written_whole
+from pipeline.base.files import sha256, writable_file, write_json, written_whole
 from pipeline.base.places import CARRIED, FIT, TEST, carried_name, find, replicate_folder, state_folder
 from pipeline.base.places import study as study_name
 from pipeline.base.quantities import enumerated, size
@@ -57,6 +57,7 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
     Raises StageError where there is nothing to train, or no such model.
     """
     refuse(studies, only)
+    writable_file(out, "--out")
     tasks: list[Task] = []
     files: dict[str, tuple[Stored, Path]] = {}
     for study in studies:
@@ -152,7 +153,10 @@ def carried(tasks: Sequence[Task]) -> Iterator[tuple[Stored, Path]]:
         name = given["path"] if isinstance(given, Mapping) else given
         if isinstance(name, str) and (path := find(name)):
             digest = sha256(path)
-            yield Stored(tasks[0].study, f"{CARRIED}/{carried_name(name)}", f"files/{digest}", False, digest), path
+            yield (
+                Stored(tasks[0].study, f"{CARRIED}/{carried_name(name)}", f"files/{digest}", False, digest),
+                path.resolve(),
+            )
 
 
 def stored(study: str, path: Path) -> Stored:

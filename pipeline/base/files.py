@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.base.errors import StageError
+from pipeline.base.errors import StageError, shown
 from pipeline.base.places import state_folder
 
 
@@ -38,7 +38,8 @@ def locked(name: str, waiting: str) -> Iterator[None]:
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; flush and rename it to `path` if the block succeeds, remove it if not.
 
-    What a killed process left under such a name is removed first.
+    What a killed process left under such a name is removed first. A folder is replaced by a folder alone: a file in its
+    place raises StageError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{_escape(path.name)}.*.part*"):  # and SQLite's journal of it
@@ -48,6 +49,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _flush(partial)
+        if path.is_dir() and not (partial.is_dir() or path.is_symlink()):
+            raise StageError(f"{shown(str(path))}: a folder, and a file is to be written; give a file's name")
         if path.is_dir():  # a folder or a link to one cannot be replaced by renaming
             remove(path)
         partial.replace(path)
@@ -66,6 +69,27 @@ def writable(folder: Path, what: str) -> None:
     except OSError as error:
         reason = "not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise StageError(f"{what}: {folder}: cannot be written into ({reason}); give a folder, old or new") from None
+
+
+def writable_file(path: Path, what: str) -> None:
+    """Raise StageError, which `what` begins, where a path that a user gave is no place for a file to appear at.
+
+    A folder there would go with all that is in it, a device with what it is to all other programs.
+    """
+    name, whole = shown(str(path)), path.absolute()
+    if path.is_dir():
+        raise StageError(f"{what}: {name} is a folder; give a file's name, such as {shown(str(path / 'FILE'))}")
+    devices = whole.is_relative_to("/proc") or (whole.is_relative_to("/dev") and not whole.is_relative_to("/dev/shm"))
+    if devices or (path.exists() and not path.is_file()):
+        raise StageError(f"{what}: {name} is neither a file nor a free name; give a file's name")
+    writable(path.parent, what)
+
+
+def empty(folder: Path, what: str) -> None:
+    """Make a folder; raises StageError, which `what` begins, where it holds anything or cannot be written into."""
+    writable(folder, what)
+    if any(folder.iterdir()):
+        raise StageError(f"{what}: {shown(str(folder))} is not empty, and old would stand among new; give a new folder")
 
 
 def _escape(name: str) -> str:

@@ -19,6 +19,7 @@ def git(who: str, folder: Path, *arguments: str, **environment: str) -> str:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # names of files that are not UTF-8
             check=False,
         )
     except FileNotFoundError:

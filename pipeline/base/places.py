@@ -10,6 +10,7 @@ RAW, FIT, TEST, REPORT = Path("data/raw"), Path("data/fit"), Path("data/test"), 
 TEACHERS, BEFORE = Path("data/teachers"), Path("data/before")  # trainings that teach; of each, those that it needs
 
 PIPELINE = ("dvc.yaml", ".dvcignore")  # of the root: each study has copies, for DVC follows no link in a commit
+DEFAULT = "digits"  # the study of the root
 CARRIED = "carried"  # in the folder of a study that was packed: files that its settings name
 
 
@@ -23,11 +24,16 @@ def cores() -> list[int]:
 def study() -> str:
     """The study's name: its folder's below `studies/`; the root is the default study, digits.
 
-    Raises StageError for a name that no model of MLflow's registry can have, or no address of one.
+    Raises StageError for a name that no model of MLflow's registry can have, or no address of one, and for the root's.
     """
     here = Path.cwd()
     if here.parent.name != "studies" or here == checkout():
-        return "digits"
+        return DEFAULT
+    if here.name == DEFAULT:
+        raise StageError(
+            f"studies/{DEFAULT}: {DEFAULT} is the default study's name, and both would share runs and champion;"
+            " rename the folder"
+        )
     if not here.name.isprintable() or re.search(r"[:?]|%[0-9A-Fa-f]{2}|^\.\.", here.name):
         raise StageError(
             f"studies/{shown(here.name)}: a study's name may have no : and no ?, no % before two digits of an address,"

@@ -15,19 +15,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model = "cnn: its best replicate, by validation; cnn-2: that one"
     parser.add_argument("model", metavar="MODEL", help=model)
     parser.add_argument("--class", dest="of_class", default="", metavar="CLASS", help="images of this class alone")
-    copied = "copy them there, numbered in this order: files of the source, or the packed images as PNG"
+    copied = (
+        "copy them there, into a new folder, numbered in this order: files of the source, or the packed images as PNG"
+    )
     parser.add_argument("--copy", type=Path, metavar="FOLDER", help=copied)
 
 
 def run(given: argparse.Namespace) -> None:
     from pipeline.base.errors import shown
-    from pipeline.base.files import writable
+    from pipeline.base.files import empty
     from pipeline.trained import mistakes
 
     name = mistakes.training(given.model)
     predictions = mistakes.read(name)
     classes = predictions.classes
     of_class = mistakes.class_named(given.of_class, classes) if given.of_class else None
+    if given.copy is not None:
+        empty(given.copy, "--copy")
     found = mistakes.wrong(predictions, of_class)
     for each in found:
         print(each.words)
@@ -35,6 +39,5 @@ def run(given: argparse.Namespace) -> None:
     of = "test images" if of_class is None else f"test images of class {shown(of_class)}"
     print(f"\n{name}: {len(found)} of {len(asked)} {of} wrong")
     if given.copy is not None:
-        writable(given.copy, "--copy")
         originals = mistakes.copy(name, predictions.images, found, given.copy)
         print(f"{given.copy}: {originals} files of the source, {len(found) - originals} as split packed them")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import StageError, shown
-from pipeline.base.files import writable, written_whole
+from pipeline.base.errors import legible, shown
+from pipeline.base.files import empty, writable_file, written_whole
 from pipeline.base.numbers import positive
 from pipeline.base.places import study
 
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="print one JSON document")
     table = "write a line for each image there: its class, and the probability of every class"
     form.add_argument("--csv", type=Path, metavar="FILE", help=table)
-    explain = "write there what each answer rests on, over its image"
+    explain = "write there, into a new folder, what each answer rests on, over its image"
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help=explain)
 
 
@@ -85,11 +85,9 @@ def predict(
 def refuse_unwritable(explain: Path | None, table: Path | None) -> None:
     """Raise StageError, before any work, where what is asked for cannot be written."""
     if explain is not None:
-        writable(explain, "--explain")
+        empty(explain, "--explain")
     if table is not None:
-        if table.is_dir():
-            raise StageError(f"--csv: {shown(str(table))} is a folder; give a file's name")
-        writable(table.parent, "--csv")
+        writable_file(table, "--csv")
 
 
 def in_words(path: str, answer: list[dict[str, Any]]) -> str:
@@ -103,7 +101,7 @@ def write_csv(
 ) -> None:
     """Write a line for each image: its name, the likeliest class, its probability, those of all classes, the model.
 
-    Of an image that could not be read there is the name alone.
+    Of an image that could not be read there is the name alone. Names are escaped as they are where answers are printed.
     """
     from pipeline.base.escape import cell
 
@@ -113,6 +111,8 @@ def write_csv(
         for image, shares in rows:
             highest = max(shares)
             likeliest = classes[shares.index(highest)]
-            writer.writerow([cell(image), cell(likeliest), *(f"{share:.6f}" for share in (highest, *shares)), model])
-        writer.writerows([cell(image), "", "", *[""] * len(classes), model] for image in unread)
+            writer.writerow(
+                [cell(legible(image)), cell(likeliest), *(f"{share:.6f}" for share in (highest, *shares)), model]
+            )
+        writer.writerows([cell(legible(image)), "", "", *[""] * len(classes), model] for image in unread)
     print(f"{path}: {len(rows)} image{'s' * (len(rows) != 1)}")

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from pipeline.base.files import written_whole
+    from pipeline.base.files import writable_file, written_whole
     from pipeline.base.lines import folded
     from pipeline.params.read import load_params
     from pipeline.report import probes
@@ -27,6 +27,8 @@ def run(given: argparse.Namespace) -> None:
     from pipeline.tracking import looks
     from pipeline.trained import frozen
 
+    if given.csv is not None:
+        writable_file(given.csv, "--csv")
     found = frozen.all_probed(load_params(), given.models)
     for each in found:
         looks.note_probed(each.model, each.network, each.images)

@@ -24,19 +24,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from pipeline.base.files import written_whole
+    from pipeline.base.files import writable
     from pipeline.base.lines import folded
     from pipeline.params.read import load_params
     from pipeline.report import results, subgroups
     from pipeline.report.table import text, write
 
+    if given.out is not None:
+        writable(given.out, "--out")
     found = results.read(load_params())
     known = subgroups.attributes(found, given.attributes)
     tables = subgroups.tables(found, known, subgroups.gaps(found, known))
     for table in tables:
         print(text(table.header, table.cells), folded(table.caption), sep="\n\n", end="\n\n")
     if given.out is not None:
-        with written_whole(given.out) as folder:
-            folder.mkdir(parents=True)
-            for table in tables:
-                write(table, folder)
+        for table in tables:
+            write(table, given.out)

@@ -11,7 +11,7 @@ from pipeline.base.quantities import duration
 from pipeline.drafting import plan
 from pipeline.drafting.choice import Choice, Section, values
 from pipeline.drafting.plan import Drafting, Machine, Protocol
-from pipeline.drafting.survey import look
+from pipeline.drafting.survey import TEST_FRACTION, VAL_FRACTION, look
 from pipeline.inference.device import pick_device, processor
 from pipeline.inference.rehearse import rehearse
 from pipeline.networks.backbone import described
@@ -26,8 +26,9 @@ BUDGET = 300.0  # seconds of training on a CPU: with all else there is a report 
 def look_around(data: str, source: str, asked: tuple[str, ...], like: Path | None) -> Drafting:
     """What a draft is made from: the images of `data`, which params.yaml will call `source`, and this machine."""
     protocol = protocol_of(like) if like is not None else None
+    drawn = protocol.content["split"] if protocol is not None else {}
     try:
-        survey = look(data)
+        survey = look(data, drawn.get("val_fraction", VAL_FRACTION), drawn.get("test_fraction", TEST_FRACTION))
     except StageError as error:  # there is no params.yaml yet
         raise StageError(_as_asked(str(error))) from None
     here = machine()
@@ -61,20 +62,21 @@ def machine() -> Machine:
     return Machine(device, processor() if device == "cpu" else f"{device} on {processor()}")
 
 
-def lacking(backbones: Iterable[str]) -> str:
+def lacking(backbones: Iterable[tuple[str, str]]) -> str:
     """The first backbone whose ImageNet weights are neither here nor to be had; empty where there is none.
 
-    Raises StageError for one that timm does not know.
+    Raises StageError for one that timm does not know; each comes with its network's family before it.
     """
     names = list(backbones)
-    for name in names:
+    for family, name in names:
         try:
-            described(name)
+            if family != "torchvision":
+                described(name)
         except StageError as error:
             raise StageError(f"--models: {str(error).removeprefix('backbone: ')}") from None
-    for name in names:
+    for family, name in names:
         try:
-            networks.require_published("timm", name)
+            networks.require_published(family, name)
         except StageError:
             return name
     return ""

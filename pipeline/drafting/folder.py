@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base import git
 from pipeline.base.errors import StageError, shown
 from pipeline.base.files import written_whole
-from pipeline.base.places import PIPELINE, checkout
+from pipeline.base.places import DEFAULT, PIPELINE, checkout
 from pipeline.datasets.source import is_url
 
 LINK = "pipeline"  # to the root's
@@ -30,6 +30,8 @@ def place(name: str) -> Path:
         raise StageError("no checkout of Versus here; run `versus new` where its dvc.yaml and studies/ lie")
     if not re.fullmatch(NAME, name):
         raise StageError(f"{shown(name)}: no name of a study; use letters, digits, `_`, `-` and dots, 100 at most")
+    if name == DEFAULT:
+        raise StageError(f"{name} is the default study's name, at the root; choose another")
     if os.path.lexists(folder := root / "studies" / name):
         raise StageError(f"studies/{name} is there already; choose another name, or remove it")
     return folder

@@ -262,13 +262,15 @@ def models(given: Drafting) -> Section:
     return found
 
 
-def backbones(asked: Sequence[str], protocol: Protocol | None, machine: Machine) -> list[str]:
-    """timm's names of the networks that may start from ImageNet weights."""
+def backbones(asked: Sequence[str], protocol: Protocol | None, machine: Machine) -> list[tuple[str, str]]:
+    """Family and backbone of the networks that may start from ImageNet weights."""
     if protocol is not None and not asked:
         models = protocol.content["models"].values()
-        return list(dict.fromkeys(each["backbone"] for each in models if each.get("pretrained") is True))
+        return list(
+            dict.fromkeys((each["family"], each["backbone"]) for each in models if each.get("pretrained") is True)
+        )
     published = {"cnn": "resnet18", "vit": _vit_name(machine), "hybrid": "resnet18"}
-    return list(dict.fromkeys(published.get(name, name) for name in asked or FAMILIES))
+    return list(dict.fromkeys(("timm", published.get(name, name)) for name in asked or FAMILIES))
 
 
 def _vit_name(machine: Machine) -> str:

@@ -81,13 +81,13 @@ class Survey:
         return "grey" if self.grey else "colour"
 
 
-def look(source: str) -> Survey:
-    """Survey a folder, archive or URL as the stages fetch and split would take it.
+def look(source: str, val_fraction: float = VAL_FRACTION, test_fraction: float = TEST_FRACTION) -> Survey:
+    """Survey a folder, archive or URL as the stages fetch and split would take it, which draw these fractions.
 
     Raises StageError where they would refuse it: no classes, images that cannot be read, a class that is too small.
     """
     with datasets.opened("folder", source) as (_, collection):
-        counts = _parts(collection)
+        counts = _parts(collection, val_fraction, test_fraction)
         shapes = _shapes(collection.images)
     short, long = zip(*(sorted(shape[:2]) for shape in shapes), strict=True)
     return Survey(
@@ -114,7 +114,7 @@ def _shapes(images: Sequence[Image]) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _parts(collection: Collection) -> dict[str, tuple[int, ...]]:
+def _parts(collection: Collection, val_fraction: float, test_fraction: float) -> dict[str, tuple[int, ...]]:
     """Images of each class, by split, as they will be drawn; raises StageError where a class is too small for it."""
     place = {name: label for label, name in enumerate(collection.classes)}
     n, nothing = len(collection.images), np.zeros(0, np.int64)
@@ -130,7 +130,7 @@ def _parts(collection: Collection) -> dict[str, tuple[int, ...]]:
         ranks=nothing,
     )
     try:
-        rows = assign(raw, VAL_FRACTION, TEST_FRACTION, seed=0)
+        rows = assign(raw, val_fraction, test_fraction, seed=0)
     except StageError as error:  # there is no params.yaml yet whose fractions could be changed
         raise StageError(
             re.sub(", leave the class out, or change .*", ", or leave the class out", str(error))

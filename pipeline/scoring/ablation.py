@@ -111,7 +111,7 @@ def touches(key: str, model: str, settings: Settings) -> bool:
     set_for_itself = part in ("train", "augment") and any(
         each == own or each.startswith(f"{own}.") for each in settings
     )
-    return part not in ("evaluate", "launch") and not set_for_itself
+    return part not in ("corruptions", "evaluate", "launch", "verdict") and not set_for_itself
 
 
 def tried(base: Experiment, experiments: Sequence[Experiment]) -> list[Tried]:

@@ -26,7 +26,6 @@ from pipeline.images.packed import Images
 from pipeline.images.picture import MOST_BYTES, SUFFIXES
 from pipeline.inference import forward, loading
 from pipeline.inference.device import memory_remedy, pick_device
-from pipeline.params.read import load_params
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ def packed(config: dict[str, Any], name: str) -> Packed:
     """How split packed the images that a network was trained on; data/fit has to be that of the training."""
     try:
         fit = place(FIT, config["replicate"])
-        digest = json.loads((fit / "info.json").read_text(encoding="utf-8"))["digest"]
+        info = json.loads((fit / "info.json").read_text(encoding="utf-8"))
+        digest, resize = info["digest"], info["resize"]
         _, side, _, channels = np.load(fit / "val_images.npy", mmap_mode="r").shape
     except (ValueError, KeyError, TypeError, EOFError):
         raise StageError(f"{FIT}: damaged; run `dvc checkout --force {FIT}` or `dvc repro -f split`") from None
@@ -53,7 +53,7 @@ def packed(config: dict[str, Any], name: str) -> Packed:
         ) from None
     if digest != config["data"]["digest"]:
         raise StageError(f"{name} was trained on other images than {FIT} holds; run `dvc repro` or `dvc checkout`")
-    return Packed(side, channels, load_params().dataset.resize)
+    return Packed(side, channels, resize)
 
 
 def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
@@ -79,7 +79,7 @@ def readable(sources: Iterable[str], form: Packed, faults: list[dict[str, str]])
 
 
 def files(source: str) -> list[Path]:
-    """The files that a file's name, a folder or a glob means, in order; of a folder, those named as images."""
+    """The files that a name, a folder or a glob means, each once; of a folder, those named as images, in order."""
     path = Path(os.path.expanduser(source))  # pathlib's raises where there is no such user
     try:
         present, folder = path.exists(), path.is_dir()
@@ -92,7 +92,9 @@ def files(source: str) -> list[Path]:
     if present:
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-    found = [path for match in matches for path in (images(match) if match.is_dir() else [match])]
+    folders = {match for match in matches if match.is_dir()}  # `photos/**` means each of them and what is in it, too
+    alone = [match for match in matches if match in folders or folders.isdisjoint(match.parents)]
+    found = list(dict.fromkeys(path for match in alone for path in (images(match) if match in folders else [match])))
     if not found:
         raise StageError(f"{shown(source)}: " + ("no images in these folders" if matches else "no such file"))
     return found

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import StageError
-from pipeline.base.files import writable, written_whole
+from pipeline.base.files import writable_file, written_whole
 from pipeline.base.git import commit
 from pipeline.base.places import FIT, TEST, replicate_folder, study
 from pipeline.images import packed
@@ -40,11 +40,7 @@ Rewrite = Literal["none", "fill", "int8"]
 def export(model: str, path: Path, rewrite: Rewrite = "none") -> None:
     """Write a trained model to `path`; raises StageError, and leaves what was there, if the file does not agree."""
     read.require_onnx("export")
-    if path.is_dir():
-        raise StageError(f"{path}: a folder; give the file to write, such as {path / 'model.onnx'}")
-    if path.exists() and not path.is_file():
-        raise StageError(f"{path}: neither a file nor a free name; give the file to write, such as model.onnx")
-    writable(path.parent, "--onnx")
+    writable_file(path, "--onnx")
     entry, why = catalogue.choose(model)
     network, config = catalogue.load(entry)
     form = loading.image_format(config)

@@ -68,6 +68,9 @@ def test_weights_that_settings_name_travel_and_are_found_there(tmp_path: Path, m
         carried = f"{CARRIED}/{carried_name(str(path))}"
         assert found == ([] if isinstance(given, bool) else [(carried, path)])
     ((file, _),) = pack.carried([Task("s", "a-0", {"config": {"network": {"pretrained": str(path)}}}, 1, None)])
+    monkeypatch.chdir(path.parent)
+    beside = Task("s", "a-0", {"config": {"network": {"pretrained": path.name}}}, 1, None)
+    assert next(pack.carried([beside]))[1] == path, "studies' folders are left before files are read"
     refusals.refuse_other_images([file])  # at home it is no file of the study
     there = trees.put(tmp_path / "there" / carried, b"weights")
     monkeypatch.setenv("VERSUS_CARRIED", str(there.parent))

@@ -98,6 +98,8 @@ def test_a_shared_setting_is_none_of_a_model_that_sets_it_for_itself() -> None:
     assert not touches("train.lr", "vit", settings)
     assert not touches("augment.light.shift", "vit", settings)  # the whole of light is its own
     assert touches("train.epochs", "vit", settings)
+    for key in ("verdict.margin", "corruptions.replicates", "evaluate.onnx", "launch.on"):
+        assert not touches(key, "vit", settings), "no score depends on it, so it is nothing that was tried"
     assert touches("train.lr", "cnn", settings)
     assert touches("tune.families.timm.lr", "vit", settings)
     assert not touches("tune.families.timm.lr", "cnn", settings)

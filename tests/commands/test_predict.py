@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -158,6 +159,7 @@ def test_a_glob_means_what_it_matches_and_the_images_of_folders_that_it_matches(
     assert names(pictures / "?.png") == ["b.png"]
     assert names(pictures / "**/*.png") == ["[odd].png", "b.png", "c.png"]
     assert names(pictures / "d*") == ["c.png"]
+    assert names(pictures / "**") == names(pictures), "each once, and what is named as an image"
     (pictures / "empty").mkdir()
     (pictures / "gone.png").symlink_to("removed.png")
     assert names(pictures / "[beg]*") == ["b.png", "gone.png"], "folders without images, and links to nothing"
@@ -290,6 +292,25 @@ def test_a_csv_has_every_probability_and_no_answer_is_printed(
     with pytest.raises(StageError, match="is a folder"):
         predict([str(folder)], "tiny-0", table=folder)
     assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("trained_study")
+def test_a_csv_has_names_that_are_no_text_as_they_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file called in Latin-1 is an image as any other; its name alone cannot be written as UTF-8."""
+    folder = tmp_path / "images"
+    good, *others = saved_test_images(folder)
+    for path in others:
+        path.unlink()
+    good.rename(os.fsdecode(os.fsencode(folder) + b"/bl\xfc.png"))
+    trees.put(Path(os.fsdecode(os.fsencode(folder) + b"/no image \xfc.png")), b"text")
+    assert predict([f"{folder}/*"], "tiny-0", table=tmp_path / "answers.csv") is False
+    rows = pd.read_csv(tmp_path / "answers.csv")
+    assert rows["image"].tolist() == [rf"{folder}/bl\udcfc.png", rf"{folder}/no image \udcfc.png"]
+    capsys.readouterr()
+    assert predict([f"{folder}/*"], "tiny-0") is False
+    assert capsys.readouterr().out.startswith(rows["image"][0])
 
 
 # Which model
@@ -435,6 +456,11 @@ def test_data_that_the_model_was_not_trained_on_is_refused(copied: Path, monkeyp
     split.main()
     with pytest.raises(StageError, match="tiny-0 was trained on other images than data/fit holds"):
         predict(["any.png"], "tiny-0")
+
+
+def test_images_take_the_form_that_the_training_saw_whatever_params_yaml_says_by_now(copied: Path) -> None:
+    small_study.write(copied, {"dataset.resize": "squash"})
+    assert load("tiny-0")[2].resize == "crop"
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights"])

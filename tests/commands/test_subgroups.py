@@ -17,7 +17,7 @@ from pipeline.records.predictions import Predictions
 from pipeline.report import results, subgroups
 from pipeline.scoring.effective import shared_luck
 from pipeline.scoring.subgroups import clearest_gap, pairs_of
-from tests import fake_study
+from tests import fake_study, trees
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,11 @@ def test_without_a_file_it_tells_what_the_study_knows(
     cli.main(["subgroups", str(table(tmp_path / "a.csv", [("image", "light"), *zip(names, light, strict=True)]))])
     by_the_file = capsys.readouterr().out
     fake_study.write_attributes(copy, {"light": light})
-    cli.main(["subgroups"])
+    trees.put(copy / "paper/thesis.tex", b"years")
+    cli.main(["subgroups", "--out", "paper"])
     assert capsys.readouterr().out == by_the_file
+    assert (copy / "paper/thesis.tex").read_bytes() == b"years"
+    assert {"subgroups.csv", "subgroups.md", "subgroups.tex"} < {path.name for path in (copy / "paper").iterdir()}
     fake_study.write_attributes(copy, {"light": light[1:]})
     with pytest.raises(SystemExit):
         cli.main(["subgroups"])

@@ -74,6 +74,7 @@ def test_images_of_any_kind_are_counted_measured_and_divided_as_the_stages_would
     assert {split: sum(each) for split, each in found.counts.items()} == {"train": 25, "val": 7, "test": 8}
     assert found.drawn == ("val", "test")
     assert look(str(trees.archived(place))) == found
+    assert sum(look(str(place), 0.5, 0.25).counts["train"]) == 15, "another study's shares, whose protocol is taken"
     grey = look(str(images(tmp_path / "grey", {"a": 10, "b": 10}, channels=1)))
     assert (grey.grey, grey.words.endswith("grey")) == (True, True)
 
@@ -126,6 +127,13 @@ def test_all_images_that_cannot_be_read_are_named_before_anything_is_written(che
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(StageError, match="no name of a study"):
         folder.place(name)
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_name_of_the_default_study_is_taken() -> None:
+    """Both would share runs, a registered model and its champion, and a launch would end the other's."""
+    with pytest.raises(StageError, match="digits is the default study's name"):
+        folder.place("digits")
 
 
 @pytest.mark.usefixtures("checkout")
@@ -196,7 +204,19 @@ def test_networks_are_named_after_timms_and_each_is_named_once() -> None:
     with pytest.raises(StageError, match="name each network once"):
         plan.models(Drafting("~/x", surveyed(), CPU, ("resnet18", "resnet18")))
     with pytest.raises(StageError, match="--models: timm has no 'resnet19'; did you mean"):
-        fit.lacking(["resnet19"])
+        fit.lacking([("timm", "resnet19")])
+
+
+def test_weights_of_another_studys_networks_are_looked_for_where_their_family_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """AlexNet is torchvision's; timm has none."""
+    study = fit.protocol_of(ROOT / "studies/cifar10_transfer")
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(fit.networks, "require_published", lambda *network: asked.append(network))
+    assert fit.lacking(plan.backbones((), study, CPU)) == ""
+    assert ("torchvision", "alexnet") in asked
+    assert ("timm", "resnet50.a1_in1k") in asked
 
 
 def test_models_that_are_asked_for_leave_another_studys_search_and_teachers_to_it() -> None:

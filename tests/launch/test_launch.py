@@ -538,12 +538,14 @@ def test_a_clone_has_the_uncommitted_changes_at_the_users_commit(tmp_path: Path,
     (home / "gone").unlink()
     (home / "new").write_text("new")
     (home / "ignored").write_text("big")
+    (home / os.fsdecode(b"bl\xfc.txt")).write_text("called in Latin-1")
     before = repo.call(home, "git", "status", "--porcelain")
     commit = copies.snapshot(home, "refs/versus/test", tmp_path / "index")
     head = repo.call(home, "git", "rev-parse", "HEAD").strip()
     (home / "changed").write_text("later")
     copies.clone(home, head, commit, tmp_path / "clone")
     files = {path.name: path.read_text() for path in (tmp_path / "clone").iterdir() if path.is_file()}
+    assert files.pop(os.fsdecode(b"bl\xfc.txt")) == "called in Latin-1"
     assert files == {"kept": "before", "changed": "after", "new": "new", ".gitignore": "ignored\n"}
     assert repo.call(tmp_path / "clone", "git", "rev-parse", "HEAD").strip() == head
     assert repo.call(home, "git", "status", "--porcelain") == before

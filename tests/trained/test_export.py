@@ -229,7 +229,7 @@ def test_logits_that_differ_by_too_much_or_in_their_largest_are_refused(change: 
 @pytest.mark.usefixtures("trained_study")
 def test_a_folder_in_the_files_place_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
-    with pytest.raises(StageError, match="a folder; give the file to write"):
+    with pytest.raises(StageError, match=r"--onnx: .* is a folder; give a file's name"):
         export("tiny-0", tmp_path)
     assert (tmp_path / "kept").exists()
 
@@ -240,7 +240,7 @@ def test_a_place_that_takes_no_file_is_refused_and_left_alone(place: str, tmp_pa
     """A device would be replaced by a file: as root /dev/null for all."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StageError, match=r"neither a file nor a free name|--onnx: .*: cannot be written into"):
+    with pytest.raises(StageError, match=r"--onnx: .*(is neither a file nor a free name|cannot be written into)"):
         export("tiny-0", Path(place) if place.startswith("/") else tmp_path / place)
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "file").read_text() == "mine"

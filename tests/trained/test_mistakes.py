@@ -79,6 +79,11 @@ def test_copies_are_files_of_the_source_or_what_split_packed(study: Path, capsys
     printed = capsys.readouterr().out
     assert "cnn-1: 3 of 5 test images wrong" in printed
     assert "wrong: 1 files of the source, 2 as split packed them" in printed
+    with pytest.raises(
+        StageError, match="--copy: wrong is not empty, and old would stand among new; give a new folder"
+    ):
+        command.run(Namespace(model="cnn", of_class="joy", copy=Path("wrong")))
+    assert sorted((study / "wrong").iterdir()) == copies
 
 
 def test_a_name_that_leads_out_of_the_source_is_no_file_of_it(study: Path) -> None:
