@@ -70,8 +70,7 @@ def call(given: argparse.Namespace, contents: Contents, started: float) -> None:
     contents.lay_out()
     if given.check:
         sys.exit(in_folder(contents, "pipeline.anywhere.checks", str(contents.pack), str(contents.folder)))
-    for result in results.read(given.earlier, contents.keys()):
-        contents.take(result)
+    contents.take(results.read(given.earlier, contents.keys()))
     train(given, contents, part, started)
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -188,16 +189,46 @@ class Contents:
         )
         return results.write(Manifest(self.name, machine, outcomes, files), self.studies(), out, part, self.key)
 
-    def take(self, result: Result) -> None:
-        """Put what an earlier result has where it was left, unless as much or more is here."""
-        done = {each["name"] for each in result.manifest.trainings if each["state"] == "done"}
+    def take(self, earlier: Sequence[Result]) -> None:
+        """Put of each training what the result has that is furthest, where it was left; what is here and as far stays.
+
+        Says of how many trainings parts of a result are missing.
+        """
+        cut: dict[str, None] = {}
         for task in self.tasks:
-            files = [file for file in result.manifest.files if file.training == task.label]
-            if self.is_done(task) or (self.states(task) and task.label not in done) or not all(map(result.has, files)):
-                continue
-            logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
-            for file in sorted(files, key=lambda file: file.path == logits):
-                result.copy(file, self.study(task.study) / file.path)
+            here = self.epochs_here(task)
+            found: list[tuple[int, Result, Sequence[File]]] = []
+            for result in earlier:
+                files = [file for file in result.manifest.files if file.training == task.label]
+                if not all(map(result.has, files)):
+                    cut[task.label] = None
+                elif files and (epochs := self.epochs_in(task, result, files)) > here:
+                    found.append((epochs, result, files))
+            if found:
+                _, furthest, left = max(found, key=lambda each: each[0])
+                logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
+                for file in sorted(left, key=lambda file: file.path == logits):
+                    furthest.copy(file, self.study(task.study) / file.path)
+        if cut:
+            some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({next(iter(cut))}{', ...' * (len(cut) > 1)})"
+            print(f"--from: of {some} files are in parts that were not named; not gone on from there", flush=True)
+
+    def epochs_in(self, task: Task, result: Result, files: Sequence[File]) -> int:
+        """The epochs after which an earlier result goes on with a task; more than all of them where it is done."""
+        if any(each["name"] == task.label and each["state"] == "done" for each in result.manifest.trainings):
+            return task.epochs + 1
+        notes = [file for file in files if file.path == told(task.name)]
+        with tempfile.TemporaryDirectory() as scratch:
+            for file in notes:
+                result.copy(file, Path(scratch) / "told")
+            return len(epochs_told(Path(scratch) / "told"))
+
+    def epochs_here(self, task: Task) -> int:
+        """The epochs after which a task goes on here, more than all where it is done; -1 where it has no state."""
+        if self.is_done(task):
+            return task.epochs + 1
+        study = self.study(task.study)
+        return len(epochs_told(study / told(task.name))) if self.states(task) else -1
 
 
 def most_files(tasks: Sequence[Task]) -> int:
@@ -208,6 +239,16 @@ def most_files(tasks: Sequence[Task]) -> int:
 def told(name: str) -> str:
     """Where a training's notes of its epochs lie, from its study's folder."""
     return f"told/{name}.jsonl"
+
+
+def epochs_told(path: Path) -> dict[int, float]:
+    """The epochs that a training told of, and when each ended, in seconds since 1970; a line that was cut is none."""
+    found: dict[int, float] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            note = json.loads(line)
+            found[note["step"]] = note["time"]
+    return {step: at for step, at in found.items() if step > 0}
 
 
 def environment(folder: Path, study: Path, threads: int) -> dict[str, str]:

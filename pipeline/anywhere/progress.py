@@ -1,15 +1,13 @@
 """How far trainings are that run in processes of their own, by the notes that they leave of their epochs."""
 
-import contextlib
 import dataclasses
-import json
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from pipeline.anywhere.contents import Task, told
+from pipeline.anywhere.contents import Task, epochs_told, told
 
 
 @dataclasses.dataclass
@@ -28,10 +26,7 @@ class Worker:
     @property
     def epochs(self) -> list[float]:
         """When each epoch ended that the training told of."""
-        with contextlib.suppress(OSError, ValueError):
-            lines = (self.study / told(self.task.name)).read_text(encoding="utf-8").splitlines()
-            return [note["time"] for note in map(json.loads, lines) if note["step"] > 0]
-        return []
+        return list(epochs_told(self.study / told(self.task.name)).values())
 
     @property
     def rate(self) -> float:

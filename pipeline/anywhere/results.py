@@ -180,6 +180,7 @@ def read(paths: Sequence[Path], key_of: Mapping[str, bytes] | None) -> list[Resu
     pieces: dict[bytes, dict[str, dict[int, tuple[Path, int]]]] = {}
     for path in paths:
         text, found = _read_part(path, key_of)
+        path = path.absolute()  # pieces are read in other folders
         if text not in manifests:
             manifests[text] = Manifest.of(text)
         wanted = {file.sha256: file.size for file in manifests[text].files}

@@ -123,8 +123,8 @@ class Brought:
                 self.result.copy(file, self.above / file.path)
 
 
-def unpack(paths: Sequence[Path]) -> None:
-    """Take the results in `paths`; prints a line for each training.
+def unpack(paths: Sequence[Path]) -> int:
+    """Take the results in `paths`; prints a line for each training, and returns how many DVC would still train here.
 
     Raises StageError, before anything is written, for what is damaged, forged, or not of this checkout's code, settings
     and images.
@@ -137,9 +137,12 @@ def unpack(paths: Sequence[Path]) -> None:
             refusals.refuse_other_images(share.stored)
     with locked("unpack", "another process unpacks; waiting"), scratch() as folder:
         looked = [(share, *looked_at(share, folder / str(number))) for number, share in enumerate(shares)]
+        left = 0
         for share, fresh, unscored in looked:
             with contextlib.chdir(share.folder):
                 take(fresh, unscored)
+                left += len(new([Brought(task, share.results[0], folder) for task in share.tasks], "train"))
+    return left
 
 
 def shares_of(found: Sequence[Result]) -> list[Share]:

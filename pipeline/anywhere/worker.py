@@ -30,19 +30,27 @@ from pipeline.training import distributed, resume, session
 
 
 class Notes:
-    """Writes what a training says of its epochs, with the time, into a file; an epoch that is there stays as it is."""
+    """Writes what a training says of its epochs, with the time, into a file; an epoch that is there stays as it is.
+
+    A disk that is full costs no training: what could not be written is written with the next epoch.
+    """
 
     def __init__(self, path: Path, training: str) -> None:
         """`training` is its fingerprint."""
         self.id, self.path = training, path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self.steps = {json.loads(line)["step"] for line in lines}
+        self.lines: dict[int, str] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # of a line that was cut, and what came after it
+            for line in path.read_text(encoding="utf-8").splitlines():
+                self.lines[json.loads(line)["step"]] = line
 
     def later(self, values: Mapping[str, float | None], step: int) -> None:
-        if step not in self.steps:
-            self.steps.add(step)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": time.time(), "step": step, "values": dict(values)}) + "\n")
+        if step not in self.lines:
+            self.lines[step] = json.dumps({"time": time.time(), "step": step, "values": dict(values)})
+            try:
+                with written_whole(self.path) as partial:
+                    partial.write_text("".join(f"{line}\n" for line in self.lines.values()), encoding="utf-8")
+            except OSError as error:
+                print(f"{self.path}: not written ({error.strerror}); tried again after the next epoch", flush=True)
 
     def settle(self) -> None:
         pass
@@ -108,7 +116,8 @@ def leave_logits(folder: Path) -> None:
         be_deterministic()
     device, form = pick_device(config["train"]["device"]), loading.image_format(config)
     batch_size = config["train"]["batch_size"]
-    for suffix, logits in zip(("", ".first"), forward.of_views(network, images, form, device, batch_size), strict=True):
+    every, first = forward.of_views(network, images, form, device, batch_size)
+    for suffix, logits in ((".first", first), ("", every)):  # the latter say that all is there
         if logits is not None:
             with written_whole(Path(f"data/logits/{folder.name}{suffix}.npy")) as partial, partial.open("wb") as file:
                 np.save(file, logits.numpy())

@@ -54,10 +54,13 @@ def prune(days: float = 7, yes: bool = False) -> None:
     if not yes:
         print(f"prune: {len(found)} of these, {total}; `versus prune --days {days:g} --yes` removes them")
         return
-    broken.delete_runs([left.run for left in found if left.run])
-    for left in found:
-        left.remove()
-    print(f"prune: removed {len(found)}, {total} freed")
+    stay = [left for left in found if not left.remove()]  # states first: a training may just now go on from one
+    needed = remains.runs_of(stay)
+    stay += [left for left in found if left.run in needed]
+    broken.delete_runs([left.run for left in found if left.run and left.run not in needed])
+    gone = [left for left in found if left not in stay]
+    kept = f"; {len(stay)} of a training that goes on stay" * bool(stay)
+    print(f"prune: removed {len(gone)}, {size(sum(left.bytes for left in gone))} freed{kept}")
 
 
 def older(days: float) -> "list[Remains]":

@@ -32,7 +32,8 @@ def run(_given: argparse.Namespace) -> None:
             f"register: {FILE} has other settings than params.yaml (first: {next(iter(before.departures(settings)))});"
             " the report will say so. To register anew, remove it first: earlier looks at the test images stay known"
         )
-    Registration.of(settings).write()
+    if before is None:  # else it holds: written anew by a later version, it would be another
+        Registration.of(settings).write()
     replicates = f"{len(settings.replicates)} replicate{'s' * (len(settings.replicates) > 1)}"
     margin = f"margin {settings.verdict.margin}" if settings.verdict.margin else "no margin"
     print(folded(f"register: {', '.join(settings.models)}; {replicates}, macro-F1, {margin}: {FILE}"))

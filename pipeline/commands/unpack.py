@@ -1,6 +1,7 @@
 """`versus unpack`: results of a pack, brought home."""
 
 import argparse
+import sys
 from pathlib import Path
 
 SUMMARY = "Take the results that a pack's trainings left on another machine"
@@ -15,5 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     from pipeline.anywhere.unpack import unpack
 
-    unpack(given.results)
-    print("unpack: run `dvc repro` for the report")
+    left = unpack(given.results)
+    if not left:
+        print("unpack: run `dvc repro` for the report")
+        return
+    of = f"{left} training{'s' * (left > 1)} of the pack"
+    print(f"unpack: {of} did not come home: go on there with `--from` these results; `dvc repro` would train them here")
+    sys.exit(1)

@@ -31,10 +31,9 @@ def summary(studies: Sequence[StudyResults], models: Sequence[str], metric: str)
 
 def scores_table(studies: Sequence[StudyResults], ranks: Ranks, metric: str) -> Table:
     """A line for each data set and a column for each model; the last line has the mean ranks."""
-    every = {each.name: {model: each.score(model, metric) for model in ranks.models} for each in studies}
     rows, cells = [], []
     for each in studies:
-        found = every[each.name]
+        found = {model: each.score(model, metric) for model in ranks.models}
         n = found[ranks.models[0]].n
         rows += [
             {"study": each.name, "data set": each.title, "model": model, **vars(score)}

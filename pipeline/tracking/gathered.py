@@ -32,8 +32,7 @@ def from_git() -> list[Look]:
     for line in log.splitlines():
         commit, at = line.split(" ", 1)
         fresh = {name: blob for name, blob in evaluations(commit).items() if blob not in seen}
-        if fresh:
-            images = tested_on(commit)
+        if fresh and (images := tested_on(commit)):  # what a commit does not know of its images, a later one may
             seen |= set(fresh.values())
             for content in contents(fresh.values()):
                 with contextlib.suppress(ValueError):  # damaged, or of an earlier version

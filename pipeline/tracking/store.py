@@ -91,7 +91,7 @@ def _database() -> Path | None:
     if not GIVEN:
         return main_checkout() / "mlflow.db"
     kind, _, place = GIVEN.partition(":///")
-    return Path(place.partition("?")[0]) if kind.startswith("sqlite") and place else None
+    return main_checkout() / place.partition("?")[0] if kind.startswith("sqlite") and place else None
 
 
 def _refuse_unusable() -> None:
@@ -109,6 +109,10 @@ def _refuse_unusable() -> None:
 
 
 def store_uri() -> str:
+    """The store's address; a relative path of the user's starts at the checkout's root, wherever a stage runs."""
+    kind, _, place = GIVEN.partition(":///")
+    if kind.startswith("sqlite") and place and not Path(place).is_absolute():
+        return f"{kind}:///{main_checkout() / place}"
     return GIVEN or f"sqlite:///{main_checkout() / 'mlflow.db'}"
 
 

@@ -1,5 +1,6 @@
 """What killed and failed stages and removed models left in this checkout; `versus prune` lists and removes it."""
 
+import json
 import subprocess
 import sys
 import time
@@ -26,12 +27,14 @@ class Remains:
     path: Path | None = None
     run: str = ""  # an MLflow run's id
 
-    def remove(self) -> None:
-        """Remove the file or folder, the state of a training only unless a process opened it just now."""
+    def remove(self) -> bool:
+        """Remove the file or folder; False of the state of a training that a process opened just now, which stays."""
         if self.path is not None and self.path.parent == resume.folders():
             resume.discard(self.path.name)
-        elif self.path is not None:
+            return not self.path.exists()
+        if self.path is not None:
             remove(self.path)
+        return True
 
 
 def states() -> list[Remains]:
@@ -83,7 +86,8 @@ def unfinished_entries() -> list[Remains]:
 def unnamed_results() -> list[Remains]:
     """Weights and results of trainings that params.yaml does not name, of the study in the current folder."""
     try:
-        paths = [path for each in leftovers(load_params()).values() for path in each]
+        found = [path for each in leftovers(load_params()).values() for path in each]
+        paths = [path for path in found if not path.is_dir() or left_by_train(path)]
     except StageError as error:
         if Path("params.yaml").exists():
             print(f"versus: {error}; results are not looked through", file=sys.stderr)
@@ -96,13 +100,25 @@ def unnamed_results() -> list[Remains]:
 
 
 def in_git(paths: list[Path]) -> set[Path]:
-    """Those that git tracks; none where there is no git."""
+    """Those that git tracks, or anything in them; none where there is no git."""
     try:
         command = ["git", "ls-files", "-z", "--", *map(str, paths)]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout if paths else ""
     except (OSError, subprocess.CalledProcessError):
         return set()
-    return {Path(name) for name in listed.split("\0") if name}
+    tracked = [Path(name) for name in listed.split("\0") if name]
+    return {above for name in tracked for above in (name, *name.parents)} & set(paths)
+
+
+def left_by_train(folder: Path) -> bool:
+    """Whether a folder is a training's, by what it says of itself: others name theirs models/resnet-50, too."""
+    if (folder / "run.json").is_file():
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"network", "replicate"} <= set(config)
 
 
 def age(path: Path) -> float:

@@ -58,6 +58,16 @@ def test_what_was_written_is_read(part: Path, tmp_path: Path) -> None:
     results.read([part], {PACK: KEY})
 
 
+def test_it_can_be_named_from_one_folder_and_taken_in_another(
+    part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(part.parent)
+    (result,) = results.read([Path(part.name)], {PACK: KEY})
+    monkeypatch.chdir(tmp_path / "study")
+    result.copy(result.manifest.files[0], tmp_path / "here")
+    assert (tmp_path / "here").exists()
+
+
 @pytest.mark.parametrize(
     "path",
     [

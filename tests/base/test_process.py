@@ -223,6 +223,8 @@ def test_a_study_is_named_by_its_folder_and_the_root_is_digits(tmp_path: Path, m
     monkeypatch.chdir(tmp_path / "studies/digits")
     with pytest.raises(StageError, match="digits is the default study's name"):
         places.study()
+    monkeypatch.setenv("VERSUS_CARRIED", str(tmp_path))
+    assert places.study() == "digits", "a pack has it there"
 
 
 @pytest.mark.parametrize("name", ["a:b", "a?b", "a%20b", "..a", "a\nb", "a\x1b[31mb", "\u202ea", "a\tb"])

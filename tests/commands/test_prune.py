@@ -86,6 +86,20 @@ def test_a_state_that_a_process_has_open_stays(home: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_state_that_is_opened_meanwhile_stays_with_its_run_and_is_not_counted(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), runs.training_run("cnn-0", "k", VALUES) as killed:
+        raise KeyboardInterrupt
+    folder = state("a" * 64, days=30, run=killed.id)
+    monkeypatch.setattr(resume, "discard", lambda _: None)  # as it does where a process has the state open
+    time.sleep(0.01)
+    prune(days=0, yes=True)
+    assert "removed 0, 0 B freed; 2 of a training that goes on stay" in capsys.readouterr().out
+    assert folder.exists()
+    assert statuses(home) == {"cnn-0": "KILLED"}
+
+
 def test_half_written_files_of_dead_processes_go_and_those_of_living_ones_stay(home: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -83,6 +83,18 @@ def test_two_data_sets_are_too_few_to_say(template: Path, work: Path, capsys: py
     assert not (work / "reports/summary/pairs.csv").exists()
 
 
+def test_studies_of_one_name_keep_their_own_scores(template: Path, work: Path) -> None:
+    """The root of each checkout is called digits."""
+    checkouts = [
+        study(template, work / f"checkout{number}/digits", number, cnn=cnn, vit=0.8)
+        for number, cnn in enumerate((0.95, 0.6))
+    ]
+    run(*checkouts, models=("cnn", "vit"))
+    with (work / "reports/summary/summary.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "cnn"]
+    assert [(row["data set"], float(row["mean"])) for row in rows] == [("Set 0", 0.95), ("Set 1", 0.6)]
+
+
 def test_a_summary_is_the_same_bytes_again(template: Path, work: Path) -> None:
     studies = several(template, work, 7)
     run(*studies)

@@ -187,7 +187,9 @@ def test_a_setting_that_a_later_version_has_was_kept_at_its_default() -> None:
     content = json.loads(registration.FILE.read_text())
     assert content["settings"].pop("train.teacher_temperature")
     registration.FILE.write_text(json.dumps(content))
+    committed = registration.present()
     register.run(Namespace())
+    assert registration.present() == committed, "looks say that this one was committed: another proves nothing of them"
     looks.note(evaluated(registration.present()))
     assert said(section()).endswith("All of it was kept.")
 

@@ -55,6 +55,22 @@ def test_evaluations_of_every_branch_and_experiment_are_looks(
     assert looks.record() == Path(os.path.realpath(tmp_path)) / ".versus/looks.jsonl"
 
 
+def test_an_evaluation_that_was_committed_before_the_images_is_a_look_as_of_the_commit_that_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_study.write(tmp_path, models=("cnn",), replicates=(0,), epochs=2, images=40)
+    weights(tmp_path, "cnn-0", "a")
+    data = (tmp_path / "reports/data.json").rename(tmp_path / "data.json")
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.commit(tmp_path)
+    data.rename(tmp_path / "reports/data.json")
+    weights(tmp_path, "cnn-0", "a")
+    (tmp_path / "reports/evaluations/.keep").touch()
+    repo.commit(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [look.weights[0] for look in from_git()] == ["a"]
+
+
 def test_an_evaluation_that_scored_every_epoch_has_that_look_too_from_git_and_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,16 @@ def test_a_tracking_uri_of_the_users_own_is_honoured(home: Path, monkeypatch: py
     assert not (home / "mlflow.db").exists()
 
 
+def test_a_relative_tracking_uri_is_one_store_for_all_studies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/mlflow.md names it; of a launch's clone below .dvc it would go with the clone."""
+    monkeypatch.setattr(tracking_store, "GIVEN", "sqlite:///elsewhere.db")
+    (home / "studies/mine").mkdir(parents=True)
+    monkeypatch.chdir(home / "studies/mine")
+    with runs.report_run():
+        pass
+    assert [path.relative_to(home) for path in home.rglob("*.db")] == [Path("elsewhere.db")]
+
+
 def test_settings_become_what_mlflow_takes() -> None:
     assert flatten({"train": {"lr": 0.1, "deep": {"x": [1]}}, "seed": 0}) == {
         "train.lr": 0.1,

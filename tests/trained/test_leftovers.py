@@ -81,18 +81,21 @@ def test_models_names_them_and_lists_none(capsys: pytest.CaptureFixture[str]) ->
 def test_prune_lists_them_whatever_their_age_and_yes_removes_them(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    trees.put(study / "models/resnet-101/config.json", b'{"model_type": "resnet", "depths": [3, 4, 23, 3]}')
+    trees.put(study / "models/resnet-101/model.safetensors", b"another's own")
     subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["git", "add", "reports/evaluations/old-0.json"], check=True)
+    subprocess.run(["git", "add", "reports/evaluations/old-0.json", "models/old-0/run.json"], check=True)
     prune()
     said = capsys.readouterr().out
     for path in (path for paths in LEFT.values() for path in paths):
-        in_git = ", in git" * (path == "reports/evaluations/old-0.json")
+        in_git = ", in git" * (path in ("reports/evaluations/old-0.json", "models/old-0"))
         assert f"  {path}, not in params.yaml{in_git}\n" in said
     assert "what is in git by `git checkout`, what is not from DVC's cache, by `dvc repro`" in said
     assert "prune: 8 of these" in said
     assert (study / "models/old-0").exists()
     prune(yes=True)
-    assert not leftovers(load_params())
+    assert list(leftovers(load_params())) == ["resnet-101"]
+    assert (study / "models/resnet-101/model.safetensors").exists(), "its config.json is of no training here"
     assert (study / "models/cnn-0/run.json").exists()
     assert (study / "models/resnet-50/weights.safetensors").exists()
     assert (study / "reports/evaluations/notes.json").exists()

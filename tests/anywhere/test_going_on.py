@@ -1,0 +1,110 @@
+"""A training goes on from the furthest that there is, whatever the order of what is named, and says what it lacks."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.anywhere import results, worker
+from pipeline.anywhere.contents import Contents, Task, epochs_told
+from pipeline.anywhere.worker import Notes
+from pipeline.inference import forward, loading
+from tests import trees
+
+STATE = ".versus/resume/" + "a" * 32
+TASK = Task("s", "cnn-0", {"config": {"train": {"epochs": 50, "devices": 1, "keep_epochs": False}}}, 100, None)
+
+
+def contents(folder: Path) -> Contents:
+    return Contents(folder, "p" * 64, "", 1, [TASK], [], folder / "x.pyz", b"key")
+
+
+def begun(folder: Path, epochs: int) -> Contents:
+    """A folder in which the training was ended after some epochs."""
+    study = folder / "studies/s"
+    trees.put(study / STATE / "state.pt", f"state of {epochs}".encode())
+    trees.put(study / STATE / "about.json", b'{"training": "cnn-0"}')
+    notes = (json.dumps({"time": 1.0 + step, "step": step, "values": {}}) + "\n" for step in range(epochs + 1))
+    trees.put(study / "told/cnn-0.jsonl", "".join(notes).encode())
+    return contents(folder)
+
+
+def result(folder: Path, epochs: int, part: int = 10**6) -> list[Path]:
+    outcomes = [{"name": "s/cnn-0", "state": "begun", "reason": ""}]
+    return begun(folder, epochs).write_result(folder / f"day-{epochs}.zip", part, outcomes, {})
+
+
+def state(folder: Path) -> str:
+    return (folder / "studies/s" / STATE / "state.pt").read_text()
+
+
+@pytest.mark.parametrize("here", [None, 2, 30])
+def test_of_several_results_and_what_is_here_the_furthest_is_gone_on_from(here: int | None, tmp_path: Path) -> None:
+    parts = [path for epochs in (9, 40, 11) for path in result(tmp_path / str(epochs), epochs)]
+    there = contents(tmp_path / "there") if here is None else begun(tmp_path / "there", here)
+    there.take(results.read(parts, there.keys()))
+    assert state(tmp_path / "there") == "state of 40"
+    there.take(results.read(parts[:1], there.keys()))
+    assert state(tmp_path / "there") == "state of 40"
+
+
+def test_a_result_that_lacks_a_part_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trees.put(tmp_path / "9/studies/s" / STATE / "epochs/0001.safetensors", bytes(range(256)) * 80)
+    first, *others = result(tmp_path / "9", 9, part=9000)
+    assert others
+    there = contents(tmp_path / "there")
+    there.take(results.read([first], there.keys()))
+    assert "--from: of 1 training (s/cnn-0) files are in parts that were not named" in capsys.readouterr().out
+    assert not (tmp_path / "there/studies/s" / STATE).exists()
+    there.take(results.read([first, *others], there.keys()))
+    assert state(tmp_path / "there") == "state of 9"
+
+
+def told(path: Path, *steps: int) -> Notes:
+    notes = Notes(path, "key")
+    for step in steps:
+        notes.later({}, step)
+    return notes
+
+
+def test_a_line_that_was_cut_ends_no_training(tmp_path: Path) -> None:
+    path = tmp_path / "cnn-0.jsonl"
+    told(path, 0, 1, 2)
+    path.write_text(path.read_text()[:-9])
+    assert list(epochs_told(path)) == [1]
+    told(path, 2, 3)
+    assert list(epochs_told(path)) == [1, 2, 3]
+
+
+def test_a_full_disk_costs_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cnn-0.jsonl"
+    notes = told(path, 0, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "written_whole", full)
+        notes.later({}, 2)
+    notes.later({}, 3)
+    assert list(epochs_told(path)) == [1, 2, 3]
+
+
+def test_a_training_counts_as_done_once_all_its_logits_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, it would be scored without those of one view."""
+    config: Mapping[str, object] = {"replicate": 0, "train": {"device": "cpu", "batch_size": 4}}
+    trees.put(tmp_path / "data/test/0/images.npy", b"")
+    np.save(tmp_path / "data/test/0/images.npy", np.zeros((2, 4, 4, 1), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "load", lambda _: (torch.nn.Identity(), config))
+    monkeypatch.setattr(loading, "image_format", lambda _: None)
+    monkeypatch.setattr(forward, "of_views", lambda *_: (torch.ones(2, 3), torch.zeros(2, 3)))
+    written: list[str] = []
+    monkeypatch.setattr(np, "save", lambda file, _: written.append(Path(file.name).name))
+    worker.leave_logits(Path("models/cnn-0"))
+    assert [name.split(".npy")[0] for name in written] == [".cnn-0.first", ".cnn-0"]
