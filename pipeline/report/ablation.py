@@ -117,8 +117,8 @@ def tried_table(found: Comparison) -> Table:
         f"{study()}: macro-F1 with other settings less that with the commit's own, of n seeds that both were"
         " trained from; 95% intervals of paired differences: those of validation scores over seeds (none with one"
         " seed), those of test scores over seeds and test images; none with folds, splits of each replicate's own"
-        f" or on other images. p is corrected (Holm) for all {len(found.every)} comparisons of this table, intervals"
-        " are not."
+        f" or on other images. Each column's p are corrected (Holm) for its {len(found.every)} comparisons: choose by"
+        " validation, or test what validation chose, not by whichever is smaller. Intervals are not corrected."
     )
     return Table("tried", caption, pd.DataFrame(rows), header, cells)
 

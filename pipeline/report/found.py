@@ -28,7 +28,7 @@ from pipeline.report.drawing import colours
 from pipeline.report.words import counted, setting
 from pipeline.scoring import metrics, pairs
 from pipeline.scoring.draws import UNTESTED, Draws, side_by_side
-from pipeline.scoring.effective import shared_luck
+from pipeline.scoring.effective import luck_of, shared_luck
 from pipeline.scoring.intervals import Interval, Scored, of_shares, scored
 from pipeline.scoring.pairs import Pair
 
@@ -52,6 +52,7 @@ class Model:
     own_images: npt.NDArray[np.str_] | None = (
         None  # (R, N), their names where each replicate has its own; `actual` is (R, N) then
     )
+    splits: npt.NDArray[np.int64] | None = None  # (R,), which each replicate has where several share one of their own
     teacher_seconds: float = 0.0  # of the trainings that teach one of this model, together; their mean over replicates
 
     @property
@@ -90,7 +91,10 @@ class Model:
     @functools.cached_property
     def scored(self) -> Mapping[str, Scored]:
         """All that a classification report says, of each replicate, by the names of `intervals.report_arrays`."""
-        return scored(self.confusions, self.shared, self.redrawn)
+        classes = range(self.confusions.shape[-1])
+        alike = self.actual.ndim == 1 and not self.folds
+        of_classes = [luck_of(self.right[:, self.actual == k], self.shared) for k in classes] if alike else []
+        return scored(self.confusions, self.shared, self.redrawn, of_classes, self.splits)
 
     @functools.cached_property
     def intervals(self) -> Mapping[str, Interval]:

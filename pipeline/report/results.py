@@ -142,7 +142,16 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
         together=None if folds or own else ensemble.predicted([each.of_every_class for each in answers]),
         folds=folds,
         own_images=np.array([each.images for each in answers]) if own else None,
+        splits=splits_of(replicates, data),
     )
+
+
+def splits_of(replicates: Sequence[int], data: Dataset) -> npt.NDArray[np.int64] | None:
+    """Which split each replicate has; None where all have one."""
+    if data.splits < 2:
+        return None
+    split = {each.replicate: each.split for each in data.replicates}
+    return np.array([split[replicate] for replicate in replicates])
 
 
 def of_every_class(answers: Sequence[Predictions], folds: bool) -> npt.NDArray[np.float32] | None:

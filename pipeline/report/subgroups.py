@@ -13,6 +13,7 @@ from pipeline.records.attributes import Attribute, of_columns, read
 from pipeline.report.found import Found
 from pipeline.report.table import Table
 from pipeline.report.words import counted, score_interval, signed_interval
+from pipeline.scoring.effective import luck_of
 from pipeline.scoring.intervals import of_shares
 from pipeline.scoring.subgroups import FEWEST, Gap, Members, clearest_gap, pairs_of
 
@@ -69,10 +70,11 @@ def tables(found: Found, known: Attributes, gaps: Sequence[NamedGap]) -> tuple[T
 
 def scores_table(found: Found, known: Attributes) -> Table:
     rows = [
-        (model.name, name, value, members, of_shares(model.right[:, members].mean(1), members.sum(), model.shared))
+        (model.name, name, value, members, of_shares(right.mean(1), members.sum(), luck_of(right, model.shared)))
         for model in found.models
         for name, groups in known.items()
         for value, members in groups.items()
+        for right in [model.right[:, members]]
     ]
     frame = pd.DataFrame(
         {"model": model, "attribute": name, "value": value, "images": int(members.sum())}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.scoring.intervals import Interval, over_replicates
+from pipeline.scoring.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,6 @@ def curves(points: Mapping[str, tuple[Mapping[str, Any], Point]]) -> Curves:
             name = re.sub(r"[_0-9]+$", "", group[0].model)
             found[name] = tuple(sorted(group, key=lambda point: point.images))
     return found
-
-
-def gap(one: Point, other: Point) -> Interval:
-    """Mean of the differences between replicates of one seed, with its Student t interval where there are several."""
-    differences = one.scores - other.scores
-    if len(differences) > 1:
-        return over_replicates(differences, lowest=-1.0)
-    return Interval(float(differences[0]), float("nan"), float("nan"), 1, "test images")
 
 
 def leads(one: Point, other: Point) -> bool:

@@ -10,7 +10,8 @@ expected number of positive counts estimated from survey data", Survey Methodolo
 
 For averages over classes v is the delta method's, the sum over images of what the score gains by each, squared. As it
 is estimated from few images where classes are rare, it is made larger thrice: a class without a mistake would have no
-variance, so each gets half a mistake more, which T (1 - T) has as well; a class of n images counts n / (n - 1) times;
+variance, so each gets half a mistake more, which T (1 - T) has as well, and one without a hit gets half a hit; a class
+of n images counts n / (n - 1) times;
 and n is divided by (t / z)^2, Student's t at Satterthwaite's (1946) degrees of freedom, of a class as many as images.
 """
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from pipeline.scoring.metrics import Floats, per_class
 
 NAMES = ("precision", "recall", "f1")
-MISTAKES = 0.5  # that each class gets more than it has
+MISTAKES = HITS = 0.5  # that each class gets more than it has, and that it has at least
 TAIL = 0.975
 
 
@@ -73,6 +74,21 @@ def shared_luck(right: npt.NDArray[np.bool_]) -> float:
     return float(np.clip((both - rate**2) / (rate * (1 - rate)), 0, 1))
 
 
+def luck_of(right: npt.NDArray[np.bool_], shared: float) -> float:
+    """The same of some of the test images (R, n), those of a class or a subgroup; `shared`, that of all, at least.
+
+    Two images more, of which half are wrong, have the luck of all in common: a few without a mistake say nothing else.
+    """
+    replicates, images = right.shape
+    if replicates == 1:
+        return 1.0
+    wrong = (~right).sum(0)  # (n,)
+    rate = wrong.sum() / replicates / max(images, 1)
+    both = (wrong * (wrong - 1)).sum() / (replicates * (replicates - 1))
+    common, own = both - images * rate**2, images * rate * (1 - rate)
+    return float(np.clip((common + shared / 2) / (own + 1 / 2), shared, 1))
+
+
 def _of_average(counts: Floats, name: str, weighted: bool, known: npt.NDArray[np.bool_]) -> Floats:
     """The number (...) of an average of `name` over the `known` classes (..., K), weighted by their images or not."""
     cells, support = _with_mistakes(counts), counts.sum(-1)  # (..., K, K), (..., K)
@@ -106,10 +122,13 @@ def _gained(cells: Floats, name: str, weight: Floats, weighted: npt.NDArray[np.b
 
 
 def _with_mistakes(counts: Floats) -> Floats:
-    """The matrices with `MISTAKES` more in each class that occurs, spread over the others, and as many images."""
+    """The matrices with `MISTAKES` more in each class that occurs, spread over the others, and `HITS` at least.
+
+    There are as many images as before.
+    """
     classes = counts.shape[-1]
-    support = counts.sum(-1, keepdims=True)
-    more = counts + MISTAKES / max(classes - 1, 1) * (1 - np.eye(classes))
+    support, own = counts.sum(-1, keepdims=True), np.eye(classes)
+    more = np.maximum(counts, HITS * own) + MISTAKES / max(classes - 1, 1) * (1 - own)
     return more * _over(support, more.sum(-1, keepdims=True))
 
 

@@ -4,17 +4,18 @@ arXiv:1612.01474, eq. 3.1; from different seeds alone, without adversarial train
 Shapes: R replicates, N test images, K classes.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.scoring.intervals import LEVEL, Interval
+from pipeline.scoring.intervals import LEVEL, Interval, student_t
 from pipeline.scoring.metrics import Floats
+from pipeline.scoring.pairs import KNOWN, OF_NONE, effective_number
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-RESAMPLES = 2000
 
 
 def predicted(probabilities: Sequence[Floats]) -> Labels | None:
@@ -29,13 +30,14 @@ def predicted(probabilities: Sequence[Floats]) -> Labels | None:
 def gain(together: Flags, alone: Flags) -> Interval:
     """By how much the accuracy of all together (N,) is above the mean of each alone (R, N), over test images.
 
-    An image counts for the share of replicates that the ensemble puts right, or wrong; images are drawn anew
-    (percentile bootstrap, Efron 1979) with these replicates as they are.
+    An image counts for the share of replicates that the ensemble puts right, or wrong, with these replicates as they
+    are. The interval is that of a pair of models with one replicate each (see `pairs`): Student's t of the variance
+    about 0, with as many degrees of freedom as the images that the gain rests on, less one; never narrower than Clopper
+    and Pearson's where no image changes.
     """
-    replicates = len(alone)
-    shares = replicates * together.astype(np.int64) - alone.sum(0)  # (N,), -R to R
-    counts = np.bincount(shares + replicates, minlength=2 * replicates + 1)  # (2R + 1,)
-    values, images = np.arange(-replicates, replicates + 1) / replicates, len(together)
-    drawn = np.random.default_rng(0).multinomial(images, counts / images, size=RESAMPLES)  # (B, 2R + 1)
-    low, high = np.quantile(drawn @ values / images, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(counts @ values / images), float(low), float(high), 1, "test images")
+    images = len(together)
+    shares = together - alone.mean(0)  # (N,), -1 to 1
+    value, freedom = shares.mean(), max(effective_number(shares) - 1, 1.0)
+    variance = (shares.var() + value**2) / images
+    half = max(student_t(freedom + 1, LEVEL) * math.sqrt(variance), student_t(KNOWN, LEVEL) * OF_NONE / images)
+    return Interval(float(value), max(float(value - half), -1.0), min(float(value + half), 1.0), 1, "test images")

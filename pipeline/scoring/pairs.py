@@ -15,7 +15,8 @@ The interval is D -+ sqrt(t^2 s^2 / R + t'^2 c), with Student's t of either's de
 coverage is never below the level, as the distribution function of chi-squared with one degree is concave. Adding the
 variances and approximating the degrees of freedom (Satterthwaite) is not used: with 3 seeds it calls up to 8 of 100
 equal pairs different, and far more at the levels that a correction for many pairs asks for. The interval is never
-narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only.
+narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only. Nor is it
+narrower than Clopper and Pearson's for none of N images: models that answer alike on these may differ on others.
 
 Where replicates have splits of their own (`Draws`), folds among them, s^2 is that of the splits' means, corrected for
 what training sets share. Where their test images differ too, that covers test images, and the second part is left
@@ -48,6 +49,8 @@ Part = tuple[float, float]  # a variance and its degrees of freedom
 Parts = tuple[tuple[Floats, Floats], ...]  # independent parts of a variance, each with its degrees of freedom, (P,)
 POWER = 0.8
 RESAMPLES = 2000
+OF_NONE = 1.88  # a standard deviation, in images: 1.96 of them are the 3.69 that may be wrong where none of many is
+KNOWN = 1e9  # degrees of freedom of a variance that is known
 REPLICATES = (*range(2, 11), 15, 20, 30, 50, 100, 200, 500, 1000)  # that are tried to settle a pair
 
 
@@ -74,7 +77,8 @@ class Difference:
     settled_from: str
     bounds: tuple[
         tuple[Part, ...], ...
-    ] = ()  # of which the interval is the widest: by what `value` varies, over images
+    ] = ()  # of which the interval is the widest: by what `value` varies, over images, as none of so many images may
+    heaviest: float = 0.0  # by how much one test image can change the score of a model, at most
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ def compare(
     first, second = np.array(list(combinations(range(len(names)), 2))).T  # (P,), (P,)
     drawn = resample(actual, guesses, classes, seed, resamples)
     influences = influence(actual, guesses, classes)
+    heaviest = heaviest_image(actual)
     differences = [
-        _differences(*drawn[name], influences[name], first, second, draws) for name in SCORES
+        _differences(*drawn[name], influences[name], first, second, draws, heaviest[name]) for name in SCORES
     ]  # per score, one for each pair
     right = guesses == actual
     if ((guesses[0] != UNTESTED).sum(0) == 1).all():  # folds: one test of all images
@@ -153,7 +158,7 @@ def compare_shares(
     drawn = [shares @ times / images for times in _drawn(images, seed, resamples, 2**22 // images)]
     first, second = np.array(list(combinations(range(len(names)), 2))).T  # (P,), (P,)
     samples, influences = np.concatenate(drawn, axis=-1), shares.mean(1) / images
-    found = _differences(shares.mean(-1), samples, influences, first, second, draws)
+    found = _differences(shares.mean(-1), samples, influences, first, second, draws, 1 / images)
     return {(names[first[pair]], names[second[pair]]): each for pair, each in enumerate(found)}
 
 
@@ -175,12 +180,14 @@ def _differences(
     first: npt.NDArray[np.int64],
     second: npt.NDArray[np.int64],
     draws: Draws | None,
+    heaviest: float,
 ) -> list[Difference]:
     """Scores (M, R), resampled (M, R, B), influences of images on a model's mean score (M, N) -> one of each pair."""
+    samples = samples[..., ~np.isnan(samples).any((0, 1))]  # a draw that holds no image of a replicate's says nothing
     each = scores[first] - scores[second]  # (P, R)
     value = each.mean(1)
     spread = _spread(each, samples, influences, first, second)
-    bounds = _bounds(each, spread, draws)
+    bounds = _bounds(each, spread, draws, influences.shape[-1])
     p = np.max([p_values(value, each) for each in bounds], axis=0)
     half = np.max([half_widths(1 - LEVEL, each) for each in bounds], axis=0)
     low, high = np.clip([value - half, value + half], -1, 1)
@@ -203,14 +210,20 @@ def _differences(
             settled_by=_settled(spread, abs(value[k]), k) if unsettled[k] else "",
             settled_from=_settled(spread, abs(value[k]) + half[k], k) if unsettled[k] else "",
             bounds=tuple(tuple((float(part[k]), float(freedom[k])) for part, freedom in parts) for parts in bounds),
+            heaviest=heaviest,
         )
         for k in range(len(value))
     ]
 
 
-def _bounds(each: Floats, spread: _Spread, draws: Draws | None) -> list[Parts]:
-    """What the interval is the widest of: all parts together, test images alone, seeds alone where splits have more."""
-    bounds: list[Parts] = [_parts(each, spread, draws), ((spread.alone, spread.freedom),)]
+def _bounds(each: Floats, spread: _Spread, draws: Draws | None, images: int) -> list[Parts]:
+    """What the interval is the widest of: all parts together, test images alone, seeds alone where splits have more.
+
+    And what is known where two models differ on none of the images: by how much they may still differ on others.
+    """
+    pairs = len(each)
+    none = (np.full(pairs, (OF_NONE / images) ** 2), np.full(pairs, KNOWN))
+    bounds: list[Parts] = [_parts(each, spread, draws), ((spread.alone, spread.freedom),), (none,)]
     if draws and len(draws.split) > draws.splits:
         bounds.append((draws.over_seeds(each),))
     return bounds
@@ -265,6 +278,13 @@ def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDAr
     return (own[first] + own[second] - 2 * covariance[first, second]).clip(0)
 
 
+def heaviest_image(actual: npt.NDArray[np.integer]) -> dict[str, float]:
+    """By how much one image can change a score at most, about: of macro-F1 one of the class with the fewest."""
+    counts = np.bincount(actual)
+    rarest = int(counts[counts > 0].min()) * int((counts > 0).sum())
+    return {"macro_f1": 1 / rarest, "accuracy": 1 / len(actual)}
+
+
 def effective_number(influences: Floats) -> float:
     """Kish's effective number: n for n images of equal weight and others of none, 0 where none has any."""
     squares = influences**2
@@ -306,19 +326,30 @@ def resample(
         return f1_and_accuracy(right, tests.astype(np.float64), named)
 
     found: dict[str, list[Floats]] = {name: [] for name in SCORES}
-    for times in _drawn(images, seed, resamples, min(2**22 // images, 2**23 // height)):  # a few hundred MiB at most
+    at_once = min(2**22 // images, 2**23 // height)  # a few hundred MiB at most
+    folds = tested.argmax(0) if (tested.sum(0) == 1).all() else np.zeros(images, dtype=np.int64)
+    for times in _drawn(images, seed, resamples, at_once, folds):
         for name, values in count(times).items():
             found[name].append(values)
     once = count(np.ones((images, 1), dtype=np.float32))
     return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
 
 
-def _drawn(images: int, seed: int, resamples: int, at_once: int) -> Iterator[npt.NDArray[np.float32]]:
-    """How often each image is drawn, (N, b), in resamples that many at once."""
+def _drawn(
+    images: int, seed: int, resamples: int, at_once: int, folds: npt.NDArray[np.int64] | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
+    """How often each image is drawn, (N, b), in resamples that many at once; of each fold (N,) as many as it has."""
     rng, step = np.random.default_rng(seed), max(1, at_once)
     for start in range(0, resamples, step):
         width = min(step, resamples - start)
-        drawn = rng.integers(images, size=(width, images)) + images * np.arange(width)[:, None]
+        if folds is None or not folds.any():
+            drawn = rng.integers(images, size=(width, images))
+        else:
+            sizes = np.bincount(folds)
+            order, first = np.argsort(folds, kind="stable"), np.cumsum(sizes) - sizes
+            places = first[folds] + (rng.random((width, images)) * sizes[folds]).astype(np.int64)
+            drawn = order[places]
+        drawn = drawn + images * np.arange(width)[:, None]
         times = np.bincount(drawn.ravel(), minlength=width * images).reshape(width, images)
         yield np.ascontiguousarray(times.T, dtype=np.float32)
 

@@ -128,6 +128,11 @@ def images_of_area(area: float, ours: float, others: float) -> float:
     return ours * others / (1 + (number - 1) * ((1 - area) / (2 - area) + area / (1 + area)))
 
 
+def images_of_mean(numbers: Sequence[float]) -> float:
+    """The effective number of images of a mean over classes, from each class's: variances add up, so few count most."""
+    return len(numbers) ** 2 / sum(1 / each for each in numbers) if numbers else float("nan")
+
+
 def shared_luck(influence: Floats) -> float:
     """The share, 0 to 1, of the luck with test images that replicates (R, N) have in common: their correlation."""
     replicates, own = len(influence), (influence**2).sum()

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.scoring.effective import luck_of
 from pipeline.scoring.intervals import LEVEL, clopper_pearson, student_t
 from pipeline.scoring.metrics import Floats
 
@@ -48,7 +49,8 @@ def clearest_gap(right: npt.NDArray[np.bool_], groups: Mapping[str, Members], sh
     """The clearest of a model that has these images right (R, N), where so many gaps are `asked` of; None without two.
 
     It is the one with the highest lower end of those that hold, which a larger one of few images does not hide, and the
-    largest where none holds. `shared` is the luck with images that replicates have in common (`effective.shared_luck`).
+    largest where none holds. `shared` is the luck with all images that replicates have in common
+    (`effective.shared_luck`); a subgroup has its own where that is more.
     """
     found = [_gap(right, groups, pair, shared, 1 - (1 - LEVEL) / asked) for pair in pairs_of(groups)]
     return max(found, key=lambda each: (each.holds, each.low if each.holds else each.mean), default=None)
@@ -62,10 +64,11 @@ def _gap(
     each, replicates = scores[above] - scores[below], len(right)
     shares = np.array([scores[above].mean(), scores[below].mean()])
     images = np.array([groups[above].sum(), groups[below].sum()])
-    less, more = _sides(shares, images / (shared + (1 - shared) / replicates), level)
+    luck = np.array([luck_of(right[:, groups[name]], shared) for name in (above, below)])
+    less, more = _sides(shares, images / (luck + (1 - luck) / replicates), level)
     if replicates > 1:
         seeds = student_t(replicates, level) * each.std(ddof=1) / np.sqrt(replicates)
-        sides = _sides(shares, images / max(shared, 1e-9), level)
+        sides = _sides(shares, images / np.maximum(luck, 1e-9), level)
         less, more = max(less, float(np.hypot(sides[0], seeds))), max(more, float(np.hypot(sides[1], seeds)))
     mean = float(each.mean())
     return Gap(above, below, mean, max(mean - less, -1.0), min(mean + more, 1.0))

@@ -54,10 +54,11 @@ def probability(difference: Difference, replicates: int, seed: int = 0) -> Bound
     from scipy.special import ndtr
 
     rng = np.random.default_rng(seed)
-    varied, ((over_images, _),) = difference.bounds
+    varied, ((over_images, _),), *others = difference.bounds
+    none = others[0][0][0] if others else 0.0  # of models that answer alike: they may differ on other images
     seeds, images = varied if replicates > 1 else ((0.0, 1.0), *varied)  # of the mean
     luck = max(over_images - images[0], 0.0)  # with single images: seeds that agree are no certainty
-    drawn_seeds, drawn_images = np.maximum(_drawn(seeds, rng), luck), _drawn(images, rng)
+    drawn_seeds, drawn_images = np.maximum(_drawn(seeds, rng), luck), np.maximum(_drawn(images, rng), none)
     mean = difference.value + np.sqrt(drawn_seeds + drawn_images) * rng.standard_normal(DRAWS)
     drawn = ndtr(_ratio(mean, np.sqrt(replicates * drawn_seeds + drawn_images)))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -81,12 +82,16 @@ def _ratio(mean: Floats, deviation: Floats) -> Floats:
 
 
 def equal(difference: Difference, margin: float) -> float:
-    """p of the two one-sided tests that the difference is within -+ margin; 1 where its value is not."""
+    """p of the two one-sided tests that the difference is within -+ margin; 1 where its value is not.
+
+    Never less than the chance that models as far apart as the margin answer alike on all of the test images.
+    """
     inside = margin - abs(difference.value)  # to the nearer end, whose p is the larger
     if inside <= 0:
         return 1.0
     each = [pairs.p_values(np.array([inside]), _arrays(parts))[0] for parts in difference.bounds]
-    return float(max(each)) / 2  # one side of two
+    alike = (1 - margin) ** (1 / difference.heaviest) if difference.heaviest and margin < 1 else 0.0
+    return max(float(max(each)) / 2, alike)  # one side of two
 
 
 def _arrays(parts: Sequence[Part]) -> pairs.Parts:

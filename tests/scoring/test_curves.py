@@ -1,6 +1,6 @@
 """Models that differ only in how many training images they saw are a curve, and the report says who catches whom."""
 
-import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,10 +8,11 @@ import torch
 
 from pipeline.images import packed
 from pipeline.report.sections import learning
+from pipeline.report.words import signed_interval
 from pipeline.scoring.curves import Curves, Point
 from pipeline.scoring.curves import curves as curves_curves
-from pipeline.scoring.curves import gap as curves_gap
 from pipeline.scoring.intervals import intervals, over_replicates
+from pipeline.scoring.pairs import Difference, Pair
 from pipeline.training import task
 
 
@@ -52,15 +53,23 @@ def test_one_curve_catches_another_where_it_stays_level_or_above(scores: tuple[f
         ("vit", point(f"vit_{images}", images, score - 0.01, score + 0.01))
         for images, score in zip((100, 500, 1000), scores, strict=True)
     ]
-    (sentence,) = learning.sentences(curves(*(("resnet18", each) for each in CNN), *others))
+    found = curves(*(("resnet18", each) for each in CNN), *others)
+    (sentence,) = learning.sentences(found, pairs([point for curve in found.values() for point in curve]))
     assert sentence.startswith(f"{said}: ")
+    first, last = (abs(scores[k] - mean) for k, mean in ((0, 0.61), (-1, 0.81)))
+    ends = [f"{signed_interval(gap, gap - 0.05, gap + 0.05)} at {n}" for gap, n in ((first, "100"), (last, "1,000"))]
+    if "catches" not in said:
+        assert sentence.endswith(f"is {' and '.join(ends)}."), "with the intervals of the pairs"
 
 
-def test_a_gap_is_that_of_replicates_of_one_seed() -> None:
-    """Both vary with the seed, their difference does not."""
-    gap = curves_gap(point("a", 1, 0.5, 0.7, 0.9), point("b", 1, 0.4, 0.6, 0.8))
-    assert (gap.mean, gap.low, gap.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert math.isnan(curves_gap(point("a", 1, 0.5), point("b", 1, 0.4)).low)
+def pairs(points: list[Point]) -> list[Pair]:
+    """Every two models with an interval of a tenth around their difference."""
+    found = []
+    for one, other in combinations(points, 2):
+        gap = one.score.mean - other.score.mean
+        each = Difference(gap, gap - 0.05, gap + 0.05, gap, gap, 0.01, 0.01, "better", "", "")
+        found.append(Pair(one.model, other.model, {"macro_f1": each}, 1, 1))
+    return found
 
 
 def test_the_figure_has_a_line_for_each_family_through_its_means() -> None:

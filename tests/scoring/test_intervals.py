@@ -1,11 +1,13 @@
 """A 95% interval holds the truth in about 95 of 100 studies, and says what it was taken over."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from pipeline.scoring.effective import effective_images, shared_luck
+from pipeline.scoring.effective import effective_images, luck_of, shared_luck
 from pipeline.scoring.intervals import (
     Interval,
     Scored,
@@ -15,6 +17,7 @@ from pipeline.scoring.intervals import (
     of_shares,
     over_replicates,
     report_arrays,
+    scored,
 )
 from pipeline.scoring.metrics import SCORES, scores
 
@@ -77,6 +80,53 @@ def test_intervals_of_all_scores_hold_the_expected_score_in_94_of_100_studies(re
     assert {name for name, found in held.items() if np.mean(found) < 0.94} == set()
     limit = scipy.stats.binom.ppf(0.0001, 400, 0.95) / 400  # of each of 150 numbers, were it exactly 95%
     assert {name for name, found in held.items() if min(found) < limit} == set()
+
+
+@pytest.mark.parametrize(("rare", "accuracy"), [(5, 0.2), (10, 0.1), (36, 0.03)])
+def test_a_rare_class_that_is_never_right_leaves_an_average_unsure(rare: int, accuracy: float) -> None:
+    """In three of ten studies none of its images is right; these intervals missed before, all of them."""
+    rng, sizes, skill = np.random.default_rng(8), np.array([150, 147, rare]), np.array([0.98, 0.98, accuracy])
+    labels, found, never = np.repeat(np.arange(3), sizes), [], 0
+    for _ in range(200):
+        right = rng.random(len(labels)) < skill[labels]
+        guesses = np.where(right, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
+        confusion = np.zeros((1, 3, 3), dtype=np.int64)
+        np.add.at(confusion[0], (labels, guesses), 1)
+        never += confusion[0, 2, 2] == 0
+        found.append({name: intervals(confusion)[name] for name in ("macro_f1", "balanced_accuracy")})
+    assert never > 40
+    for name in ("macro_f1", "balanced_accuracy"):
+        truth = np.mean([each[name].mean for each in found])
+        assert sum(each[name].low <= truth <= each[name].high for each in found) >= 188, name
+
+
+@pytest.mark.parametrize(("splits", "seeds"), [(2, 5), (4, 3)])
+def test_seeds_that_share_a_split_are_no_draws_of_splits(splits: int, seeds: int) -> None:
+    """Taken as such, 3 in 10 intervals of 2 splits with 5 seeds each missed, and 15 in 100 of 4 with 3."""
+    rng, of = np.random.default_rng(4), np.repeat(np.arange(splits), seeds)
+    held = 0
+    for _ in range(500):
+        values = 0.9 + rng.normal(0, 0.01, splits)[of] + rng.normal(0, 0.005, len(of))
+        found = Scored(values, 10_000, 0.5, splits=of).interval
+        held += found.low <= 0.9 <= found.high
+    assert held >= 470
+    alone = Scored(values[:splits], 10_000, 0.5)
+    assert dataclasses.replace(alone, splits=np.arange(splits)).interval == alone.interval, "one seed a split"
+
+
+def test_a_class_whose_mistakes_are_common_to_all_replicates_has_its_own_luck() -> None:
+    right = np.random.default_rng(0).random((5, 1000)) > 0.1
+    right[:, :100] = right[0, :100]
+    everywhere = shared_luck(right)
+    assert everywhere < 0.3
+    assert luck_of(right[:, :100], everywhere) > 0.9
+    assert luck_of(right[:, 100:], everywhere) == everywhere, "no less than that of all"
+    assert luck_of(np.ones((5, 40), dtype=bool), 0.37) == pytest.approx(0.37), "without a mistake nothing else is known"
+    assert luck_of(right[:1], 0.2) == 1
+    counts = np.tile(CONFUSION, (3, 1, 1))
+    common, own = scored(counts, 0.2), scored(counts, 0.2, of_classes=[0.9, 0.2, 0.2])
+    assert own["recall/0"].interval.low < common["recall/0"].interval.low
+    assert own["recall/1"].interval == common["recall/1"].interval
 
 
 def test_an_interval_is_not_wider_than_it_has_to_be() -> None:

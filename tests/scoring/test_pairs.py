@@ -134,6 +134,21 @@ def test_folds_are_replicates_whose_variance_is_raised_for_what_they_share() -> 
     assert pair.mcnemar == mcnemar(right, ONE, OTHER)[0]
 
 
+@pytest.mark.parametrize("size", [1, 6, 10])
+def test_folds_of_few_images_are_resampled_each_and_a_large_difference_is_no_nan(size: int) -> None:
+    """Of ten images a resample of all folds' now and then holds none of a fold, whose score is undefined then."""
+    rng, folds = np.random.default_rng(3), 60 // size
+    labels, fold = rng.integers(2, size=60), np.arange(60) % folds
+    predicted = {}
+    for name, accuracy in (("good", 0.97), ("bad", 0.5)):
+        answers = np.where(rng.random(60) < accuracy, labels, 1 - labels)
+        predicted[name] = np.where(fold == np.arange(folds)[:, None], answers, UNTESTED)
+    draws = Draws(np.arange(folds), 1 / (folds - 1), test=True)
+    found = compare(labels, predicted, 2, resamples=500, draws=draws)[0].differences["accuracy"]
+    assert found.low > 0
+    assert found.verdict == "better"
+
+
 def test_a_large_difference_over_folds_is_found() -> None:
     rng = np.random.default_rng(1)
     actual, predicted, draws = folded(rng, 5, 500)

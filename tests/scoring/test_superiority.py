@@ -86,8 +86,11 @@ def test_seeds_that_agree_by_chance_are_no_certainty_and_models_that_predict_ali
     agreeing = difference(np.array([0.01, 0.01, 0.01]), alone=0.01**2)
     found = probability(agreeing, 3)
     assert found.low < 0.5 < found.value < 0.8
-    alike = probability(difference(np.zeros(3)), 3)
-    assert (alike.value, alike.low, alike.high) == (0.5, 0.5, 0.5)
+    answers = np.tile(np.arange(40) % 4, (3, 1))
+    alike = compare(answers[0], {"a": answers, "b": answers}, 4, resamples=50)[0].differences["accuracy"]
+    found = probability(alike, 3)
+    assert found.value == 0.5
+    assert (found.low, found.high) == pytest.approx((0.025, 0.975), abs=0.01), "on other images either may be above"
 
 
 # practically equal
@@ -100,6 +103,26 @@ def test_two_one_sided_tests_are_the_larger_of_two_t_tests(mean: float) -> None:
     above = scipy.stats.ttest_1samp(each, -0.01, alternative="greater").pvalue
     wanted = max(below, above) if abs(each.mean()) < 0.01 else 1.0
     assert equal(difference(each), 0.01) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("images", "margin"), [(50, 0.02), (100, 0.01), (360, 0.005)])
+def test_models_that_answer_alike_on_few_images_are_not_called_equal(images: int, margin: float) -> None:
+    """Models as far apart as the margin answer alike on all of them in (1 - margin)^images of studies."""
+    answers = np.tile(np.arange(images) % 4, (3, 1))
+    found = compare(answers[0], {"a": answers, "b": answers}, 4, resamples=50)[0].differences
+    assert equal(found["accuracy"], margin) == pytest.approx((1 - margin) ** images, abs=0.1)
+    assert equal(found["macro_f1"], margin) > 0.05
+    many = np.tile(np.arange(10_000) % 4, (3, 1))
+    alike = compare(many[0], {"a": many, "b": many}, 4, resamples=50)[0].differences["accuracy"]
+    assert equal(alike, margin) < 0.001
+
+
+def test_of_a_rare_class_that_both_have_right_little_is_known() -> None:
+    labels = np.r_[np.zeros(5, int), 1 + np.arange(2000) % 3]
+    answers = np.tile(labels, (3, 1))
+    found = compare(labels, {"a": answers, "b": answers}, 4, resamples=50)[0].differences
+    assert equal(found["accuracy"], 0.01) < 0.001
+    assert equal(found["macro_f1"], 0.01) > 0.5, "5 images are a quarter of macro-F1"
 
 
 def test_without_a_margin_nothing_is_equal_and_p_is_adjusted_over_pairs() -> None:

@@ -58,15 +58,19 @@ class Verdicts:
     other: str
     clean: Difference
     corrupted: Difference
+    change: Difference  # of the second from the first
 
     @property
-    def holds(self) -> bool:
+    def same(self) -> bool:
         return self.clean.verdict == self.corrupted.verdict
 
     @property
     def changed(self) -> str:
-        """cnn vs vit (better as they are, not distinguishable corrupted)"""
-        return f"{self.model} vs {self.other} ({self.clean.verdict} as they are, {self.corrupted.verdict} corrupted)"
+        """cnn vs vit (better as they are, worse corrupted: a change of -0.0123 [-0.0323, +0.0100], maybe none)"""
+        verdicts = f"{self.clean.verdict} as they are, {self.corrupted.verdict} corrupted"
+        change = signed_interval(self.change.value, self.change.low, self.change.high)
+        maybe = ", maybe none" * (self.change.low <= 0 <= self.change.high)
+        return f"{self.model} vs {self.other} ({verdicts}: a change of {change}{maybe})"
 
 
 def section(found: Found) -> Section | None:
@@ -121,23 +125,23 @@ def compared(found: Found, rows: Sequence[Tried]) -> list[Verdicts]:
         return []
     clean = pairs.compare_shares({row.model: row.clean for row in rows}, draws=draws)
     corrupted = pairs.compare_shares({row.model: row.right.mean((1, 2)) for row in rows}, draws=draws)
-    return [Verdicts(*names, clean[names], corrupted[names]) for names in clean]
+    change = pairs.compare_shares({row.model: row.right.mean((1, 2)) - row.clean for row in rows}, draws=draws)
+    return [Verdicts(*names, clean[names], corrupted[names], change[names]) for names in clean]
 
 
 def sentence(verdicts: Sequence[Verdicts]) -> str:
-    """Of 3 verdicts by accuracy, 2 hold on corrupted images; not cnn vs vit (better as they are, worse corrupted)."""
+    """Of 3 verdicts by accuracy, 2 are the same on corrupted images; not cnn vs vit (see `Verdicts.changed`)."""
     if not verdicts:
         return ""
-    changed = [each.changed for each in verdicts if not each.holds]
+    changed = [each.changed for each in verdicts if not each.same]
     if not changed:
-        every = (
-            f"all {len(verdicts)} verdicts by accuracy hold" if len(verdicts) > 1 else "the verdict by accuracy holds"
-        )
-        return f"On corrupted test images {every}."
+        several = f"all {len(verdicts)} verdicts by accuracy are"
+        every = several if len(verdicts) > 1 else "the verdict by accuracy is"
+        return f"On corrupted test images {every} the same."
     kept = len(verdicts) - len(changed)
-    hold = "holds" if kept == 1 else "hold"
     named = "; ".join(few(changed))
-    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy {hold}; not {named}."
+    are = "is" if kept == 1 else "are"
+    return f"On corrupted test images {kept} of {len(verdicts)} verdicts by accuracy {are} the same; not {named}."
 
 
 # tables

@@ -12,7 +12,8 @@ from pipeline.report.found import Found, Model
 from pipeline.report.section import Section
 from pipeline.report.words import signed_interval
 from pipeline.scoring import metrics
-from pipeline.scoring.curves import Curves, Point, curves, gap, leads
+from pipeline.scoring.curves import Curves, Point, curves, leads
+from pipeline.scoring.pairs import Pair, between
 
 
 def section(found: Found) -> Section | None:
@@ -21,7 +22,7 @@ def section(found: Found) -> Section | None:
     if not learnt:
         return None
     points = {name: [(point.images, *point.score.numbers) for point in curve] for name, curve in learnt.items()}
-    texts = tuple(sentences(learnt))
+    texts = tuple(sentences(learnt, found.pairs))
     return Section(
         "Data size",
         {"families": list(learnt), "texts": texts},
@@ -65,27 +66,26 @@ def learning_curves(models: Sequence[Model]) -> Curves:
     return curves(points)
 
 
-def sentences(found: Curves) -> list[str]:
+def sentences(found: Curves, pairs: Sequence[Pair]) -> list[str]:
     """Of every two curves over the same numbers of images: where, if anywhere, the lower catches the higher one."""
     return [
-        _sentence(found, first, second)
+        _sentence(found, pairs, first, second)
         for first, second in itertools.combinations(found, 2)
         if [point.images for point in found[first]] == [point.images for point in found[second]]
     ]
 
 
-def _sentence(found: Curves, first: str, second: str) -> str:
+def _sentence(found: Curves, pairs: Sequence[Pair], first: str, second: str) -> str:
     ahead, behind = (first, second) if leads(found[first][0], found[second][0]) else (second, first)
-    gaps = [gap(one, other) for one, other in zip(found[ahead], found[behind], strict=True)]
+    both = zip(found[ahead], found[behind], strict=True)
+    gaps = [between(pairs, one.model, other.model).differences["macro_f1"] for one, other in both]
     images = [f"{point.images:,}" for point in found[ahead]]
-    caught = next((index for index in range(len(gaps)) if all(each.mean <= 0 for each in gaps[index:])), None)
+    caught = next((index for index in range(len(gaps)) if all(each.value <= 0 for each in gaps[index:])), None)
     if caught is None:
         text = f"{behind} does not catch {ahead} up to {images[-1]} training images"
     elif caught:
         text = f"{behind} catches {ahead} between {images[caught - 1]} and {images[caught]} training images"
     else:
         text = f"{behind} and {ahead} are level from {images[0]} training images on"
-    ends = (
-        f"{signed_interval(*gaps[0].numbers)} at {images[0]} and {signed_interval(*gaps[-1].numbers)} at {images[-1]}"
-    )
-    return f"{text}: {ahead}'s mean macro-F1 minus {behind}'s is {ends}."
+    at = [f"{signed_interval(gaps[k].value, gaps[k].low, gaps[k].high)} at {images[k]}" for k in (0, -1)]
+    return f"{text}: {ahead}'s mean macro-F1 minus {behind}'s is {' and '.join(at)}."

@@ -75,7 +75,7 @@ def scores(model: Model, areas: Areas) -> Scores:
         answers = zip(model.probabilities, labels(model), strict=True)
         found["brier_score"] = proper.loss_interval([proper.brier_score(*each) for each in answers], 2.0, shared)
         macro = [proper.macro(each) for each in zip(*areas, strict=True)]
-        most = sum(each for each in images_of_areas(model, areas) if not math.isnan(each))
+        most = proper.images_of_mean([each for each in images_of_areas(model, areas) if not math.isnan(each)])
         found["macro_auroc"] = proper.area_interval(macro, most, shared)
     over_images = {name: without_ends(each, model) if model.folds else each for name, each in found.items()}
     return {**over_images, **of_sets(model)}

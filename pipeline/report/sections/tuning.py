@@ -252,8 +252,10 @@ def verdict_sentence(found: Found) -> list[str]:
                 )
     if not count:
         return []
-    text = f"Tuning changed {len(changed)} of {count} verdict{'s' * (count > 1)}"
-    return [f"{text}: {'; '.join(changed)}" if changed else text]
+    if not changed:
+        return [f"Tuned, {'all verdicts are' if count > 1 else 'the verdict is'} the same"]
+    text = f"Tuned, {len(changed)} of {count} verdict{'s' * (count > 1)} {'differs' if len(changed) == 1 else 'differ'}"
+    return [f"{text}: {'; '.join(changed)} (whether a difference itself changed is not tested)"]
 
 
 def summary(found: Found, trials: Mapping[str, Sequence[TrialResult]]) -> dict[str, dict[str, float]]:
