@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.scoring.intervals import LEVEL, Interval, student_t
 from pipeline.scoring.metrics import Floats
-from pipeline.scoring.pairs import KNOWN, OF_NONE, effective_number
+from pipeline.scoring.pairs import OF_NONE, effective_number
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -32,12 +32,12 @@ def gain(together: Flags, alone: Flags) -> Interval:
 
     An image counts for the share of replicates that the ensemble puts right, or wrong, with these replicates as they
     are. The interval is that of a pair of models with one replicate each (see `pairs`): Student's t of the variance
-    about 0, with as many degrees of freedom as the images that the gain rests on, less one; never narrower than Clopper
-    and Pearson's where no image changes.
+    about 0, with as many degrees of freedom as the images that the gain rests on, less one; Clopper and Pearson's
+    for none of N where no image changes.
     """
     images = len(together)
     shares = together - alone.mean(0)  # (N,), -1 to 1
     value, freedom = shares.mean(), max(effective_number(shares) - 1, 1.0)
     variance = (shares.var() + value**2) / images
-    half = max(student_t(freedom + 1, LEVEL) * math.sqrt(variance), student_t(KNOWN, LEVEL) * OF_NONE / images)
+    half = student_t(freedom + 1, LEVEL) * math.sqrt(variance) if shares.any() else OF_NONE * 1.96 / images
     return Interval(float(value), max(float(value - half), -1.0), min(float(value + half), 1.0), 1, "test images")

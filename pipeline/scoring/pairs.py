@@ -15,8 +15,8 @@ The interval is D -+ sqrt(t^2 s^2 / R + t'^2 c), with Student's t of either's de
 coverage is never below the level, as the distribution function of chi-squared with one degree is concave. Adding the
 variances and approximating the degrees of freedom (Satterthwaite) is not used: with 3 seeds it calls up to 8 of 100
 equal pairs different, and far more at the levels that a correction for many pairs asks for. The interval is never
-narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only. Nor is it
-narrower than Clopper and Pearson's for none of N images: models that answer alike on these may differ on others.
+narrower than that over test images alone; with R = 1 it is that one, and speaks of these weights only. Models that
+answer alike on all N images may differ on others: their interval is Clopper and Pearson's for none of N.
 
 Where replicates have splits of their own (`Draws`), folds among them, s^2 is that of the splits' means, corrected for
 what training sets share. Where their test images differ too, that covers test images, and the second part is left
@@ -77,7 +77,7 @@ class Difference:
     settled_from: str
     bounds: tuple[
         tuple[Part, ...], ...
-    ] = ()  # of which the interval is the widest: by what `value` varies, over images, as none of so many images may
+    ] = ()  # of which the interval is the widest: by what `value` varies, over images, where no image tells them apart
     heaviest: float = 0.0  # by how much one test image can change the score of a model, at most
 
 
@@ -171,6 +171,7 @@ class _Spread:
     seeds: Floats  # of one seed's difference; 0 with a single replicate
     shared: Floats  # over test images, what all replicates share
     freedom: Floats
+    alike: npt.NDArray[np.bool_]  # whether no image tells the models apart
 
 
 def _differences(
@@ -219,10 +220,9 @@ def _differences(
 def _bounds(each: Floats, spread: _Spread, draws: Draws | None, images: int) -> list[Parts]:
     """What the interval is the widest of: all parts together, test images alone, seeds alone where splits have more.
 
-    And what is known where two models differ on none of the images: by how much they may still differ on others.
+    And, where two models differ on none of the images, by how much they may still differ on others.
     """
-    pairs = len(each)
-    none = (np.full(pairs, (OF_NONE / images) ** 2), np.full(pairs, KNOWN))
+    none = (np.where(spread.alike, (OF_NONE / images) ** 2, 0.0), np.full(len(each), KNOWN))
     bounds: list[Parts] = [_parts(each, spread, draws), ((spread.alone, spread.freedom),), (none,)]
     if draws and len(draws.split) > draws.splits:
         bounds.append((draws.over_seeds(each),))
@@ -263,13 +263,12 @@ def _spread(
     about = value**2 / influences.shape[-1]
     alone = _contrast(covariance.mean((1, 3)), first, second) + about
     one = _contrast(np.einsum("arbr->ab", covariance) / replicates, first, second) + about
-    freedom = np.array(
-        [effective_number(influences[a] - influences[b]) - 1 for a, b in zip(first, second, strict=True)]
-    ).clip(1)
+    numbers = np.array([effective_number(influences[a] - influences[b]) for a, b in zip(first, second, strict=True)])
+    freedom, alike = (numbers - 1).clip(1), numbers == 0
     if replicates == 1:
-        return _Spread(alone, one, np.zeros_like(value), alone, freedom)
+        return _Spread(alone, one, np.zeros_like(value), alone, freedom, alike)
     shared = ((replicates * alone - one) / (replicates - 1)).clip(0)
-    return _Spread(alone, one, each.var(1, ddof=1), shared, freedom)
+    return _Spread(alone, one, each.var(1, ddof=1), shared, freedom, alike)
 
 
 def _contrast(covariance: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Floats:
