@@ -55,7 +55,7 @@ def prune(days: float = 7, yes: bool = False) -> None:
         print(f"prune: {len(found)} of these, {total}; `versus prune --days {days:g} --yes` removes them")
         return
     stay = [left for left in found if not left.remove()]  # states first: a training may just now go on from one
-    needed = remains.runs_of(stay)
+    needed = remains.runs_of(stay) - {""}
     stay += [left for left in found if left.run in needed]
     broken.delete_runs([left.run for left in found if left.run and left.run not in needed])
     gone = [left for left in found if left not in stay]

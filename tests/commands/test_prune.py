@@ -91,12 +91,15 @@ def test_a_state_that_is_opened_meanwhile_stays_with_its_run_and_is_not_counted(
 ) -> None:
     with pytest.raises(KeyboardInterrupt), runs.training_run("cnn-0", "k", VALUES) as killed:
         raise KeyboardInterrupt
-    folder = state("a" * 64, days=30, run=killed.id)
+    folder, other = state("a" * 64, days=30, run=killed.id), state("b" * 64, days=30)
+    litter = trees.put(home / "reports/.a.json.999999999.part", b"1234")
     monkeypatch.setattr(resume, "discard", lambda _: None)  # as it does where a process has the state open
     time.sleep(0.01)
     prune(days=0, yes=True)
-    assert "removed 0, 0 B freed; 2 of a training that goes on stay" in capsys.readouterr().out
+    assert "removed 1, 4 B freed; 3 of a training that goes on stay" in capsys.readouterr().out
     assert folder.exists()
+    assert other.exists()
+    assert not litter.exists()
     assert statuses(home) == {"cnn-0": "KILLED"}
 
 
