@@ -122,9 +122,8 @@ def compare(
     differences = [
         _differences(*drawn[name], influences[name], first, second, draws, heaviest[name]) for name in SCORES
     ]  # per score, one for each pair
-    right = guesses == actual
-    if ((guesses[0] != UNTESTED).sum(0) == 1).all():  # folds: one test of all images
-        right = right.any(1, keepdims=True)
+    folds = ((guesses[0] != UNTESTED).sum(0) == 1).all()  # one test of all images
+    right = (guesses == actual).any(1, keepdims=True) if folds else guesses == actual
     tests = mcnemar(right, first, second)  # (P,)
     adjusted = holm(tests)
     return [
@@ -184,7 +183,6 @@ def _differences(
     heaviest: float,
 ) -> list[Difference]:
     """Scores (M, R), resampled (M, R, B), influences of images on a model's mean score (M, N) -> one of each pair."""
-    samples = samples[..., ~np.isnan(samples).any((0, 1))]  # a draw that holds no image of a replicate's says nothing
     each = scores[first] - scores[second]  # (P, R)
     value = each.mean(1)
     spread = _spread(each, samples, influences, first, second)
@@ -192,8 +190,7 @@ def _differences(
     p = np.max([p_values(value, each) for each in bounds], axis=0)
     half = np.max([half_widths(1 - LEVEL, each) for each in bounds], axis=0)
     low, high = np.clip([value - half, value + half], -1, 1)
-    drawn, tails = samples.mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = np.array([np.quantile(drawn[a] - drawn[b], tails) for a, b in zip(first, second, strict=True)])  # (P, 2)
+    ends = _over_images(samples.mean(1), first, second)
     adjusted = holm(p)
     verdicts = [_verdict(*each) for each in zip(value, adjusted, strict=True)]
     seeds_alone = scores.shape[1] > 1 and draws is None
@@ -215,6 +212,12 @@ def _differences(
         )
         for k in range(len(value))
     ]
+
+
+def _over_images(samples: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Floats:
+    """The ends (P, 2) of the percentile interval of each difference, from resampled means (M, B)."""
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return np.array([np.quantile(samples[a] - samples[b], tails) for a, b in zip(first, second, strict=True)])
 
 
 def _bounds(each: Floats, spread: _Spread, draws: Draws | None, images: int) -> list[Parts]:
@@ -331,7 +334,12 @@ def resample(
         for name, values in count(times).items():
             found[name].append(values)
     once = count(np.ones((images, 1), dtype=np.float32))
-    return {name: (once[name][..., 0], np.concatenate(found[name], axis=-1)) for name in SCORES}
+    return {name: (once[name][..., 0], _known(np.concatenate(found[name], axis=-1))) for name in SCORES}
+
+
+def _known(samples: Floats) -> Floats:
+    """Of scores (M, R, B) the draws that hold an image of each replicate's: of others some scores are undefined."""
+    return samples[..., ~np.isnan(samples).any((0, 1))]
 
 
 def _drawn(

@@ -105,7 +105,7 @@ def caption(found: Found) -> str:
     return (
         f"{found.tested}: all replicates of a model asked together, which answer with the class of the largest mean"
         " probability (deep ensemble, Lakshminarayanan et al. 2017), beside the mean of one. 95% intervals over test"
-        " images (Clopper-Pearson; of gains, percentile bootstrap) with these weights as they are: another ensemble of"
+        " images (Clopper-Pearson; of gains, Student t) with these weights as they are: another ensemble of"
         f" other seeds would score otherwise. Costs are those of all {found.replicates} networks."
     )
 
