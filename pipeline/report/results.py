@@ -147,10 +147,10 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
 
 
 def splits_of(replicates: Sequence[int], data: Dataset) -> npt.NDArray[np.int64] | None:
-    """Which split each replicate has; None where all have one."""
-    if data.splits < 2:
-        return None
+    """Which split each replicate has; None where all have one, or one has none, which `read` refuses."""
     split = {each.replicate: each.split for each in data.replicates}
+    if data.splits < 2 or not split.keys() >= set(replicates):
+        return None
     return np.array([split[replicate] for replicate in replicates])
 
 
