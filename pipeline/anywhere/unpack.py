@@ -137,12 +137,10 @@ def unpack(paths: Sequence[Path]) -> int:
             refusals.refuse_other_images(share.stored)
     with locked("unpack", "another process unpacks; waiting"), scratch() as folder:
         looked = [(share, *looked_at(share, folder / str(number))) for number, share in enumerate(shares)]
-        left = 0
-        for share, fresh, unscored in looked:
+        for share, fresh, unscored, _ in looked:
             with contextlib.chdir(share.folder):
                 take(fresh, unscored)
-                left += len(new([Brought(task, share.results[0], folder) for task in share.tasks], "train"))
-    return left
+    return sum(left for *_, left in looked)
 
 
 def shares_of(found: Sequence[Result]) -> list[Share]:
@@ -168,8 +166,8 @@ def scratch() -> Iterator[Path]:
         remove(folder)
 
 
-def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought]]:
-    """The trainings that are to be taken, and those that are to be scored, which hold together and are new here.
+def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought], int]:
+    """The trainings to take and those to score, which hold together and are new here; how many DVC would still train.
 
     Prints a line for each of the others.
     """
@@ -195,7 +193,8 @@ def looked_at(share: Share, above: Path) -> tuple[list[Brought], list[Brought]]:
                         f"unpack: {brought.task.label}: what it said of its epochs is no such list; refused"
                     )
                 taken.append(brought)
-        return [brought for brought in taken if brought.task.name in untrained], taken
+        fresh = [brought for brought in taken if brought.task.name in untrained]
+        return fresh, taken, len(untrained) - len(fresh)
 
 
 def best(share: Share, task: Task, above: Path) -> Brought:
