@@ -5,10 +5,14 @@ beside its field in settings.py, else the comment beside it in the default study
 same for people. docs/data.md has its tables from the data sets.
 """
 
+import ast
 import copy
 import inspect
+import io
 import json
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +179,20 @@ def descriptions() -> dict[tuple[str, str], str]:
             texts.setdefault(("Params", path[0]), text)
     for kind in vars(settings).values():
         if inspect.isclass(kind) and issubclass(kind, BaseModel):
-            for key, text in re.findall(r"^    (\w+):.*?  # (.+)$", inspect.getsource(kind), re.MULTILINE):
-                texts[kind.__name__, key] = text
+            texts.update({(kind.__name__, field): text for field, text in field_comments(inspect.getsource(kind))})
     return texts
+
+
+def field_comments(source: str) -> Iterator[tuple[str, str]]:
+    """Each commented field of the class whose source this is, with the comments on all of its lines."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string.removeprefix("# ") for token in tokens if token.type == tokenize.COMMENT}
+    (kind,) = ast.parse(source).body
+    for field in kind.body if isinstance(kind, ast.ClassDef) else ():
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            lines = range(field.lineno, (field.end_lineno or field.lineno) + 1)
+            if said := " ".join(comments[line] for line in lines if line in comments):
+                yield field.target.id, said
 
 
 def yaml_comments(content: str) -> dict[tuple[str, ...], str]:

@@ -195,7 +195,9 @@ def test_a_section_without_a_needed_key_is_refused(section: str, tmp_path: Path)
 
 def test_keys_say_what_their_comments_say() -> None:
     definitions = SCHEMA["$defs"]
-    assert definitions["Pipeline"]["properties"]["rotate"]["description"] == "degrees"  # params.py
+    assert definitions["Pipeline"]["properties"]["rotate"]["description"] == "degrees"  # settings.py
+    for section, key in (("Corruptions", "replicates"), ("Verdict", "margin")):  # beside another line of the field
+        assert "none" in definitions[section]["properties"][key]["description"]
     size = definitions["Dataset"]["properties"]["image_size"]
     assert size["description"] == "side in pixels of what the networks see"  # params.yaml
     assert "seed" in SCHEMA["properties"]["replicates"]["description"]  # above the key
