@@ -190,7 +190,7 @@ def given(folder: Path, name: str) -> Path:
     ("name", "study", "model", "known"),  # errors of a replicate -> those on refuted labels
     [
         ("mnist", "mnist_efficient", "cnn_7k", {116: 9, 125: 11, 146: 10, 104: 12, 98: 11}),
-        ("cifar10", "cifar10_efficient", "best_143k", {1197: 41}),
+        ("cifar10", "cifar10_efficient", "bp_co_m_ls_swa_sam", {1771: 44}),
     ],
 )
 def test_the_share_of_committed_models_errors_that_are_the_labels(
