@@ -51,11 +51,12 @@ def read(settings: Params) -> Found:
     tuned = having_chosen(settings, tuning)
     data = Dataset.read(REPORTS / "data.json")
     refuse_other_splits(settings, data)
+    images = digests(data, settings.replicates)
     rounds = read_latency(list(settings.models))
     models = tuple(read_model(name, settings.replicates, data, rounds[name]) for name in settings.models)
     for model in models:
         refuse_other_images(models[0], model)
-        refuse_other_settings(tuned, model.evaluations, digests(data, settings.replicates))
+        refuse_other_settings(tuned, model.evaluations, images)
     models = with_teachers(models)
     explanations, sheet = read_explanations(list(settings.models))
     labels, labels_sheet = read_labels(models[0].images)
@@ -147,10 +148,10 @@ def read_model(name: str, replicates: Sequence[int], data: Dataset, rounds: tupl
 
 
 def splits_of(replicates: Sequence[int], data: Dataset) -> npt.NDArray[np.int64] | None:
-    """Which split each replicate has; None where all have one, or one has none, which `read` refuses."""
-    split = {each.replicate: each.split for each in data.replicates}
-    if data.splits < 2 or not split.keys() >= set(replicates):
+    """Which split each replicate has; None where all have one."""
+    if data.splits < 2:
         return None
+    split = {each.replicate: each.split for each in data.replicates}
     return np.array([split[replicate] for replicate in replicates])
 
 
