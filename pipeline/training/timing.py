@@ -140,7 +140,8 @@ def with_compiler(trainer: fit.Trainer, taken: Iterator[Any]) -> tuple[float, fl
         mode = "reduce-overhead" if trainer.device.type == "cuda" else "default"
     with compile_remedy(mode):
         started = time.perf_counter()
-        trainer.step.network = compiled_by(mode, trainer.network.train()) or trainer.network
+        network = compiled_by(mode, trainer.network.train())  # its truth is that of len(), which torch's wrapper has
+        trainer.step.network = trainer.network if network is None else network
         next(taken)
         compilation = time.perf_counter() - started
         return compilation, timed(lambda: next(taken), trainer.device)

@@ -103,6 +103,22 @@ def test_a_study_that_compiles_is_told_the_time_of_compiled_steps(
     assert compiled == ["fused"]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of torch's own tracing
+@pytest.mark.usefixtures("trained_study")
+def test_steps_of_networks_that_torch_compiles_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch's wrapper has the length of the network that it wraps, and raises where that has none, as most have not."""
+
+    def compiled_by(mode: str, network: torch.nn.Module) -> torch.nn.Module:
+        return torch.compile(network, mode=mode, backend="eager")
+
+    monkeypatch.setattr(timing, "compiled_by", compiled_by)
+    monkeypatch.setattr(timing, "BUDGET", 0.0)
+    estimate(as_json=True, compiled=True)
+    assert all(each["compiled_ms"] > 0 for each in json.loads(capsys.readouterr().out)["models"])
+
+
 @pytest.mark.usefixtures("trained_study")
 def test_the_table_is_of_measured_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(timing, "BUDGET", 0.0)
