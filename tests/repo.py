@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +117,23 @@ def user() -> dict[str, str]:
 
 
 def call(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
-    """Run a command in `folder` as a user would; its output, or an AssertionError that shows it."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**user(), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}"
-    return done.stdout
+    """Run a command in `folder` as a user would; its output, or an AssertionError that shows it.
+
+    The output goes to a file: a pipe would be read until those end, too, that the command leaves behind, such as DVC's
+    workers.
+    """
+    with tempfile.NamedTemporaryFile() as output:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**user(), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        said = Path(output.name).read_text(encoding="utf-8", errors="replace")
+    assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{said}"
+    return said
 
 
 def make(*words: str, folder: Path = ROOT, fails: bool = False, **environment: str) -> str:
