@@ -9,6 +9,8 @@ import pytest
 
 from tests import small_study
 
+os.environ["DVC_NO_ANALYTICS"] = "1"  # as repo.user has it
+
 SLOWEST = (  # these first, so that no worker is left with a long file at the end: a file is one worker's
     *("test_study", "test_rafdb_study", "test_benchmarks", "test_launch", "test_torture", "test_distributed"),
     *("test_runs", "test_report", "test_source", "test_hostile", "test_extending", "test_ui", "test_page"),

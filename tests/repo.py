@@ -108,12 +108,16 @@ def free_ports(count: int = 1) -> list[int]:
 
 
 def user() -> dict[str, str]:
-    """The environment of somebody with a name in git, nothing of whose own is set for DVC and MLflow."""
+    """The environment of somebody with a name in git, nothing of whose own is set for DVC and MLflow.
+
+    DVC does not tell its makers of what is done: outside a study it would, by a second process after each command.
+    """
     names = ("AUTHOR", "COMMITTER")
     identity = {f"GIT_{name}_{key}": value for name in names for key, value in (("NAME", "T"), ("EMAIL", "t@t"))}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**inherited, **identity, "PATH": path, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}
+    own = {"DVC_NO_ANALYTICS": "1", "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}
+    return {**inherited, **identity, **own, "PATH": path}
 
 
 def call(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
