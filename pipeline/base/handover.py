@@ -29,6 +29,7 @@ def likeness() -> dict[str, Any]:
         "warnings": list(sys.warnoptions),
         "utf8": sys.flags.utf8_mode,
         "hashes": os.environ.get("PYTHONHASHSEED"),
+        "path": os.environ.get("PYTHONPATH"),
         "user": [os.getuid(), os.geteuid(), os.getgid(), os.getegid()],
         "limits": [list(resource.getrlimit(limit)) for limit in LIMITS],
         "priority": os.getpriority(os.PRIO_PROCESS, 0),

@@ -54,7 +54,7 @@ def configure(study: Path, original: Path, settings: Mapping[str, Mapping[str, A
     """DVC's own settings of a clone's study: the original's local ones, then `settings`; its databases in `scratch`."""
     from configobj import ConfigObj
 
-    config = ConfigObj(str(original / ".dvc/config.local"), file_error=False)
+    config = ConfigObj(str(original / ".dvc/config.local"), file_error=False, encoding="utf-8")
     for section, values in {**settings, "core": {"site_cache_dir": str(scratch)}}.items():
         config.setdefault(section, {}).update({key: str(value) for key, value in values.items()})
     with written_whole(study / ".dvc/config.local") as partial, partial.open("wb") as file:

@@ -4,6 +4,7 @@ A job is a folder; running it means running `command(folder)` to its end, wherev
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,18 @@ def command(job: Path) -> list[str]:
 def source() -> Path:
     """The folder that `pipeline` is imported from."""
     return Path(__file__).resolve().parents[2]
+
+
+def with_source() -> str:
+    """PYTHONPATH for a process of Versus: the folder that `pipeline` is imported from, before the user's own."""
+    return os.pathsep.join([str(source()), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def forget_source() -> None:
+    """Leave the user's own PYTHONPATH to what a process that was begun so begins: that has code of its own."""
+    own = os.environ.pop("PYTHONPATH", "").removeprefix(str(source())).removeprefix(os.pathsep)
+    if own:
+        os.environ["PYTHONPATH"] = own
 
 
 def named(name: str, folder: Path, settings: Mapping[str, Any]) -> Executor:

@@ -10,13 +10,14 @@ import shutil
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import PASSING, StageError, legible
 from pipeline.base.files import write_json, written_whole
 from pipeline.base.places import cores
-from pipeline.launch import copies
+from pipeline.launch import copies, executor
 
 RESULT, LOG, STARTED = "result.json", "log", "started.json"
 
@@ -35,6 +36,9 @@ def main() -> None:
         status = execute(folder, job)
     except StageError as error:
         print(f"versus: {legible(str(error))}", file=sys.stderr, flush=True)
+        status = 1
+    except Exception:
+        traceback.print_exc()
         status = 1
     text = (folder / LOG).read_bytes()[begin:].decode(errors="replace")
     outcome, reason = ("done", "") if status == 0 else judge(text)
@@ -56,7 +60,7 @@ def execute(folder: Path, job: dict[str, Any]) -> int:
         shutil.copyfile(folder.parent / name, study / name)
     copies.configure(study, home / job["study"], job["dvc"], folder / "clone/.dvc/tmp/site")
     os.chdir(study)
-    os.environ.pop("PYTHONPATH", None)  # stages run the clone's code
+    executor.forget_source()  # stages run the clone's code
 
     from dvc.cli import main as dvc
 

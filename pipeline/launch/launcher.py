@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import shutil
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import StageError
+from pipeline.base.errors import StageError, shown
 from pipeline.base.places import study
 from pipeline.launch import copies, executor, plan, warm
 from pipeline.launch.job import LOG
@@ -42,6 +43,8 @@ def launch(asked: Asked) -> None:
         raise StageError("launch: dvc.yaml: not found; run from a study's folder, where dvc.yaml and params.yaml lie")
     ledger, home, given = Ledger(place()), root(), load_params()
     settings = _settings(asked, given)
+    if asked.overrides:
+        _refuse_unknown()
     ledger.folder.mkdir(parents=True, exist_ok=True)
     retries = given.launch.retries if asked.retries is None else asked.retries
     ref = reference(study())
@@ -70,6 +73,29 @@ def launch(asked: Asked) -> None:
             print(f"launch: {study()} is done: {PAGE}")
         for experiment in experiments:  # logs stay until the next launch
             shutil.rmtree(ledger.folder / experiment.name / "clone", ignore_errors=True)
+
+
+def _refuse_unknown() -> None:
+    """Raise StageError where git lacks a file that makes the study: DVC makes experiments of what git knows."""
+    found = copies.git(
+        Path.cwd(),
+        "ls-files",
+        "-z",
+        "--others",
+        "--exclude-standard",
+        "--",
+        "dvc.yaml",
+        "params.yaml",
+        "pipeline",
+        ":/pipeline",
+    )
+    names = [name for name in found.split("\0") if name]
+    if names:
+        more = f" and {len(names) - 1} more" * (len(names) > 1)
+        raise StageError(
+            f"launch: git does not know {shown(names[0])}{more}, and DVC makes experiments of what it knows; git add,"
+            " git commit, then launch"
+        )
 
 
 def _settings(asked: Asked, given: Params) -> dict[str, Any]:
@@ -107,9 +133,18 @@ def _ends_by_signals() -> Iterator[None]:
 
 
 def _end_leftovers(ledger: Ledger, settings: Mapping[str, Any]) -> None:
-    """End what a launcher that was killed left running: its trainings go on from their last epoch."""
+    """End what a launcher that was killed left running: its trainings go on from their last epoch.
+
+    Raises StageError where it may still run on another host.
+    """
     last = ledger.read()
     left = [job.path for job in last.jobs if job.is_open]
+    hosts = {job.host() for job in last.jobs if job.is_open} - {"", socket.gethostname()}
+    if hosts and last.on == "local":
+        raise StageError(
+            f"launch: what was launched on {', '.join(sorted(hosts))} may still run there; launch there, or, where that"
+            f" machine is no more, remove {ledger.folder}"
+        )
     if left:
         ledger.begin("ending what a launcher that was killed left running")
         executor.named(last.on, ledger.folder / "submitit", {**settings, "workers": None}).cancel(left)

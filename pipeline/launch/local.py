@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from pipeline.base.places import cores
-from pipeline.launch.executor import State, command, source
+from pipeline.launch.executor import State, command, with_source
 from pipeline.launch.slots import Slot, gpus, slots
 
 GRACE = 20  # seconds between asking a job to end and ending it
@@ -63,7 +63,7 @@ class Local:
 
 def _start(job: Path, slot: Slot) -> subprocess.Popen[bytes]:
     """Start a job in a session of its own: Ctrl-C reaches the launcher alone."""
-    environment = {**os.environ, "PYTHONPATH": str(source()), MARK: str(job)}
+    environment = {**os.environ, "PYTHONPATH": with_source(), MARK: str(job)}
     if slot.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
     environment.setdefault("OMP_NUM_THREADS", str(len(slot.cores)))

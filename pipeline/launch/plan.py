@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import signal
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pipeline.base import terse
 from pipeline.base.errors import StageError
+from pipeline.launch.signals import held_back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,23 +225,8 @@ def record(repo: Any, names: Sequence[str]) -> None:
 def _write_lock(stages: Sequence[Any]) -> None:
     """Write what stages of one dvc.yaml read and left into its dvc.lock; a signal to end waits until it is whole."""
     if stages:
-        with _signals_wait():
+        with held_back():
             stages[0].dvcfile.dump_stages(list(stages), update_pipeline=False)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Hold back what would end the process until the block is done; the first that came is then sent again."""
-    came: list[int] = []
-    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ends}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for first in came[:1]:
-            signal.raise_signal(first)
 
 
 def variants(overrides: Sequence[str]) -> list[list[str]]:

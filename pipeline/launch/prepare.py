@@ -54,7 +54,8 @@ class Preparation:
         workspace = self._clone(folder, overrides, shared_by) if overrides else Path.cwd()
         with plan.opened(workspace) as repo:
             waves = plan.plan(repo)
-        return Experiment(name, overrides, {"DVC_EXP_NAME": name} if overrides else {}, shared_by, workspace, waves)
+        known = {"DVC_EXP_NAME": name, "DVC_EXP_BASELINE_REV": self.head} if overrides else {}
+        return Experiment(name, overrides, known, shared_by, workspace, waves)
 
     def jobs(self, experiments: Sequence[Experiment], wave: int) -> list[Job]:
         """Run what all of a wave share, and write down the jobs that are to be run, longest first."""

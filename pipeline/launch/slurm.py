@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StageError
-from pipeline.launch.executor import State, command, source
+from pipeline.launch.executor import State, command, with_source
 
 ID = "slurm"  # the file in a job's folder that names it to Slurm: array and index
 QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD"}
@@ -34,7 +34,7 @@ def open(folder: Path, settings: Mapping[str, Any]) -> "Slurm":  # noqa: A001
         time=None,  # the partition's own limit, unless an option says more
         use_srun=False,
         stderr_to_stdout=True,
-        setup=[f"export PYTHONPATH={shlex.quote(str(source()))}"],
+        setup=[f"export PYTHONPATH={shlex.quote(with_source())}"],
         array_parallelism=settings["workers"] or 1000,
         additional_parameters=options,
     )

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -42,10 +43,17 @@ class Job:
 
     def started(self) -> float | None:
         """When it began, in seconds since 1970; None where it did not."""
+        return self._begun().get("at")
+
+    def host(self) -> str:
+        """Where it began; empty where it did not."""
+        return self._begun().get("host", "")
+
+    def _begun(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / STARTED).read_text(encoding="utf-8"))["at"]
+            return json.loads((self.path / STARTED).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
+            return {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.base.handover import FORWARDED, WARM, likeness
+from pipeline.launch.executor import forget_source, with_source
 
 LIBRARIES = (  # what stages import of others, except what few of them need
     *("torch", "torchvision", "timm", "safetensors.torch", "numpy", "pandas", "pyarrow.parquet", "scipy.stats"),
@@ -45,7 +45,7 @@ def kept() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="versus-") as folder:
         path = f"{folder}/socket"
-        variables = {**os.environ, **ALONE, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        variables = {**os.environ, **ALONE, "PYTHONPATH": with_source()}
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.launch.warm", path],
             env=variables,
@@ -89,6 +89,7 @@ class Asked(BaseException):
 
 
 def main() -> None:
+    forget_source()
     given = dict(os.environ)
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):

@@ -1,5 +1,6 @@
 """Jobs from their submission to their end: looked at in turn, tried again where they died, ended on Ctrl-C."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pipeline.base.lines import folded
 from pipeline.launch.executor import Executor, State
 from pipeline.launch.job import RESULT, STARTED
+from pipeline.launch.signals import held_back
 from pipeline.launch.state import Job, Ledger
 
 NAMED = 12  # jobs that are listed by name
@@ -23,7 +25,7 @@ class Watch:
     attempts: int  # that a job has
 
     def until_done(self) -> None:
-        """Return when every job is done or has failed; on Ctrl-C end them all."""
+        """Return when every job is done or has failed; on Ctrl-C, and where nobody reads any more, end them all."""
         try:
             self.submit()
             delay = SOON
@@ -33,7 +35,7 @@ class Watch:
         except BaseException as error:
             self.end()
             if isinstance(error, KeyboardInterrupt):
-                print("launch: nothing is left running; `versus launch` goes on from here", flush=True)
+                say("launch: nothing is left running; `versus launch` goes on from here")
             raise
 
     def submit(self) -> None:
@@ -71,13 +73,20 @@ class Watch:
             print(f"launch: {new.name} {new.state}{took} ({done} of {len(self.jobs)} done)", flush=True)
 
     def end(self) -> None:
-        """End all jobs; those that were not finished are stopped."""
-        print("launch: ending the jobs", flush=True)
-        self.executor.cancel([job.path for job in self.jobs])
-        for job in self.jobs:
-            if job.is_open:
-                job.state = "stopped"
-        self.ledger.write(self.on, self.jobs)
+        """End all jobs, however often that is asked for meanwhile; those that were not finished are stopped."""
+        with held_back(again=False):
+            say("launch: ending the jobs")
+            self.executor.cancel([job.path for job in self.jobs])
+            for job in self.jobs:
+                if job.is_open:
+                    job.state = "stopped"
+            self.ledger.write(self.on, self.jobs)
+
+
+def say(line: str) -> None:
+    """Print a line; the terminal, or the program that read, may be gone."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def note(job: Job, state: State, attempts: int) -> None:

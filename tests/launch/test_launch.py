@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,11 +22,12 @@ from ruamel.yaml import YAML
 from pipeline.base import git
 from pipeline.base.errors import StageError
 from pipeline.base.places import cores
-from pipeline.launch import copies, job, launcher, local, plan, state, status, watch
+from pipeline.launch import copies, job, launcher, local, plan, prepare, state, status, watch
 from pipeline.launch.slots import Slot
 from pipeline.launch.slots import slots as divided
 from pipeline.launch.state import Job, Ledger
 from pipeline.launch.watch import Watch
+from pipeline.tracking import provenance
 from tests import repo, slurm, small_study, trees
 
 CHECKED = ("weights.safetensors", "val_logits.npy", "config.json")
@@ -341,6 +343,36 @@ def test_trials_and_teachers_run_side_by_side_before_any_training_does(tmp_path:
     assert [group.key.partition("-")[0] for group in ordered] == names
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_mlflow_is_told_what_a_point_of_a_grid_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.yaml").write_text(STAGES)
+    (tmp_path / "settings").touch()
+    trees.study(tmp_path, {"train.lr": 0.1})
+    begin(tmp_path)
+    repo.commit(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(tmp_path / ".dvc/tmp/versus/study")
+    ledger.folder.mkdir(parents=True)
+    prepared = prepare.Preparation(ledger, tmp_path, "refs/versus/test", through_remote=False)
+    point = prepared.experiment(["train.lr=0.2"])
+    monkeypatch.chdir(point.workspace)
+    for key, value in point.environment.items():
+        monkeypatch.setenv(key, value)
+    assert provenance.changes() == {"train.lr": "0.1 -> 0.2"}
+
+
+def test_a_grid_of_a_study_that_git_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would train its points and then find no study to record them of."""
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    repo.commit(tmp_path)
+    (tmp_path / "studies/mine").mkdir(parents=True)
+    small_study.write(tmp_path / "studies/mine", {})
+    (tmp_path / "studies/mine/dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path / "studies/mine")
+    with pytest.raises(StageError, match=r"git does not know dvc\.yaml and 1 more.*git add, git commit, then launch"):
+        launcher.launch(launcher.Asked("local", ["train.lr=0.1,0.2"]))
+
+
 def test_a_study_whose_name_git_refuses_is_launched_under_another() -> None:
     for name in ("my faces", "émotions", "x.lock"):
         subprocess.run(["git", "check-ref-format", launcher.reference(name)], check=True)
@@ -506,6 +538,74 @@ def test_ctrl_c_ends_all_jobs_and_their_children(
     assert not [pid for pid in seen if repo.running(pid)]
 
 
+def test_a_second_ctrl_c_while_the_jobs_are_ended_leaves_none(
+    tmp_path: Path, scripted: local.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = jobs(tmp_path, {"one": "time.sleep(600)"})
+    end = scripted.cancel
+
+    def again(paths: list[Path]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        end(paths)
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scripted, "cancel", again)
+    monkeypatch.setattr(watch, "time", type("Clock", (), {"sleep": interrupt, "time": time.time}))
+    with pytest.raises(KeyboardInterrupt):
+        Watch(Ledger(tmp_path), "local", scripted, made, attempts=2).until_done()
+    assert not local._processes(made[0].path)
+    assert [each.state for each in Ledger(tmp_path).read().jobs] == ["stopped"]
+
+
+def test_where_nobody_reads_what_it_says_any_more_a_launch_ends_its_jobs(
+    tmp_path: Path, scripted: local.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `versus launch | head -1`, and where the terminal is gone."""
+    made = jobs(tmp_path, {"one": "time.sleep(600)"})
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patch, open(writer, "w", buffering=1) as gone:
+        patch.setattr(sys, "stdout", gone)
+        with pytest.raises(BrokenPipeError):
+            Watch(Ledger(tmp_path), "local", scripted, made, attempts=2).until_done()
+        patch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            gone.close()
+    assert not local._processes(made[0].path)
+    assert [each.state for each in Ledger(tmp_path).read().jobs] == ["stopped"]
+
+
+def test_what_was_launched_on_another_host_is_ended_there_only(tmp_path: Path) -> None:
+    (left,) = jobs(tmp_path, {"left": ""})
+    left.state = "running"
+    ledger = Ledger(tmp_path)
+    ledger.write("local", [left])
+    for host, refused in (("login1", True), (socket.gethostname(), False)):
+        (left.path / job.STARTED).write_text(json.dumps({"at": 0, "host": host}))
+        with pytest.raises(StageError, match="on login1 may still run") if refused else contextlib.nullcontext():
+            launcher._end_leftovers(ledger, {"workers": 1, "devices": 1})
+        assert left.path.exists() == refused
+
+
+def test_a_job_and_what_it_begins_find_what_the_user_added_to_pythons_path(
+    tmp_path: Path, scripted: local.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mylib.py").touch()
+    script = (
+        "from pipeline.launch import executor\nexecutor.forget_source()\nimport mylib\n"
+        "(here / 'said').write_text(os.environ.get('PYTHONPATH', 'none'))\n"
+    )
+    for name, path in (("with", str(tmp_path / "own")), ("without", "")):
+        monkeypatch.setenv("PYTHONPATH", path)
+        made = jobs(tmp_path, {name: script.replace("import mylib\n", "import mylib\n" * bool(path)) + DONE})
+        Watch(Ledger(tmp_path), "local", scripted, made, attempts=1).until_done()
+        assert [each.state for each in made] == ["done"]
+        assert (tmp_path / name / "said").read_text() == (path or "none")
+
+
 def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripted: local.Local) -> None:
     (left,) = jobs(tmp_path, {"left": "time.sleep(600)"})
     scripted.submit([Path(left.folder)])
@@ -516,6 +616,19 @@ def test_what_a_killed_launcher_left_is_ended_by_another(tmp_path: Path, scripte
 
 
 # Clones
+
+
+def test_dvc_reads_the_settings_of_a_clone_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    from dvc.config import Config
+
+    original, clone = tmp_path / "größe", tmp_path / "clone"
+    for folder in (original, clone):
+        (folder / ".dvc").mkdir(parents=True)
+    (original / ".dvc/config.local").write_text("[core]\n    remote = größe\n", encoding="utf-8")
+    copies.configure(clone, original, {"cache": {"dir": str(original / "cache")}}, original / "site")
+    found = Config(dvc_dir=str(clone / ".dvc"), validate=False)
+    assert found["cache"]["dir"] == str(original / "cache")
+    assert found["core"] == {"remote": "größe", "site_cache_dir": str(original / "site")} | found["core"]
 
 
 @pytest.mark.parametrize("shallow", [False, True])
@@ -568,7 +681,7 @@ def test_files_that_git_does_not_know_are_refused_where_they_are_many(
 
 
 def test_two_local_workers_train_what_a_serial_run_trains(tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "checkout")
+    folder = checkout(tmp_path / "größe & co")
     output = versus(folder, "--workers", "2", "--no-finish")
     assert "2 jobs on local" in output
     assert not re.search("skipping|Updating lock|dvc push|is empty", output)

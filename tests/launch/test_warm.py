@@ -59,6 +59,7 @@ def kept() -> Iterator[str]:
     """The socket of a process that is ready."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(WARM, raising=False)
+        patch.delenv("PYTHONPATH", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")
         with warm.kept():
             ready(os.environ[WARM])
@@ -139,6 +140,16 @@ def test_what_it_is_sent_reaches_the_copy(number: signal.Signals, folder: Path, 
         copy.wait(timeout=60)
 
 
+def test_one_of_other_libraries_is_not_taken(folder: Path, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be other versions than the stage would find on its own path."""
+    monkeypatch.setattr(repo, "user", lambda user=repo.user: {**user(), "PYTHONPATH": str(folder / "own")})
+    process = begun(folder, "wait", socket=kept)
+    assert process.stdout
+    assert int(process.stdout.readline()) == process.pid, "it runs by itself"
+    process.kill()
+    process.communicate()
+
+
 def test_without_that_process_a_stage_runs_by_itself(folder: Path, tmp_path: Path) -> None:
     assert facts(folder, str(tmp_path / "nobody"))["threads"] == 2
 
@@ -147,9 +158,14 @@ def test_it_ends_with_its_launcher_and_copies_with_it(folder: Path) -> None:
     code = "import os, sys\nfrom pipeline.launch import warm\n"
     code += "with warm.kept():\n    print(os.environ['VERSUS_WARM'], flush=True)\n    sys.stdin.read()"
     variables = {key: value for key, value in repo.user().items() if key != WARM}
-    variables |= {"PYTHONPATH": str(repo.ROOT), "OMP_NUM_THREADS": "1"}
+    variables |= {"OMP_NUM_THREADS": "1"}
     launcher = subprocess.Popen(
-        [sys.executable, "-c", code], env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code],
+        cwd=repo.ROOT,
+        env=variables,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert launcher.stdout
     socket = launcher.stdout.readline().strip()
