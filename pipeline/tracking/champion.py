@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.base import escape
+from pipeline.base.errors import shown
 from pipeline.base.places import study
 from pipeline.tracking.provenance import described, experiment_name, provenance
 from pipeline.tracking.store import equals, only_writer
@@ -22,7 +24,10 @@ def logged_model(client: Any, experiment: str, key: str) -> str | None:
 
 
 def register(client: Any, run: str, model: str, evaluation: Mapping[str, Any]) -> None:
-    """Register the logged `model` of one of evaluate's results, once, and give it the alias if it takes that over."""
+    """Register the logged `model` of one of evaluate's results, once, and give it the alias if it takes that over.
+
+    A registered model of the study's name that others made, on a store that is shared, stays as it is.
+    """
     from mlflow import MlflowException
     from mlflow.entities.model_registry import ModelVersion
 
@@ -30,11 +35,18 @@ def register(client: Any, run: str, model: str, evaluation: Mapping[str, Any]) -
     with only_writer():
         with contextlib.suppress(MlflowException):  # it is there
             client.create_registered_model(name)
-        client.update_registered_model(name, about(name, evaluation))
         found: list[ModelVersion] = list(client.search_model_versions(equals("name", name)))
         versions = [each for each in found if each.name == name]
         holder = client.get_registered_model(name).aliases.get(CHAMPION)  # a search tells no aliases
         present = next((each for each in versions if str(each.version) == str(holder)), None)  # a server's: text
+        if any("versus.key" not in each.tags for each in ([present] if present else versions)):
+            print(
+                f"versus: MLflow's registry has a model {shown(name)} that is not of Versus; it stays as it is, and no"
+                " champion is named: rename one of them",
+                file=sys.stderr,
+            )
+            return
+        client.update_registered_model(name, about(name, evaluation))
         if present is not None and not takes_over(tags, present.tags):
             return
         same = next((each for each in versions if each.tags.get("versus.key") == tags["versus.key"]), None)

@@ -175,10 +175,12 @@ def _of(key: str, stage: str) -> str:
 
 
 def _killed(key: str, stage: str, known: str) -> str:
-    """A query: the run that was killed and is to go on, `known` by its id or the newest that never finished."""
-    return f"{_of(key, stage)} and " + (
-        f"attributes.run_id = '{known}'" if known else "attributes.status != 'FINISHED'"
-    )
+    """A query: the run that was killed and is to go on, `known` by its id or the newest that never finished.
+
+    One that is running is somebody else's, who may train the same in another checkout: dead ones were closed.
+    """
+    ended = "attributes.status != 'FINISHED' and attributes.status != 'RUNNING'"
+    return f"{_of(key, stage)} and " + (f"attributes.run_id = '{known}'" if known else ended)
 
 
 @contextlib.contextmanager

@@ -183,6 +183,20 @@ def test_an_experiment_takes_the_alias_only_by_a_higher_validation_score_on_the_
     assert tags["dvc.experiment"] == "rusty-gate"
 
 
+def test_a_registered_model_of_others_with_the_studys_name_stays_as_it_is(
+    home: Path, store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Studies of a team share a store, and `digits` and `champion` are names that others use."""
+    store.create_registered_model(NAME, description="In production")
+    theirs = store.create_model_version(NAME, str(home / "theirs"))
+    store.set_registered_model_alias(NAME, "champion", theirs.version)
+    report(home, "tiny-0")
+    assert "a model digits that is not of Versus; it stays as it is" in capsys.readouterr().err
+    found = store.get_registered_model(NAME)
+    assert (found.description, dict(found.aliases)) == ("In production", {"champion": theirs.version})
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
+
+
 def test_results_of_before_models_were_registered_register_nothing(home: Path, store: mlflow.MlflowClient) -> None:
     evaluation = json.loads((home / "reports/evaluations/tiny-0.json").read_text())
     del evaluation["run"]["key"]

@@ -136,6 +136,27 @@ with {TRAINING} as run:
         assert known.id == run.id, "unless a kill came after its end and before DVC knew"
 
 
+def test_the_same_training_in_another_checkout_has_a_run_of_its_own(home: Path) -> None:
+    """Two curves in one run would be nobody's."""
+    code = f"""
+import time
+from pipeline.tracking import runs
+with {TRAINING}:
+    print("open", flush=True)
+    time.sleep(60)
+"""
+    other = python(home, code)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    with runs.training_run("cnn-0", "k", VALUES) as mine:
+        mine.later({"val_macro_f1": 0.5}, 1)
+    other.kill()
+    other.communicate()
+    found = {run.info.run_id: run.info.status for run in store(home).search_runs(["1"])}
+    assert len(found) == 2
+    assert found[mine.id] == "FINISHED"
+
+
 def test_an_interrupted_stage_leaves_a_killed_run(home: Path) -> None:
     with pytest.raises(KeyboardInterrupt), runs.report_run():
         raise KeyboardInterrupt
