@@ -166,6 +166,31 @@ def test_an_evaluations_scores_are_at_its_training_too(store: mlflow.MlflowClien
     assert "test_f1/0" not in run.data.metrics, "the rest is at the evaluation"
 
 
+def name_server(address: str, patch: pytest.MonkeyPatch) -> None:
+    """As MLFLOW_TRACKING_URI would; what starts a server of its own fails."""
+    patch.setattr(tracking_store, "GIVEN", address)
+    patch.delattr(subprocess, "Popen")
+    for key, value in ui.ASKED_ONCE.items():  # no test after this one finds it in its environment
+        patch.setenv(key, value)
+
+
+def test_a_teams_server_is_named_in_one_line_and_none_is_started(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name_server(address, monkeypatch)
+    ui.serve(5000)
+    said = f"ui: the server of MLFLOW_TRACKING_URI has the runs, and none is started here; open {address}\n"
+    assert capsys.readouterr() == (said, "")
+
+
+def test_a_teams_server_that_is_away_is_told_in_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_server("http://127.0.0.1:9", monkeypatch)
+    told = r"^ui: http://127.0.0.1:9 does not give its runs \(.* refused.*\); see that its server is up .*, or unset"
+    with pytest.raises(StageError, match=told) as error:
+        ui.serve(5000)
+    assert "\n" not in str(error.value)
+
+
 def test_where_there_is_no_checkout_no_store_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking_store, "GIVEN", "")

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.base.errors import StageError
+from pipeline.base.errors import StageError, shown
 from pipeline.base.places import main_checkout
 from pipeline.tracking import store, views
 
@@ -20,11 +20,19 @@ QUIET = {  # so that the addresses stay in sight
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "PYTHONWARNINGS": "ignore",
 }
+ASKED_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # somebody waits for it
 
 
 def serve(port: int) -> None:
-    """Start MLflow's server for this machine alone, say where the studies are, and wait until it ends."""
+    """Start MLflow's server for this machine alone, say where the studies are, and wait until it ends.
+
+    Where MLFLOW_TRACKING_URI names a server, that one is asked and named, and none is started.
+    """
     refuse_elsewhere()
+    if store.GIVEN.startswith(("http://", "https://")):
+        refuse_silent(store.GIVEN)
+        print(f"ui: the server of MLFLOW_TRACKING_URI has the runs, and none is started here; open {store.GIVEN}")
+        return
     refuse_taken(port)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", store.store_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
@@ -43,6 +51,21 @@ def refuse_elsewhere() -> None:
     """Raise StageError where no checkout of Versus is, and no store is named: MLflow would begin an empty one there."""
     if not store.GIVEN and not (main_checkout() / "dvc.yaml").exists():
         raise StageError("ui: no checkout of Versus here; run `versus ui` in one, or set MLFLOW_TRACKING_URI")
+
+
+def refuse_silent(address: str) -> None:
+    """Raise StageError where a server does not list its experiments."""
+    os.environ.update({**ASKED_ONCE, **os.environ})
+    import mlflow
+
+    try:
+        mlflow.MlflowClient(address).search_experiments(max_results=1)
+    except mlflow.MlflowException as error:
+        reason = shown(" ".join(str(error).split()), 200)
+        raise StageError(
+            f"ui: {address} does not give its runs ({reason}); see that its server is up and MLFLOW_TRACKING_URI right,"
+            " or unset that for the runs of this checkout"
+        ) from None
 
 
 def refuse_taken(port: int) -> None:
