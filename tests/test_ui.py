@@ -204,7 +204,25 @@ def test_a_port_that_is_taken_is_refused_in_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(StageError, match=r"ui: port \d+ cannot be used \(.* in use\); give another by --port"):
-            ui.refuse_taken(taken.getsockname()[1])
+            ui.usable(taken.getsockname()[1])
+
+
+def test_port_0_is_one_that_is_free() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", ui.usable(0)))
+        assert listening.getsockname()[1] != 0
+
+
+def test_the_server_is_found_behind_a_proxy(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(ui, "PATIENCE", 5.0)
+    with subprocess.Popen(["sleep", "60"]) as server:
+        try:
+            ui.wait(server, address)
+        finally:
+            server.kill()
 
 
 def pick(tab: browser.Browser, view: str) -> None:

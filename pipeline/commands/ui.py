@@ -8,7 +8,9 @@ INTERRUPTED = "nothing was changed"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, help="where it listens (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=5000, help="where it listens; 0 is any free one (default: %(default)s)"
+    )
 
 
 def run(given: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ QUIET = {  # so that the addresses stay in sight
     "PYTHONWARNINGS": "ignore",
 }
 ASKED_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # somebody waits for it
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy's 127.0.0.1 is another machine
 
 
 def serve(port: int) -> None:
@@ -33,7 +34,7 @@ def serve(port: int) -> None:
         refuse_silent(store.GIVEN)
         print(f"ui: the server of MLFLOW_TRACKING_URI has the runs, and none is started here; open {store.GIVEN}")
         return
-    refuse_taken(port)
+    port = usable(port)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", store.store_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
     server = subprocess.Popen(command, env={**os.environ, **QUIET})
@@ -68,12 +69,13 @@ def refuse_silent(address: str) -> None:
         ) from None
 
 
-def refuse_taken(port: int) -> None:
-    """Raise StageError where the port cannot be listened at: another server would answer in our server's place."""
+def usable(port: int) -> int:
+    """The port, for 0 a free one; raises StageError where it cannot be listened at, as another server would answer."""
     try:
         with socket.socket() as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(("127.0.0.1", port))
+            return int(tried.getsockname()[1])
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "no such port"
         raise StageError(f"ui: port {port} cannot be used ({reason}); give another by --port (make ui PORT=)") from None
@@ -86,7 +88,7 @@ def wait(server: subprocess.Popen[bytes], address: str) -> None:
         if server.poll() is not None:
             raise StageError(f"ui: MLflow's server ended ({server.returncode}); what it says stands above")
         try:
-            with urllib.request.urlopen(f"{address}/health", timeout=1):
+            with DIRECT.open(f"{address}/health", timeout=1):
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
