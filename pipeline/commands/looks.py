@@ -41,13 +41,20 @@ def run(given: argparse.Namespace) -> None:
 
 
 def gathered() -> None:
-    """Add to the record what git and MLflow know and it does not."""
+    """Add to the record what git and MLflow know and it does not; StageError, and nothing, where the store is away."""
     from pipeline.records import looks
+    from pipeline.report.words import counted
     from pipeline.tracking import store
     from pipeline.tracking.gathered import from_git, from_mlflow
 
     known = {look.key for look in looks.known()}
-    every = [*from_git(), *(from_mlflow(*store.connect()) if store.begun() else [])]
-    fresh = [look for look in looks.merged(every) if look.key not in known]
+    found, silent = list[looks.Look](), 0
+    if store.begun():
+        with store.reachable():
+            found, silent = from_mlflow(*store.connect())
+    fresh = [look for look in looks.merged([*from_git(), *found]) if look.key not in known]
     looks.note(fresh)
+    if silent:
+        told = counted(silent, "evaluation")
+        print(f"looks: passed over {told} in MLflow: file missing, unreadable or of an earlier version")
     print(f"looks: {len(fresh)} that git or MLflow knew of; `dvc repro -f report` puts them into {looks.COMMITTED}")

@@ -43,18 +43,25 @@ def from_git() -> list[Look]:
     return found
 
 
-def from_mlflow(client: Any, experiment: str) -> list[Look]:
-    """The looks of each run of the study's evaluations whose artifacts are still there."""
-    found, token = list[Look](), None
+def from_mlflow(client: Any, experiment: str) -> tuple[list[Look], int]:
+    """The looks of the runs of the study's evaluations, and how many runs tell none.
+
+    Such a run's artifact is missing or unreadable, or of an earlier version. Raises what MLflow does where the store is
+    away.
+    """
+    found, silent, token = list[Look](), 0, None
     with tempfile.TemporaryDirectory() as scratch:
         while True:
             page = client.search_runs([experiment], "tags.`versus.stage` = 'evaluate'", page_token=token)
             for run in page:
-                with contextlib.suppress(Exception):  # its artifacts are gone, or of an earlier version
+                try:
                     found += of_run(client, run, scratch)
+                except Exception:
+                    client.list_artifacts(run.info.run_id)  # raises where the store is away, which a download hides
+                    silent += 1
             token = page.token
             if not token:
-                return found
+                return found, silent
 
 
 def of_run(client: Any, run: Any, scratch: str) -> list[Look]:

@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 
+from pipeline.base.errors import PassingError
 from pipeline.commands import looks as command
 from pipeline.records import looks
+from pipeline.tracking import store
 from pipeline.tracking.gathered import from_git, from_mlflow
 from tests import fake_study, repo
 
@@ -84,7 +87,7 @@ def test_an_evaluation_that_scored_every_epoch_has_that_look_too_from_git_and_ml
     repo.call(tmp_path, "git", "init", "--quiet")
     repo.commit(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for found in (from_git(), from_mlflow(Store(tmp_path / "reports/evaluations"), "0")):
+    for found in (from_git(), from_mlflow(Store(tmp_path / "reports/evaluations"), "0")[0]):
         assert sorted((look.weights[0], look.kind) for look in found) == [
             ("0", "epochs"),
             ("0", "evaluation"),
@@ -106,6 +109,21 @@ class Store:
     def download_artifacts(self, _: str, name: str, folder: str) -> str:
         return str(shutil.copy(self.artifacts / name, folder))
 
+    def list_artifacts(self, _: str) -> list[Any]:
+        return []
+
+
+class Gone(Store):
+    """After cnn-0's evaluation the server is gone."""
+
+    def download_artifacts(self, run: str, name: str, folder: str) -> str:
+        if name == "cnn-0.json":
+            return super().download_artifacts(run, name, folder)
+        return mlflow.MlflowClient("http://127.0.0.1:9").download_artifacts(run, name, folder)
+
+    def list_artifacts(self, run: str) -> list[Any]:
+        return mlflow.MlflowClient("http://127.0.0.1:9").list_artifacts(run)
+
 
 def run(model: str, replicate: int) -> Any:
     tag = [SimpleNamespace(key="mlflow.data.context", value="test"), SimpleNamespace(key="sha256", value="a7" * 32)]
@@ -124,8 +142,48 @@ def test_evaluations_in_mlflow_are_looks_at_the_time_of_their_runs(
     for replicate in (0, 1):
         weights(tmp_path, f"cnn-{replicate}", str(replicate))
     monkeypatch.chdir(tmp_path)
-    found = from_mlflow(Store(tmp_path / "reports/evaluations"), "0")
+    found, silent = from_mlflow(Store(tmp_path / "reports/evaluations"), "0")
+    assert silent == 1
     assert [(look.weights[0], look.when, look.images, look.commit, look.experiment) for look in found] == [
         ("0", "2026-01-01T00:00:00+00:00", "a7" * 8, "c", "tried"),
         ("1", "2026-01-01T00:00:00+00:00", "a7" * 8, "c", "tried"),
     ]
+
+
+def test_a_run_whose_file_is_missing_is_passed_over_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_study.write(tmp_path, models=("cnn",), replicates=(0, 1), epochs=2, images=40)
+    for replicate in (0, 1):
+        weights(tmp_path, f"cnn-{replicate}", str(replicate))
+    repo.call(tmp_path, "git", "init", "--quiet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "begun", lambda: True)
+    monkeypatch.setattr(store, "connect", lambda: (Store(tmp_path / "reports/evaluations"), "0"))
+    command.run(Namespace(gather=True))
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "looks: passed over 1 evaluation in MLflow: file missing, unreadable or of an earlier version\n"
+    )
+    assert "looks: 2 that git or MLflow knew of" in said
+
+
+@pytest.mark.parametrize("midway", [False, True])
+def test_a_store_that_is_away_ends_the_gathering_in_one_line_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, midway: bool
+) -> None:
+    fake_study.write(tmp_path, models=("cnn",), replicates=(0, 1), epochs=2, images=40)
+    weights(tmp_path, "cnn-0", "a")
+    repo.call(tmp_path, "git", "init", "--quiet")
+    repo.commit(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "GIVEN", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    if midway:
+        monkeypatch.setattr(store, "connect", lambda: (Gone(tmp_path / "reports/evaluations"), "0"))
+    with pytest.raises(
+        PassingError, match=r"^the MLflow store http://127.0.0.1:9 does not answer .*; see that it is up"
+    ):
+        command.run(Namespace(gather=True))
+    assert not looks.record().exists()
+    mlflow.set_tracking_uri(None)
