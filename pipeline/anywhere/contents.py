@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.images import compressed
 from pipeline.training import resume
 
 LIST, KEY = "pack.json", "pack.key"
+NOTED = "told.jsonl"  # in a state's folder: what its training told of the epochs
 FORMAT = 1
 NOTES, LOGITS, WEIGHTS, STATE = ORDER = ("notes", "logits", "weights", results.STATE)  # kinds of files, as they travel
 SMALL = ("config.json", "run.json")
@@ -157,19 +157,17 @@ class Contents:
             yield from (results.file_of(study, task.label, kind, path) for path in paths if (study / path).is_file())
 
     def begun_by(self, task: Task) -> Iterator[File]:
-        """The state that a training goes on from."""
+        """The states that a training goes on from."""
         study = self.study(task.study)
-        for state in self.states(task):
-            files = [path for path in sorted(state.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-            for path in (*files, study / told(task.name)):
+        for path in (path for state in self.states(task) for path in sorted(state.rglob("*"))):
+            if path.is_file() and not path.name.startswith("."):
                 yield results.file_of(study, task.label, STATE, path.relative_to(study).as_posix())
 
     def states(self, task: Task) -> list[Path]:
-        """The folders of states of a task; of one that began on another kind of device too, there is another."""
-        notes = self.study(task.study).glob(".versus/resume/*/about.json")
+        """The folders of states of a task, one for each kind of device that it began on."""
+        notes = sorted(self.study(task.study).glob(".versus/resume/*/about.json"))
         found = [note.parent for note in notes if resume.about(note.parent).get("training") == task.name]
-        whole = [state for state in found if (state / "state.pt").exists()]
-        return sorted(whole, key=lambda state: (state / "state.pt").stat().st_mtime)[-1:]
+        return [state for state in found if (state / "state.pt").exists()]
 
     def size(self) -> int:
         """Bytes of what a result would have now, about."""
@@ -187,48 +185,42 @@ class Contents:
         files = sorted(
             (file for task in self.tasks for file in self.left_by(task)), key=lambda file: ORDER.index(file.kind)
         )
-        return results.write(Manifest(self.name, machine, outcomes, files), self.studies(), out, part, self.key)
+        trainings = [{**each, "epochs": self.epochs(task)} for each, task in zip(outcomes, self.tasks, strict=True)]
+        return results.write(Manifest(self.name, machine, trainings, files), self.studies(), out, part, self.key)
 
     def take(self, earlier: Sequence[Result]) -> None:
-        """Put of each training what the result has that is furthest, where it was left; what is here and as far stays.
+        """Put of each training what results have that is furthest, where it was left; what is here and as far stays.
 
         Says of how many trainings parts of a result are missing.
         """
-        cut: dict[str, None] = {}
         for task in self.tasks:
-            here = self.epochs_here(task)
-            found: list[tuple[int, Result, Sequence[File]]] = []
+            logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
             for result in earlier:
-                files = [file for file in result.manifest.files if file.training == task.label]
-                if not all(map(result.has, files)):
-                    cut[task.label] = None
-                elif files and (epochs := self.epochs_in(task, result, files)) > here:
-                    found.append((epochs, result, files))
-            if found:
-                _, furthest, left = max(found, key=lambda each: each[0])
-                logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
-                for file in sorted(left, key=lambda file: file.path == logits):
-                    furthest.copy(file, self.study(task.study) / file.path)
+                for place in self.ahead(task, result.manifest):
+                    named = (file for file in result.manifest.files if file.training == task.label)
+                    left = [file for file in named if file.path.startswith(place)]
+                    if all(map(result.has, left)):
+                        for file in sorted(left, key=lambda file: file.path == logits):
+                            result.copy(file, self.study(task.study) / file.path)
+        cut = [task.label for task in self.tasks if any(self.ahead(task, result.manifest) for result in earlier)]
         if cut:
-            some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({next(iter(cut))}{', ...' * (len(cut) > 1)})"
+            some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({cut[0]}{', ...' * (len(cut) > 1)})"
             print(f"--from: of {some} files are in parts that were not named; not gone on from there", flush=True)
 
-    def epochs_in(self, task: Task, result: Result, files: Sequence[File]) -> int:
-        """The epochs after which an earlier result goes on with a task; more than all of them where it is done."""
-        if any(each["name"] == task.label and each["state"] == "done" for each in result.manifest.trainings):
-            return task.epochs + 1
-        notes = [file for file in files if file.path == told(task.name)]
-        with tempfile.TemporaryDirectory() as scratch:
-            for file in notes:
-                result.copy(file, Path(scratch) / "told")
-            return len(epochs_told(Path(scratch) / "told"))
-
-    def epochs_here(self, task: Task) -> int:
-        """The epochs after which a task goes on here, more than all where it is done; -1 where it has no state."""
+    def epochs(self, task: Task) -> dict[str, int]:
+        """How many epochs of a task are here, by where they are: a state's folder each, or "" once it is done."""
         if self.is_done(task):
-            return task.epochs + 1
+            return {"": task.epochs}
         study = self.study(task.study)
-        return len(epochs_told(study / told(task.name))) if self.states(task) else -1
+        return {state.relative_to(study).as_posix(): len(epochs_told(state / NOTED)) for state in self.states(task)}
+
+    def ahead(self, task: Task, manifest: Manifest) -> list[str]:
+        """Where a result has more epochs of a task than there are here; nowhere if it is done here."""
+        here = self.epochs(task)
+        there: Mapping[str, int] = next(
+            (each["epochs"] for each in manifest.trainings if each["name"] == task.label), {}
+        )
+        return [place for place, epochs in there.items() if "" not in here and epochs > here.get(place, -1)]
 
 
 def most_files(tasks: Sequence[Task]) -> int:
@@ -237,7 +229,7 @@ def most_files(tasks: Sequence[Task]) -> int:
 
 
 def told(name: str) -> str:
-    """Where a training's notes of its epochs lie, from its study's folder."""
+    """Where the notes lie that a training last told of its epochs, from its study's folder."""
     return f"told/{name}.jsonl"
 
 

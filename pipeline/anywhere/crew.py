@@ -100,9 +100,7 @@ class Crew:
         process = subprocess.Popen(
             command, cwd=study, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-        worker = Worker(task, study, gpu, process, log, log.tell(), time.time(), 0)
-        worker.base = len(worker.epochs)
-        self.running.append(worker)
+        self.running.append(Worker(task, study, gpu, process, log, log.tell(), time.time()))
         print(f"{task.label} began", flush=True)
 
     def free_gpu(self) -> int:

@@ -21,7 +21,6 @@ class Worker:
     log: IO[bytes]
     said: int  # bytes of the log that earlier calls wrote
     started: float  # seconds since 1970
-    base: int  # epochs that earlier calls had done
 
     @property
     def epochs(self) -> list[float]:
@@ -54,10 +53,9 @@ def left(running: Sequence[Worker], waiting: Sequence[Task]) -> float | None:
     """Seconds until all is done, if every image takes as long as those so far; None before there are any."""
     seconds = images = ahead = 0.0
     for worker in running:
-        done = len(worker.epochs)
-        if done > worker.base:
+        if new := worker.since(worker.started):
             seconds += time.time() - worker.started
-            images += (done - worker.base) * worker.task.images
-        ahead += (worker.task.epochs - done) * worker.task.images
+            images += new * worker.task.images
+        ahead += (worker.task.epochs - len(worker.epochs)) * worker.task.images
     ahead += sum(task.epochs * task.images for task in waiting)
     return ahead * seconds / images / len(running) if images else None

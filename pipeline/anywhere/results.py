@@ -28,7 +28,7 @@ STATE = "state"  # of a file that only a second call goes on from
 LEFT = (  # what a training leaves, by its name, from its study's folder
     r"models/{name}/((config|run)\.json|val_logits\.npy|weights\.safetensors|epochs/\d+\.safetensors)",
     r"data/logits/{name}(\.first)?\.npy|reports/histories/{name}\.csv|told/{name}\.jsonl",
-    r"\.versus/resume/[0-9a-f]{{32}}/(state\.pt|about\.json|epochs/\d+\.safetensors)",
+    r"\.versus/resume/[0-9a-f]{{32}}/(state\.pt|about\.json|told\.jsonl|epochs/\d+\.safetensors)",
 )
 
 
@@ -57,7 +57,7 @@ class Manifest:
 
     pack: str  # the pack's name: a SHA-256
     machine: Mapping[str, Any]
-    trainings: Sequence[Mapping[str, Any]]  # name, state: done, begun or failed, reason
+    trainings: Sequence[Mapping[str, Any]]  # name, state: done, begun or failed, reason, epochs: as Contents.epochs
     files: Sequence[File]  # in the order in which they travel
 
     def text(self) -> bytes:

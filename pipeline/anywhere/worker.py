@@ -1,7 +1,7 @@
 """One training of a pack, on the machine that it was brought to: `python -m pipeline.anywhere.worker TASK.json`.
 
 Runs in the study's folder there, which is laid out as at home. Trains, and leaves the logits of the test images, whose
-labels stayed at home. What the training says goes into told/NAME.jsonl, for MLflow at home.
+labels stayed at home. What the training says is noted beside its state, and in told/NAME.jsonl for MLflow at home.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.anywhere.contents import told
+from pipeline.anywhere.contents import NOTED, told
 from pipeline.base.files import written_whole
 from pipeline.base.places import TEST, replicate_folder
 from pipeline.base.process import run
@@ -30,27 +30,27 @@ from pipeline.training import distributed, resume, session
 
 
 class Notes:
-    """Writes what a training says of its epochs, with the time, into a file; an epoch that is there stays as it is.
+    """Writes what a training says of its epochs, with the time, into files; an epoch that is there stays as it is.
 
     A disk that is full costs no training: what could not be written is written with the next epoch.
     """
 
-    def __init__(self, path: Path, training: str) -> None:
-        """`training` is its fingerprint."""
-        self.id, self.path = training, path
+    def __init__(self, path: Path, training: str, *copies: Path) -> None:
+        """`path` has what was noted before; `training` is its fingerprint."""
+        self.id, self.paths = training, (path, *copies)
         self.lines: dict[int, str] = {}
         with contextlib.suppress(FileNotFoundError, ValueError):  # of a line that was cut, and what came after it
             for line in path.read_text(encoding="utf-8").splitlines():
                 self.lines[json.loads(line)["step"]] = line
 
     def later(self, values: Mapping[str, float | None], step: int) -> None:
-        if step not in self.lines:
-            self.lines[step] = json.dumps({"time": time.time(), "step": step, "values": dict(values)})
+        self.lines.setdefault(step, json.dumps({"time": time.time(), "step": step, "values": dict(values)}))
+        for path in self.paths:
             try:
-                with written_whole(self.path) as partial:
+                with written_whole(path) as partial:
                     partial.write_text("".join(f"{line}\n" for line in self.lines.values()), encoding="utf-8")
             except OSError as error:
-                print(f"{self.path}: not written ({error.strerror}); tried again after the next epoch", flush=True)
+                print(f"{path}: not written ({error.strerror}); tried again after the next epoch", flush=True)
 
     def settle(self) -> None:
         pass
@@ -69,13 +69,9 @@ class Notes:
 
 
 @contextlib.contextmanager
-def opened(name: str, key: str, _values: Mapping[str, Any], known: str) -> Iterator[Notes]:
-    """A training's notes; those of one that began on another kind of device are none of its own."""
-    path = Path(told(name))
-    path.parent.mkdir(exist_ok=True)
-    if known != key:
-        path.unlink(missing_ok=True)
-    notes = Notes(path, key)
+def opened(name: str, key: str, _values: Mapping[str, Any], _known: str) -> Iterator[Notes]:
+    """A training's notes, beside its state; one that begins on another kind of device has its own."""
+    notes = Notes(resume.folders() / key[:32] / NOTED, key, Path(told(name)))
     notes.later({}, 0)  # when it began
     yield notes
 

@@ -14,7 +14,7 @@ from pipeline.anywhere.worker import Notes
 from pipeline.inference import forward, loading
 from tests import trees
 
-STATE = ".versus/resume/" + "a" * 32
+STATE, OTHER = (".versus/resume/" + letter * 32 for letter in "ab")
 TASK = Task("s", "cnn-0", {"config": {"train": {"epochs": 50, "devices": 1, "keep_epochs": False}}}, 100, None)
 
 
@@ -22,13 +22,13 @@ def contents(folder: Path) -> Contents:
     return Contents(folder, "p" * 64, "", 1, [TASK], [], folder / "x.pyz", b"key")
 
 
-def begun(folder: Path, epochs: int) -> Contents:
+def begun(folder: Path, epochs: int, place: str = STATE) -> Contents:
     """A folder in which the training was ended after some epochs."""
-    study = folder / "studies/s"
-    trees.put(study / STATE / "state.pt", f"state of {epochs}".encode())
-    trees.put(study / STATE / "about.json", b'{"training": "cnn-0"}')
+    state = folder / "studies/s" / place
+    trees.put(state / "state.pt", f"state of {epochs}".encode())
+    trees.put(state / "about.json", b'{"training": "cnn-0"}')
     notes = (json.dumps({"time": 1.0 + step, "step": step, "values": {}}) + "\n" for step in range(epochs + 1))
-    trees.put(study / "told/cnn-0.jsonl", "".join(notes).encode())
+    trees.put(state / "told.jsonl", "".join(notes).encode())
     return contents(folder)
 
 
@@ -37,8 +37,8 @@ def result(folder: Path, epochs: int, part: int = 10**6) -> list[Path]:
     return begun(folder, epochs).write_result(folder / f"day-{epochs}.zip", part, outcomes, {})
 
 
-def state(folder: Path) -> str:
-    return (folder / "studies/s" / STATE / "state.pt").read_text()
+def state(folder: Path, place: str = STATE) -> str:
+    return (folder / "studies/s" / place / "state.pt").read_text()
 
 
 @pytest.mark.parametrize("here", [None, 2, 30])
@@ -61,6 +61,26 @@ def test_a_result_that_lacks_a_part_is_said_to(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "there/studies/s" / STATE).exists()
     there.take(results.read([first, *others], there.keys()))
     assert state(tmp_path / "there") == "state of 9"
+
+
+def test_what_began_on_two_kinds_of_device_goes_on_on_each(tmp_path: Path) -> None:
+    begun(tmp_path / "here", 40)
+    begun(tmp_path / "here", 3, OTHER)
+    parts = result(tmp_path / "here", 40)
+    there = contents(tmp_path / "there")
+    there.take(results.read(parts, there.keys()))
+    assert [state(tmp_path / "there", place) for place in (STATE, OTHER)] == ["state of 40", "state of 3"]
+
+
+def test_notes_of_one_kind_of_device_are_there_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`versus unpack` refuses a training some of whose epochs are not told of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VERSUS_HOME", str(tmp_path))
+    for device, known, steps in (("a", "", range(1, 5)), ("b", "", range(1, 3)), ("a", "a", range(5, 7))):
+        with worker.opened("cnn-0", device * 64, {}, known * 64) as notes:
+            for step in steps:
+                notes.later({}, step)
+    assert list(epochs_told(tmp_path / "told/cnn-0.jsonl")) == [1, 2, 3, 4, 5, 6]
 
 
 def told(path: Path, *steps: int) -> Notes:
