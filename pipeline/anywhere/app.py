@@ -46,7 +46,11 @@ def arguments(pack: Path) -> argparse.Namespace:
     )
     parser.add_argument("--time", type=amount, default=math.inf, metavar="S", help="end before so many seconds")
     parser.add_argument(
-        "--out", type=Path, default=Path("results.zip"), metavar="FILE", help="the result (results.zip)"
+        "--out",
+        type=Path,
+        default=Path("results.zip"),
+        metavar="FILE",
+        help="the result, added to what is there (results.zip)",
     )
     parser.add_argument("--part", type=size, metavar="SIZE", help="bytes of a part of the result at most, such as 15M")
     parser.add_argument(
@@ -70,8 +74,21 @@ def call(given: argparse.Namespace, contents: Contents, started: float) -> None:
     contents.lay_out()
     if given.check:
         sys.exit(in_folder(contents, "pipeline.anywhere.checks", str(contents.pack), str(contents.folder)))
-    contents.take(results.read(given.earlier, contents.keys()))
+    go_on(contents, given.earlier, given.out)
     train(given, contents, part, started)
+
+
+def go_on(contents: Contents, named: Sequence[Path], out: Path) -> None:
+    """Take what the results in `named` have, and what that at `out` has, which is to be replaced by no less.
+
+    Says of how many trainings parts of a result are missing; raises StageError as Contents.refuse_loss does.
+    """
+    earlier = results.read([*named, *results.standing(out, contents.keys())], contents.keys())
+    contents.take(earlier)
+    contents.refuse_loss(out)
+    if cut := contents.lacking([result.manifest for result in earlier]):
+        some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({cut[0]}{', ...' * (len(cut) > 1)})"
+        print(f"--from: of {some} files are in parts that were not named; not gone on from there", flush=True)
 
 
 def bench(contents: Contents) -> int:

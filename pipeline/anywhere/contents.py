@@ -181,7 +181,11 @@ class Contents:
     def write_result(
         self, out: Path, part: int, outcomes: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]
     ) -> list[Path]:
-        """Write what there is: notes of all trainings, then logits, weights, and states of what is not done."""
+        """Write what there is: notes of all trainings, then logits, weights, and states of what is not done.
+
+        Raises StageError as refuse_loss does.
+        """
+        self.refuse_loss(out)
         files = sorted(
             (file for task in self.tasks for file in self.left_by(task)), key=lambda file: ORDER.index(file.kind)
         )
@@ -189,10 +193,7 @@ class Contents:
         return results.write(Manifest(self.name, machine, trainings, files), self.studies(), out, part, self.key)
 
     def take(self, earlier: Sequence[Result]) -> None:
-        """Put of each training what results have that is furthest, where it was left; what is here and as far stays.
-
-        Says of how many trainings parts of a result are missing.
-        """
+        """Put of each training what results have that is furthest, where it was left; what is here and as far stays."""
         for task in self.tasks:
             logits = f"data/logits/{task.name}.npy"  # which says that all is there: the last
             for result in earlier:
@@ -202,10 +203,19 @@ class Contents:
                     if all(map(result.has, left)):
                         for file in sorted(left, key=lambda file: file.path == logits):
                             result.copy(file, self.study(task.study) / file.path)
-        cut = [task.label for task in self.tasks if any(self.ahead(task, result.manifest) for result in earlier)]
-        if cut:
-            some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({cut[0]}{', ...' * (len(cut) > 1)})"
-            print(f"--from: of {some} files are in parts that were not named; not gone on from there", flush=True)
+
+    def refuse_loss(self, out: Path) -> None:
+        """Raise StageError where a result at `out` would replace what is not the pack's, or more than there is here."""
+        for path, manifest in results.standing(out, self.keys()).items():
+            if lacking := self.lacking([manifest]):
+                raise StageError(
+                    f"--out: {path} would be replaced, and has more of {lacking[0]} than there is here; give all parts"
+                    " of that result to --from, or name another --out"
+                )
+
+    def lacking(self, manifests: Sequence[Manifest]) -> list[str]:
+        """The trainings of which results have more than there is here."""
+        return [task.label for task in self.tasks if any(self.ahead(task, manifest) for manifest in manifests)]
 
     def epochs(self, task: Task) -> dict[str, int]:
         """How many epochs of a task are here, by where they are: a state's folder each, or "" once it is done."""

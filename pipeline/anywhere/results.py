@@ -92,6 +92,24 @@ def part_name(out: Path, number: int) -> Path:
     return out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
 
 
+def standing(out: Path, key_of: Mapping[str, bytes]) -> dict[Path, Manifest]:
+    """The parts of earlier results that a result at `out` replaces, with their lists; `key_of` as in read.
+
+    Raises StageError for anything else under a part's name.
+    """
+    name = re.compile(rf"{re.escape(out.stem)}(-([2-9]|[1-9][0-9]+))?{re.escape(out.suffix)}")
+    found = {}
+    for path in sorted(path for path in out.parent.glob("*") if name.fullmatch(path.name)):
+        try:
+            found[path] = Manifest.of(_read_part(path, key_of, tested=False)[0])
+        except StageError:
+            raise StageError(
+                f"--out: {path} is no result of this pack, or damaged, and would be replaced; move it away, or name"
+                " another --out (what was trained is kept)"
+            ) from None
+    return found
+
+
 def least(files: int) -> int:
     """Bytes of a part that holds the list of so many files and something of them."""
     return 4 * OVERHEAD + LISTED * files
@@ -100,9 +118,10 @@ def least(files: int) -> int:
 def write(manifest: Manifest, studies: Mapping[str, Path], out: Path, part: int, key: bytes) -> list[Path]:
     """Write a result in parts of `part` bytes at most; returns their paths, `out` first.
 
-    `studies` are the folders by the names that trainings begin with. Parts of an earlier, longer result are removed.
+    `studies` are the folders by the names that trainings begin with. Parts of the pack's earlier results are replaced
+    or removed; raises StageError for anything else under a part's name.
     """
-    text = manifest.text()
+    text, replaced = manifest.text(), standing(out, {manifest.pack: key})
     room = max(part - OVERHEAD - len(text), OVERHEAD)
     parts, written = list(_divided(manifest.files, room)), []
     for number, pieces in enumerate(parts, start=1):
@@ -115,10 +134,8 @@ def write(manifest: Manifest, studies: Mapping[str, Path], out: Path, part: int,
                     content.seek(start)
                     archive.writestr(f"{file.sha256}/{start}", content.read(size))
         written.append(path)
-    number = len(parts) + 1
-    while part_name(out, number).exists():
-        part_name(out, number).unlink()
-        number += 1
+    for path in replaced.keys() - written:
+        path.unlink(missing_ok=True)
     return written
 
 
@@ -179,7 +196,7 @@ def read(paths: Sequence[Path], key_of: Mapping[str, bytes] | None) -> list[Resu
     manifests: dict[bytes, Manifest] = {}
     pieces: dict[bytes, dict[str, dict[int, tuple[Path, int]]]] = {}
     for path in paths:
-        text, found = _read_part(path, key_of)
+        text, found = _read_part(path, key_of, tested=True)
         path = path.absolute()  # pieces are read in other folders
         if text not in manifests:
             manifests[text] = Manifest.of(text)
@@ -192,8 +209,8 @@ def read(paths: Sequence[Path], key_of: Mapping[str, bytes] | None) -> list[Resu
     return [Result(manifest, pieces.get(text, {})) for text, manifest in manifests.items()]
 
 
-def _read_part(path: Path, key_of: Mapping[str, bytes] | None) -> tuple[bytes, dict[str, int]]:
-    """The manifest of a part and the sizes of its pieces."""
+def _read_part(path: Path, key_of: Mapping[str, bytes] | None, tested: bool) -> tuple[bytes, dict[str, int]]:
+    """The manifest of a part and the sizes of its pieces; `tested`: these are read, too, to find what is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = _sizes(archive, path.stat().st_size)
@@ -201,7 +218,7 @@ def _read_part(path: Path, key_of: Mapping[str, bytes] | None) -> tuple[bytes, d
             manifest = Manifest.of(text)
             if sum(file.size for file in manifest.files) > MOST_BYTES:
                 raise ValueError
-            if bad := archive.testzip():
+            if tested and (bad := archive.testzip()):
                 raise StageError(f"{path}: damaged at {bad[:80]}; fetch it anew")
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -192,6 +192,10 @@ def test_it_says_what_it_is_and_in_one_line_what_it_cannot_do(home: Path, python
     shutil.rmtree(machine.work / "trainings.run")
     assert "then, at home:\n  versus unpack results*.zip" in machine.run("--help")
     assert machine.run("--part", "9k", status=1).startswith("versus: --part: 9000 bytes hold little more than")
+    mine = trees.put(machine.work / "results-2.zip", b"mine")
+    said = machine.run(status=1)
+    assert said.startswith("versus: --out: results-2.zip is no result of this pack, or damaged, and would be replaced;")
+    assert (said.count("\n"), mine.read_bytes()) == (1, b"mine")
     if not torch.cuda.is_available():
         said = machine.run("--bench", status=1)
         assert said.startswith("versus: make bench-gpu needs a CUDA GPU, and this machine has none")

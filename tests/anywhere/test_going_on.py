@@ -1,6 +1,11 @@
-"""A training goes on from the furthest that there is, whatever the order of what is named, and says what it lacks."""
+"""A training goes on from the furthest that there is, whatever the order of what is named, and says what it lacks.
+
+Over several sessions, no result replaces one that has more, and nothing that is not the pack's.
+"""
 
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.anywhere import results, worker
+from pipeline.anywhere import app, results, worker
 from pipeline.anywhere.contents import Contents, Task, epochs_told
 from pipeline.anywhere.worker import Notes
+from pipeline.base.errors import StageError
 from pipeline.inference import forward, loading
 from tests import trees
 
@@ -32,9 +38,19 @@ def begun(folder: Path, epochs: int, place: str = STATE) -> Contents:
     return contents(folder)
 
 
+def written(here: Contents, out: Path, part: int = 10**6) -> list[Path]:
+    return here.write_result(out, part, [{"name": "s/cnn-0", "state": "begun", "reason": ""}], {})
+
+
 def result(folder: Path, epochs: int, part: int = 10**6) -> list[Path]:
-    outcomes = [{"name": "s/cnn-0", "state": "begun", "reason": ""}]
-    return begun(folder, epochs).write_result(folder / f"day-{epochs}.zip", part, outcomes, {})
+    return written(begun(folder, epochs), folder / f"day-{epochs}.zip", part)
+
+
+def done(folder: Path) -> Contents:
+    """A folder in which the training has ended."""
+    trees.put(folder / "studies/s/models/cnn-0/weights.safetensors", bytes(range(256)) * 80)
+    trees.put(folder / "studies/s/data/logits/cnn-0.npy", b"logits")
+    return contents(folder)
 
 
 def state(folder: Path, place: str = STATE) -> str:
@@ -55,12 +71,90 @@ def test_a_result_that_lacks_a_part_is_said_to(tmp_path: Path, capsys: pytest.Ca
     trees.put(tmp_path / "9/studies/s" / STATE / "epochs/0001.safetensors", bytes(range(256)) * 80)
     first, *others = result(tmp_path / "9", 9, part=9000)
     assert others
-    there = contents(tmp_path / "there")
-    there.take(results.read([first], there.keys()))
+    there, out = contents(tmp_path / "there"), tmp_path / "results.zip"
+    app.go_on(there, [first], out)
     assert "--from: of 1 training (s/cnn-0) files are in parts that were not named" in capsys.readouterr().out
     assert not (tmp_path / "there/studies/s" / STATE).exists()
-    there.take(results.read([first, *others], there.keys()))
+    app.go_on(there, [first, *others], out)
+    assert capsys.readouterr().out == ""
     assert state(tmp_path / "there") == "state of 9"
+
+
+# The same --out, again and again
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Path]:
+    """The parts of a result whose training has ended, on a machine that is gone."""
+    found = written(done(tmp_path / "gone"), tmp_path / "results.zip", 9000)
+    assert len(found) > 2
+    return found
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.zip")}
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_what_lies_at_out_is_gone_on_from_however_much_of_it_is_named(
+    named: int, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = contents(tmp_path / "there")
+    app.go_on(there, parts[:named], parts[0])
+    written(there, parts[0])
+    (found,) = results.read([parts[0]], there.keys())
+    assert {file.kind for file in found.manifest.files} == {"logits", "weights"}
+    assert list(kept(tmp_path)) == ["results.zip"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("stayed", [0, 1, -1])
+def test_a_result_is_not_replaced_whose_other_parts_are_elsewhere(
+    stayed: int, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = shutil.move(parts[stayed], tmp_path / "elsewhere")
+    before, here = kept(tmp_path), begun(tmp_path / "there", 9)
+    message = "has more of s/cnn-0 than there is here; give all parts of that result to --from, or name another --out"
+    with pytest.raises(StageError, match=re.escape(message)) as fault:
+        app.go_on(here, [], parts[0])
+    assert "\n" not in str(fault.value)
+    with pytest.raises(StageError, match=re.escape(message)):
+        written(here, parts[0])
+    assert kept(tmp_path) == before
+    app.go_on(here, [], tmp_path / "other.zip")
+    app.go_on(here, [Path(elsewhere)], parts[0])
+    assert here.is_done(TASK)
+    assert capsys.readouterr().out == ""
+
+
+def test_one_that_was_killed_while_it_wrote_goes_on(tmp_path: Path) -> None:
+    """Parts of the new result then lie beside parts of the old one, and neither is whole."""
+    out = tmp_path / "results.zip"
+    for epochs, part in ((9, 9000), (12, 7000)):
+        here = begun(tmp_path / "here", epochs)
+        trees.put(tmp_path / "here/studies/s" / STATE / f"epochs/{epochs:04d}.safetensors", bytes(range(256)) * 80)
+        old = kept(tmp_path)
+        written(here, out, part)
+    for name in ("results-2.zip", "results-3.zip"):
+        (tmp_path / name).write_bytes(old[name])
+    app.go_on(here, [], out)
+    app.go_on(begun(tmp_path / "here", 13), [], out)
+    assert written(here, out) == [out]
+    assert list(kept(tmp_path)) == ["results.zip"]
+    assert state(tmp_path / "here") == "state of 13"
+
+
+def test_a_result_of_another_pack_that_came_meanwhile_stays(parts: list[Path], tmp_path: Path) -> None:
+    other = Contents(tmp_path / "here", "q" * 64, "", 1, [TASK], [], tmp_path / "y.pyz", b"another key")
+    before = kept(tmp_path)
+    for refused in (lambda: written(other, parts[0]), lambda: app.go_on(other, [], parts[0])):
+        with pytest.raises(StageError, match="is no result of this pack, or damaged, and would be replaced"):
+            refused()
+    assert kept(tmp_path) == before
+
+
+# What is noted of a training
 
 
 def test_what_began_on_two_kinds_of_device_goes_on_on_each(tmp_path: Path) -> None:

@@ -43,6 +43,17 @@ def rewritten(part: Path, change: Callable[[dict[str, Any]], None], **options: A
             archive.writestr(name, content)
 
 
+def write(out: Path, size: int, part: int, pack: str = PACK) -> list[Path]:
+    """Write a result of one training whose weights have so many bytes."""
+    trees.put(out.parent / "study" / WEIGHTS, bytes(range(256)) * (size // 256))
+    file = results.file_of(out.parent / "study", "a study/cnn-0", "weights", WEIGHTS)
+    return results.write(Manifest(pack, {}, [], [file]), {"a study": out.parent / "study"}, out, part, KEY)
+
+
+def zips(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.zip")}
+
+
 def refused(part: Path, message: str = NO_RESULT) -> None:
     with pytest.raises(StageError, match=re.escape(message)) as fault:
         results.read([part], {PACK: KEY})
@@ -66,6 +77,33 @@ def test_it_can_be_named_from_one_folder_and_taken_in_another(
     monkeypatch.chdir(tmp_path / "study")
     result.copy(result.manifest.files[0], tmp_path / "here")
     assert (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("name", ["run.zip", "run-2.zip", "run-3.zip", "run-17.zip"])
+@pytest.mark.parametrize("content", [b"my own archive", b"a result of another pack"])
+def test_what_is_not_of_the_pack_stays_where_a_part_would_lie(name: str, content: bytes, tmp_path: Path) -> None:
+    trees.put(tmp_path / name, content)
+    if content.startswith(b"a result"):
+        write(tmp_path / "elsewhere/run.zip", 512, 10**6, "b" * 64)[0].replace(tmp_path / name)
+    before = zips(tmp_path)
+    with pytest.raises(
+        StageError, match=rf"--out: .*{name} is no result of this pack, .*; move it away, or name"
+    ) as fault:
+        write(tmp_path / "run.zip", 512, 10**6)
+    assert "\n" not in str(fault.value)
+    assert zips(tmp_path) == before
+
+
+def test_of_a_result_that_had_more_parts_those_go_and_nothing_beside_them(tmp_path: Path) -> None:
+    beside = ("run-1.zip", "run-02.zip", "run-two.zip", "run-2.zip.zip", "other-2.zip", "2.zip")
+    for name in beside:
+        trees.put(tmp_path / name, b"mine")
+    assert len(write(tmp_path / "run.zip", 40_000, 13_000)) > 4
+    (tmp_path / "run-3.zip").unlink()  # taken home
+    assert [path.name for path in write(tmp_path / "run.zip", 40_000, 30_000)] == ["run.zip", "run-2.zip"]
+    assert zips(tmp_path).keys() == {*beside, "run.zip", "run-2.zip"}
+    (result,) = results.read([tmp_path / "run.zip", tmp_path / "run-2.zip"], {PACK: KEY})
+    assert all(map(result.has, result.manifest.files))
 
 
 @pytest.mark.parametrize(
