@@ -51,6 +51,22 @@ def test_studies_that_share_images_have_them_in_the_pack_once_and_each_in_its_fo
         assert (np.load(tmp_path / "run/studies" / study / "images.npy") == pixels).all()
 
 
+def test_results_of_a_pack_are_taken_after_the_same_was_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small_study.write(tmp_path, {}))
+    monkeypatch.setenv("VERSUS_HOME", str(tmp_path))
+    train = {"epochs": 1, "devices": 1, "keep_epochs": False}
+    assignment = {"config": {"train": train, "network": {"pretrained": False}}}
+    monkeypatch.setattr(pack, "to_train", lambda _: [Task("s", "a-0", assignment, 1, None)])
+    monkeypatch.setattr(pack, "needed", lambda _: [])
+    monkeypatch.setattr(pack, "code_digests", dict)
+    first, again = (
+        Contents.open(pack.pack([Path()], [], tmp_path / name, 10**9).path, tmp_path) for name in ("x.pyz", "y.pyz")
+    )
+    assert pack.known() == first.keys() == again.keys()
+
+
 def test_a_damaged_pack_is_refused(tmp_path: Path) -> None:
     path = trees.put(tmp_path / "a.csv", b"rows")
     file = Stored("s", "a.csv", "files/a", False, "0" * 64)
