@@ -82,9 +82,7 @@ def pack(studies: Sequence[Path], only: Sequence[str], out: Path, part: int) -> 
     }
     text = json.dumps(listed, indent=1).encode()
     name = hashlib.sha256(text).hexdigest()
-    key = known().get(name) or secrets.token_bytes(
-        32
-    )  # the same pack may be on its way, and its results are to be taken
+    key = known().get(name) or secrets.token_bytes(32)  # results of the same pack, made before, are to be taken
     remember(name, key, listed)
     return Made(out, len(tasks), write(out, text, key, files.values()))
 
