@@ -207,6 +207,18 @@ def test_a_port_that_is_taken_is_refused_in_one_line() -> None:
             ui.usable(taken.getsockname()[1])
 
 
+def test_a_server_that_ends_by_itself_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking_store, "GIVEN", "")
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: popen([sys.executable, "-c", "raise SystemExit(3)"]))
+    monkeypatch.setattr(ui, "wait", lambda *_: None)
+    monkeypatch.setattr(ui, "told", lambda _: [])
+    with pytest.raises(StageError, match=r"^ui: MLflow's server ended \(3\); what it says stands above$"):
+        ui.serve(0)
+
+
 def test_port_0_is_one_that_is_free() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", ui.usable(0)))

@@ -42,7 +42,8 @@ def serve(port: int) -> None:
         wait(server, f"http://127.0.0.1:{port}")
         for line in told(f"http://127.0.0.1:{port}"):
             print(line, flush=True)
-        server.wait()
+        if server.wait():
+            raise _ended(server)
     finally:
         server.terminate()
         server.wait()
@@ -81,12 +82,16 @@ def usable(port: int) -> int:
         raise StageError(f"ui: port {port} cannot be used ({reason}); give another by --port (make ui PORT=)") from None
 
 
+def _ended(server: subprocess.Popen[bytes]) -> StageError:
+    return StageError(f"ui: MLflow's server ended ({server.returncode}); what it says stands above")
+
+
 def wait(server: subprocess.Popen[bytes], address: str) -> None:
     """Return once the server answers; raises StageError where it ends or takes too long."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise StageError(f"ui: MLflow's server ended ({server.returncode}); what it says stands above")
+            raise _ended(server)
         try:
             with DIRECT.open(f"{address}/health", timeout=1):
                 return
