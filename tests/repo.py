@@ -73,9 +73,14 @@ def copy(folder: Path) -> Path:
 
 @functools.cache
 def keep_warm() -> None:
-    """Let stages that tests start begin as those of a launch do: what they import takes longer than what they do."""
-    kept = contextlib.ExitStack()
+    """Let stages that tests start begin as those of a launch do: what they import takes longer than what they do.
+
+    They have no PYTHONPATH, as `user` says, so that a process that has one would not be taken.
+    """
+    kept, path = contextlib.ExitStack(), os.environ.pop("PYTHONPATH", None)
     kept.enter_context(warm.kept())
+    if path is not None:
+        os.environ["PYTHONPATH"] = path
     atexit.register(kept.close)
 
 
