@@ -14,12 +14,15 @@ git = functools.partial(git_git, "launch")
 LARGEST = 100_000_000  # bytes of untracked files that travel with a checkout
 
 
+def untracked(folder: Path, *paths: str) -> list[str]:
+    """The files that git neither knows nor ignores, in a folder or of some paths as git takes them, from the folder."""
+    found = git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *paths)
+    return [name for name in found.split("\0") if name]
+
+
 def snapshot(home: Path, ref: str, index: Path) -> str:
     """A commit of all files that git does not ignore, as they are now; `ref` keeps it, `index` is a scratch file."""
-    untracked = [
-        home / name for name in git(home, "ls-files", "-z", "--others", "--exclude-standard").split("\0") if name
-    ]
-    sizes = {path: path.lstat().st_size for path in untracked}
+    sizes = {home / name: (home / name).lstat().st_size for name in untracked(home)}
     if sum(sizes.values()) > LARGEST:
         largest = max(sizes, key=lambda path: sizes[path])
         raise StageError(

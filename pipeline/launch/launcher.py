@@ -15,6 +15,7 @@ from pipeline.base.places import study
 from pipeline.launch import copies, executor, plan, warm
 from pipeline.launch.job import LOG
 from pipeline.launch.prepare import Experiment, Preparation, dvc
+from pipeline.launch.signals import handled
 from pipeline.launch.state import Job, Ledger, place, root
 from pipeline.launch.watch import Watch
 from pipeline.params.faults import slurm_faults
@@ -77,19 +78,7 @@ def launch(asked: Asked) -> None:
 
 def _refuse_unknown() -> None:
     """Raise StageError where git lacks a file that makes the study: DVC makes experiments of what git knows."""
-    found = copies.git(
-        Path.cwd(),
-        "ls-files",
-        "-z",
-        "--others",
-        "--exclude-standard",
-        "--",
-        "dvc.yaml",
-        "params.yaml",
-        "pipeline",
-        ":/pipeline",
-    )
-    names = [name for name in found.split("\0") if name]
+    names = copies.untracked(Path.cwd(), "dvc.yaml", "params.yaml", "pipeline", ":/pipeline")
     if names:
         more = f" and {len(names) - 1} more" * (len(names) > 1)
         raise StageError(
@@ -124,12 +113,8 @@ def _ends_by_signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     chosen = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in chosen}
-    try:
+    with handled(chosen, end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end_leftovers(ledger: Ledger, settings: Mapping[str, Any]) -> None:
@@ -138,8 +123,8 @@ def _end_leftovers(ledger: Ledger, settings: Mapping[str, Any]) -> None:
     Raises StageError where it may still run on another host.
     """
     last = ledger.read()
-    left = [job.path for job in last.jobs if job.is_open]
-    hosts = {job.host() for job in last.jobs if job.is_open} - {"", socket.gethostname()}
+    left = [job for job in last.jobs if job.is_open]
+    hosts = {job.host() for job in left} - {"", socket.gethostname()}
     if hosts and last.on == "local":
         raise StageError(
             f"launch: what was launched on {', '.join(sorted(hosts))} may still run there; launch there, or, where that"
@@ -147,7 +132,9 @@ def _end_leftovers(ledger: Ledger, settings: Mapping[str, Any]) -> None:
         )
     if left:
         ledger.begin("ending what a launcher that was killed left running")
-        executor.named(last.on, ledger.folder / "submitit", {**settings, "workers": None}).cancel(left)
+        executor.named(last.on, ledger.folder / "submitit", {**settings, "workers": None}).cancel(
+            [job.path for job in left]
+        )
     for path in ledger.folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
