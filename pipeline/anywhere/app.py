@@ -81,11 +81,13 @@ def call(given: argparse.Namespace, contents: Contents, started: float) -> None:
 def go_on(contents: Contents, named: Sequence[Path], out: Path) -> None:
     """Take what the results in `named` have, and what that at `out` has, which is to be replaced by no less.
 
-    Says of how many trainings parts of a result are missing; raises StageError as Contents.refuse_loss does.
+    Says of how many trainings parts of a result are missing; raises StageError as results.standing and
+    Contents.refuse_loss do.
     """
-    earlier = results.read([*named, *results.standing(out, contents.keys())], contents.keys())
+    standing = results.standing(out, contents.keys())
+    earlier = results.read([*named, *standing], contents.keys())
     contents.take(earlier)
-    contents.refuse_loss(out)
+    contents.refuse_loss(standing)
     if cut := contents.lacking([result.manifest for result in earlier]):
         some = f"{len(cut)} training{'s' * (len(cut) > 1)} ({cut[0]}{', ...' * (len(cut) > 1)})"
         print(f"--from: of {some} files are in parts that were not named; not gone on from there", flush=True)

@@ -183,9 +183,9 @@ class Contents:
     ) -> list[Path]:
         """Write what there is: notes of all trainings, then logits, weights, and states of what is not done.
 
-        Raises StageError as refuse_loss does.
+        Raises StageError as results.standing and refuse_loss do.
         """
-        self.refuse_loss(out)
+        self.refuse_loss(results.standing(out, self.keys()))
         files = sorted(
             (file for task in self.tasks for file in self.left_by(task)), key=lambda file: ORDER.index(file.kind)
         )
@@ -204,9 +204,9 @@ class Contents:
                         for file in sorted(left, key=lambda file: file.path == logits):
                             result.copy(file, self.study(task.study) / file.path)
 
-    def refuse_loss(self, out: Path) -> None:
-        """Raise StageError where a result at `out` would replace what is not the pack's, or more than there is here."""
-        for path, manifest in results.standing(out, self.keys()).items():
+    def refuse_loss(self, standing: Mapping[Path, Manifest]) -> None:
+        """Raise StageError where one of the parts that a result would replace has more than there is here."""
+        for path, manifest in standing.items():
             if lacking := self.lacking([manifest]):
                 raise StageError(
                     f"--out: {path} would be replaced, and has more of {lacking[0]} than there is here; give all parts"
